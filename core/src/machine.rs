@@ -1,0 +1,180 @@
+//! The interface between a protocol and whatever drives it.
+
+use crate::error::{Error, KeyError, Reason, Refuse};
+use crate::key::Candidates;
+use crate::mac::Digest;
+use crate::outbox::Outbox;
+use crate::time::Instant;
+
+/// A protocol as a pure state machine: bytes and moments in, bytes and events out.
+///
+/// Methods are of four classes. *Getters* answer from what is known. The *application* answers
+/// key requests and messages. The *driver* reports with `handle_*` what happened and asks with
+/// `poll_*` (and [`recv_space`](Self::recv_space)) what to do next. The order of a turn is in the
+/// [crate's documentation](crate).
+///
+/// Every answer goes stale with the next call that takes `&mut self`. [`poll_event`] is the only
+/// parser: nothing that arrives has an effect before it is called, and it is to be called until it
+/// returns `Ok(None)` or an error before anything is waited for.
+///
+/// [`poll_event`]: Self::poll_event
+pub trait Machine {
+    /// Who the peer is, from [`Event::Established`] on.
+    fn peer(&self) -> Option<Peer<'_>>;
+
+    /// The open key request, from [`Event::KeyNeeded`] until [`provide_key`](Self::provide_key).
+    fn key_request(&self) -> Option<KeyRequest<'_>>;
+
+    /// Whether more of the peer's bytes are of use now. Takes no lease.
+    fn wants_read(&self) -> bool;
+
+    /// Whether there are bytes to transmit. Takes no lease.
+    fn wants_write(&self) -> bool;
+
+    /// Whether progress waits for a lease that was not to be had. Whoever lends wakes the driver.
+    fn starved(&self) -> bool;
+
+    /// Whether the transport's write side is to be shut: all that will ever be sent is sent.
+    fn wants_shutdown(&self) -> bool;
+
+    /// Whether nothing more comes or goes, in order or after an error: shut the write side if
+    /// [`wants_shutdown`](Self::wants_shutdown), then close.
+    fn is_done(&self) -> bool;
+
+    /// Answers the open key request, on either side.
+    ///
+    /// # Errors
+    /// [`KeyError::NotAsked`] with no request open, [`KeyError::Digest`] when a candidate was made
+    /// for another digest. Nothing has changed then, and the deadline runs on.
+    fn provide_key(
+        &mut self,
+        answer: Result<Candidates<'_>, Refuse>,
+        now: Instant,
+    ) -> Result<(), KeyError>;
+
+    /// The part at hand, empty if there is none, and where to answer it.
+    fn split(&mut self) -> (&[u8], Outbox<'_>);
+
+    /// Done with the part at hand.
+    fn consume(&mut self, now: Instant);
+
+    /// No more messages from this side. Idempotent. Within a message that is sent in parts, the
+    /// peer will see it cut off.
+    fn finish(&mut self, now: Instant);
+
+    /// Ends the session with [`Error::Aborted`], unless it has ended. Queued bytes still go out.
+    fn abort(&mut self, why: Reason, now: Instant);
+
+    /// Where to read the peer's bytes to, as many as are wanted; empty when none are, or when no
+    /// lease is to be had ([`starved`](Self::starved)): then do not read. Each non-empty answer is
+    /// to be followed by [`handle_received`](Self::handle_received).
+    fn recv_space(&mut self) -> &mut [u8];
+
+    /// `n` bytes were read to the front of the last [`recv_space`](Self::recv_space), 0 if none
+    /// were to be had. More than its length counts as its length.
+    fn handle_received(&mut self, n: usize, now: Instant);
+
+    /// The peer has shut its write side: `read` returned 0.
+    fn handle_eof(&mut self, now: Instant);
+
+    /// Lets time pass. To be called when [`poll_timeout`](Self::poll_timeout) is due; spurious
+    /// calls are harmless.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// What has happened.
+    ///
+    /// A part that a [`Event::Message`] announces stays until [`consume`](Self::consume); until
+    /// then there is no other Message and no PeerFinished, but there may be a Writable or an error.
+    ///
+    /// # Errors
+    /// The session has ended, and every later call says so in the same words. Bytes that were
+    /// queued can still be transmitted.
+    fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error>;
+
+    /// Bytes to write to the transport, empty if none; after an error too.
+    fn poll_transmit(&mut self, now: Instant) -> &[u8];
+
+    /// The first `n` bytes of the last [`poll_transmit`](Self::poll_transmit) were written. More
+    /// than its length counts as its length.
+    fn handle_transmitted(&mut self, n: usize, now: Instant);
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), if time alone would change anything.
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// What has happened on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Event {
+    /// The handshake needs a key: see [`Machine::key_request`]. Once in a handshake.
+    KeyNeeded,
+    /// The handshake is over and messages may be sent. Once.
+    Established,
+    /// A message, or a part of one, is at hand: see [`Machine::split`].
+    Message {
+        /// Whether it is the message's first part.
+        first: bool,
+        /// What follows it.
+        rest: Rest,
+    },
+    /// There is room for what [`SendError::Full`](crate::SendError::Full) turned away.
+    Writable,
+    /// The peer sends no more messages. Once.
+    PeerFinished,
+    /// Both sides have finished and all is sent. The last event.
+    Closed,
+}
+
+/// What of a message is still to come after a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// Nothing: this part is the last, or the only one.
+    End,
+    /// That many bytes.
+    Bytes(u64),
+    /// Something, or in a byte stream perhaps nothing: the framing does not say.
+    Unknown,
+}
+
+/// Which end of a connection a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The one that connected.
+    Client,
+    /// The one that was connected to.
+    Server,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer<'a> {
+    /// Whether it has proved that it holds the key. Not so for any peer of the scheme `none`, nor
+    /// for the server of a `challenge`.
+    pub authenticated: bool,
+    /// What it calls itself, in schemes that have names.
+    pub name: Option<&'a str>,
+    /// The id of the key it used, in schemes that have them.
+    pub kid: Option<&'a str>,
+}
+
+/// What a key is needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyRequest<'a> {
+    /// Which end we are.
+    pub role: Role,
+    /// What the key must be made for.
+    pub digest: Digest,
+    /// The challenge that is to be answered, or that was.
+    pub challenge: &'a [u8],
+}
+
+impl core::fmt::Debug for KeyRequest<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("KeyRequest")
+            .field("role", &self.role)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}

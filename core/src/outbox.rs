@@ -1,0 +1,232 @@
+//! The sending half of a session: messages in, bytes out.
+
+use core::fmt;
+
+use crate::error::SendError;
+use crate::framing::{Encoder, Plan};
+use crate::machine::Rest;
+use crate::storage::Storage;
+
+/// What an application may do with the send side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Open,
+    Finished,
+    Ended,
+}
+
+/// The state of the send buffer; the buffer itself is beside it, so that [`Outbox`] need not know
+/// its type.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    encoder: Encoder,
+    phase: Phase,
+    /// The bytes from `head` to `tail` wait to be transmitted.
+    head: usize,
+    tail: usize,
+    /// Room that was asked for and not to be had, in bytes; 0 if none.
+    wanted: usize,
+    /// It was the lease that was not to be had.
+    starved: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(encoder: Encoder) -> Self {
+        Self { encoder, phase: Phase::Handshake, head: 0, tail: 0, wanted: 0, starved: false }
+    }
+
+    pub(crate) fn open(&mut self) {
+        if self.phase == Phase::Handshake {
+            self.phase = Phase::Open;
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Finished;
+            self.wanted = 0;
+            self.starved = false;
+        }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// No more is taken; what waits still goes out.
+    pub(crate) fn end(&mut self, storage: &mut dyn Storage) {
+        self.phase = Phase::Ended;
+        self.wanted = 0;
+        self.starved = false;
+        if self.is_drained() {
+            storage.release();
+        }
+    }
+
+    /// Nor does what waits.
+    pub(crate) fn discard(&mut self, storage: &mut dyn Storage) {
+        (self.head, self.tail) = (0, 0);
+        self.end(storage);
+    }
+
+    pub(crate) fn starved(&self) -> bool {
+        self.starved
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.head == self.tail
+    }
+
+    /// The bytes that wait; gives the lease back if none do.
+    pub(crate) fn pending<'a>(&mut self, storage: &'a mut dyn Storage) -> &'a [u8] {
+        if self.is_drained() {
+            (self.head, self.tail) = (0, 0);
+            if !self.starved {
+                storage.release();
+            }
+            return &[];
+        }
+        &storage.bytes()[self.head..self.tail]
+    }
+
+    pub(crate) fn handle_transmitted(&mut self, n: usize) {
+        self.head += n.min(self.tail - self.head);
+    }
+
+    /// Whether there is now room for what was turned away; says so once.
+    pub(crate) fn take_writable(&mut self, storage: &mut dyn Storage) -> bool {
+        if self.wanted == 0 {
+            return false;
+        }
+        if self.starved {
+            self.starved = !storage.lease();
+        }
+        let ready = !self.starved && storage.capacity() - (self.tail - self.head) >= self.wanted;
+        if ready {
+            self.wanted = 0;
+        }
+        ready
+    }
+
+    /// Makes room at `tail` for a header and `len` bytes.
+    fn reserve(
+        &mut self,
+        storage: &mut dyn Storage,
+        len: usize,
+        rest: Rest,
+    ) -> Result<Plan, SendError> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Handshake => return Err(SendError::NotEstablished),
+            Phase::Finished => return Err(SendError::Finished),
+            Phase::Ended => return Err(SendError::Ended),
+        }
+        let plan = self.encoder.plan(len, rest)?;
+        let max = self.max_part(storage);
+        if len > max {
+            return Err(SendError::TooLong { max });
+        }
+        let needed = plan.header().len() + len;
+        if needed == 0 {
+            return Ok(plan);
+        }
+        let capacity = storage.capacity();
+        self.starved = !storage.lease();
+        if self.starved || capacity - (self.tail - self.head) < needed {
+            self.wanted = self.wanted.max(needed);
+            return Err(SendError::Full);
+        }
+        if capacity - self.tail < needed {
+            storage.bytes_mut().copy_within(self.head..self.tail, 0);
+            (self.head, self.tail) = (0, self.tail - self.head);
+        }
+        Ok(plan)
+    }
+
+    fn max_part(&self, storage: &dyn Storage) -> usize {
+        storage.capacity() - self.encoder.overhead()
+    }
+}
+
+/// Where an application sends messages: all of one, or none of it.
+///
+/// Whatever is [`Full`](SendError::Full) changes nothing and is followed by one
+/// [`Event::Writable`](crate::Event::Writable).
+pub struct Outbox<'a> {
+    queue: &'a mut Queue,
+    storage: &'a mut dyn Storage,
+    reserved: Option<(Plan, usize)>,
+}
+
+impl<'a> Outbox<'a> {
+    pub(crate) fn new(queue: &'a mut Queue, storage: &'a mut dyn Storage) -> Self {
+        Self { queue, storage, reserved: None }
+    }
+
+    /// Sends `message`. In a raw byte stream an empty one is nothing.
+    ///
+    /// # Errors
+    /// Every [`SendError`]; [`SendError::TooLong`] asks for parts.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_part(message, Rest::End)
+    }
+
+    /// Sends a part of a message that `rest` follows. Framings that write a message's length first
+    /// need to know it: to them [`Rest::Unknown`] is an error, and so are parts that do not add up.
+    ///
+    /// # Errors
+    /// Every [`SendError`].
+    pub fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), SendError> {
+        self.send_space(part.len(), rest)?.copy_from_slice(part);
+        self.commit();
+        Ok(())
+    }
+
+    /// Room for a part of `len` bytes that `rest` follows, to write it in place. The bytes in it
+    /// are arbitrary. It is sent by [`commit`](Self::commit), and not at all without.
+    ///
+    /// # Errors
+    /// Every [`SendError`].
+    pub fn send_space(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
+        self.reserved = None;
+        let plan = self.queue.reserve(self.storage, len, rest)?;
+        let (plan, _) = self.reserved.insert((plan, len));
+        if len == 0 {
+            return Ok(&mut []);
+        }
+        let start = self.queue.tail + plan.header().len();
+        Ok(&mut self.storage.bytes_mut()[start..start + len])
+    }
+
+    /// Sends what was written to the last [`send_space`](Self::send_space); nothing if there is
+    /// none.
+    pub fn commit(&mut self) {
+        if let Some((plan, len)) = self.reserved.take() {
+            let header = plan.header();
+            if !header.is_empty() {
+                self.storage.bytes_mut()[self.queue.tail..][..header.len()].copy_from_slice(header);
+            }
+            self.queue.tail += header.len() + len;
+            self.queue.encoder = plan.next;
+        }
+    }
+
+    /// The longest part that an empty send side takes, in bytes. No received part is longer.
+    #[must_use]
+    pub fn max_part(&self) -> usize {
+        self.queue.max_part(self.storage)
+    }
+
+    /// No more messages from this side; what was sent still goes out. Idempotent. See
+    /// [`Machine::finish`](crate::Machine::finish).
+    pub fn finish(&mut self) {
+        self.queue.finish();
+    }
+}
+
+impl fmt::Debug for Outbox<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,57 @@
+//! Where a session keeps bytes: regions that the caller owns.
+
+/// A region of bytes that can be leased and given back.
+///
+/// A session takes a lease when it has something to keep and gives it back when it has not, so
+/// that many idle sessions can share few buffers. Plain memory (`[u8; N]`, `&mut [u8]`,
+/// `Box<[u8]>`: whatever is `AsRef<[u8]>` and `AsMut<[u8]>`) is a region whose lease never fails.
+pub trait Storage {
+    /// Length of the region while leased, in bytes. Never changes.
+    fn capacity(&self) -> usize;
+
+    /// Takes the lease, or keeps it if already held. `false`: none can be had now; whoever lends
+    /// the region wakes the session's driver when one can.
+    fn lease(&mut self) -> bool;
+
+    /// The region: [`capacity`](Self::capacity) bytes while leased, otherwise of any length and
+    /// not to be used. Contents last as long as the lease.
+    fn bytes(&self) -> &[u8];
+
+    /// The region, to write to.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Gives the lease back, or stops waiting for one. Harmless when there is nothing to give.
+    fn release(&mut self);
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Storage for T {
+    fn capacity(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    fn lease(&mut self) -> bool {
+        true
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.as_mut()
+    }
+
+    fn release(&mut self) {}
+}
+
+/// The three regions of one session. The lengths that a session asks for are in
+/// [`ConfigError`](crate::ConfigError); [`Config`](crate::Config) knows the least of each.
+#[derive(Debug)]
+pub struct Buffers<B> {
+    /// Held from construction until the handshake is over and its last byte is sent.
+    pub handshake: B,
+    /// Held while received bytes wait to be parsed or consumed.
+    pub receive: B,
+    /// Held while sent bytes wait to be transmitted.
+    pub send: B,
+}

@@ -1,0 +1,84 @@
+//! The deadlines of one session.
+
+use crate::time::Instant;
+
+/// What a deadline is for; the index into [`Timers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The whole handshake, from construction.
+    Handshake,
+    /// The peer owes the rest of a frame.
+    Receive,
+    /// The peer owes us room: queued bytes do not leave.
+    Send,
+}
+
+impl Timer {
+    const ALL: [Self; 3] = [Self::Handshake, Self::Receive, Self::Send];
+}
+
+/// Absolute deadlines, one per [`Timer`]. Setting one replaces it.
+#[derive(Debug, Default)]
+pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+
+impl Timers {
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        self.0[timer as usize] = Some(at);
+    }
+
+    pub(crate) fn clear(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Clears and returns one deadline that has passed, so that acting on it cannot see it again.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Timer> {
+        let due = Timer::ALL
+            .into_iter()
+            .find(|&timer| self.0[timer as usize].is_some_and(|at| at <= now))?;
+        self.clear(due);
+        Some(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_micros(micros)
+    }
+
+    #[test]
+    fn the_earliest_deadline_comes_first_and_only_once() {
+        let mut timers = Timers::default();
+        assert_eq!(timers.next(), None);
+        timers.set(Timer::Send, at(7));
+        timers.set(Timer::Receive, at(5));
+        assert_eq!(timers.next(), Some(at(5)));
+        assert_eq!(timers.take_expired(at(4)), None);
+        assert_eq!(timers.take_expired(at(5)), Some(Timer::Receive));
+        assert_eq!(timers.take_expired(at(5)), None);
+        assert_eq!(timers.next(), Some(at(7)));
+    }
+
+    #[test]
+    fn setting_again_replaces_and_clearing_removes() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Handshake, at(1));
+        timers.set(Timer::Handshake, at(9));
+        assert_eq!(timers.next(), Some(at(9)));
+        assert!(timers.is_set(Timer::Handshake));
+        timers.clear(Timer::Handshake);
+        assert!(!timers.is_set(Timer::Handshake));
+        assert_eq!(timers.take_expired(at(u64::MAX)), None);
+    }
+}
