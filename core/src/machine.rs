@@ -41,6 +41,10 @@ pub trait Machine {
     /// [`wants_shutdown`](Self::wants_shutdown), then close.
     fn is_done(&self) -> bool;
 
+    /// Whether both directions are between messages and nothing waits, received or sent: a good
+    /// moment to [`finish`](Self::finish).
+    fn is_idle(&self) -> bool;
+
     /// Answers the open key request, on either side.
     ///
     /// # Errors
@@ -54,6 +58,9 @@ pub trait Machine {
 
     /// The part at hand, empty if there is none, and where to answer it.
     fn split(&mut self) -> (&[u8], Outbox<'_>);
+
+    /// The peer, and where to greet it; `None` where [`peer`](Self::peer) is.
+    fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)>;
 
     /// Done with the part at hand.
     fn consume(&mut self, now: Instant);

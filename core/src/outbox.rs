@@ -78,6 +78,11 @@ impl Queue {
         self.head == self.tail
     }
 
+    /// Whether no message is half sent.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.encoder.at_boundary()
+    }
+
     /// The bytes that wait; gives the lease back if none do.
     pub(crate) fn pending<'a>(&mut self, storage: &'a mut dyn Storage) -> &'a [u8] {
         if self.is_drained() {

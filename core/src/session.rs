@@ -235,8 +235,7 @@ impl<B: Storage> Session<B> {
 
 impl<B: Storage> Machine for Session<B> {
     fn peer(&self) -> Option<Peer<'_>> {
-        let Outcome { authenticated } = self.outcome?;
-        Some(Peer { authenticated, name: None, kid: None })
+        self.outcome.as_ref().map(Outcome::peer)
     }
 
     fn key_request(&self) -> Option<KeyRequest<'_>> {
@@ -279,6 +278,14 @@ impl<B: Storage> Machine for Session<B> {
         self.closed || (matches!(self.state, State::Failed(_)) && self.is_drained())
     }
 
+    fn is_idle(&self) -> bool {
+        matches!(self.state, State::Open)
+            && !self.receiver.has_part()
+            && self.receiver.at_boundary()
+            && self.queue.at_boundary()
+            && self.is_drained()
+    }
+
     fn provide_key(
         &mut self,
         answer: Result<Candidates<'_>, Refuse>,
@@ -295,6 +302,11 @@ impl<B: Storage> Machine for Session<B> {
 
     fn split(&mut self) -> (&[u8], Outbox<'_>) {
         (self.receiver.part(), Outbox::new(&mut self.queue, &mut self.send))
+    }
+
+    fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)> {
+        let peer = self.outcome.as_ref()?.peer();
+        Some((peer, Outbox::new(&mut self.queue, &mut self.send)))
     }
 
     fn consume(&mut self, _now: Instant) {

@@ -1,1 +1,60 @@
-//! x
+//! What every adapter of [`countersign`] shares, so that adapters differ only in how they wait.
+//!
+//! * [`Service`]: an application, written once, run by any adapter.
+//! * [`Connection`]: a [`Machine`](countersign::Machine) and a service, driven turn by turn over
+//!   any [`Io`].
+//! * [`Keys`]: who answers key requests.
+//! * with the feature `std`: [`Pools`] of buffers that connections share, [`Sessions`] that make
+//!   machines with them, the [`Gate`] that bounds connections, [`Deadlines`], sockets by
+//!   [`Address`], and the log lines.
+//! * with the feature `keys`: secrets from files, [`keys`].
+//!
+//! Without features the crate is `no_std` and allocates nothing.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+mod io;
+mod service;
+pub mod services;
+mod turn;
+
+#[cfg(feature = "std")]
+mod clock;
+#[cfg(feature = "std")]
+mod deadlines;
+#[cfg(feature = "std")]
+mod gate;
+#[cfg(feature = "std")]
+mod log;
+#[cfg(feature = "std")]
+mod mailbox;
+#[cfg(feature = "std")]
+mod net;
+#[cfg(feature = "std")]
+mod pool;
+#[cfg(feature = "std")]
+mod protocol;
+
+#[cfg(feature = "keys")]
+pub mod keys;
+
+pub use io::Io;
+pub use service::{Flow, Keys, Part, Service};
+pub use turn::{Connection, Failure, Turn, Wait};
+
+#[cfg(feature = "std")]
+pub use clock::Clock;
+#[cfg(feature = "std")]
+pub use deadlines::Deadlines;
+#[cfg(feature = "std")]
+pub use gate::{Gate, Permit};
+#[cfg(feature = "std")]
+pub use log::{log_end, log_refused};
+#[cfg(feature = "std")]
+pub use mailbox::{Mailbox, Received};
+#[cfg(feature = "std")]
+pub use net::{Address, AddressError, Listener, Origin, Stream};
+#[cfg(feature = "std")]
+pub use pool::{Lease, Pool, PoolOptions, Pools};
+#[cfg(feature = "std")]
+pub use protocol::{BoxedMachine, Open, Protocol, Sessions, StartError};

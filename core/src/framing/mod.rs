@@ -102,6 +102,14 @@ impl Encoder {
         }
     }
 
+    /// Whether no message has begun and not ended.
+    pub(crate) fn at_boundary(self) -> bool {
+        match self {
+            Self::Raw => true,
+            Self::U32(encoder) => encoder.at_boundary(),
+        }
+    }
+
     /// Plans a part of `len` bytes that `rest` follows.
     pub(crate) fn plan(self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         match self {

@@ -66,6 +66,10 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
+    pub(super) fn at_boundary(self) -> bool {
+        self.due == 0
+    }
+
     pub(super) fn plan(self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         let follows = match rest {
             Rest::End => 0,

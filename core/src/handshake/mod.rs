@@ -10,7 +10,7 @@ mod challenge;
 use crate::config::Scheme;
 use crate::error::{Error, Refuse};
 use crate::key::Candidates;
-use crate::machine::{KeyRequest, Role};
+use crate::machine::{KeyRequest, Peer, Role};
 use crate::nonce::Nonce;
 use crate::storage::Storage;
 
@@ -29,6 +29,12 @@ pub(crate) enum Handshake {
 pub(crate) struct Outcome {
     /// The peer holds the key.
     pub(crate) authenticated: bool,
+}
+
+impl Outcome {
+    pub(crate) fn peer(&self) -> Peer<'_> {
+        Peer { authenticated: self.authenticated, name: None, kid: None }
+    }
 }
 
 /// What a handshake is given, beside the bytes that it received last.

@@ -1,0 +1,27 @@
+//! The transport as a turn sees it.
+
+/// A non-blocking byte stream. `Ok(None)` is "nothing now": the adapter waits and takes another
+/// turn. Interruptions are the implementation's to retry.
+pub trait Io {
+    /// What can go wrong with it.
+    type Error;
+
+    /// Reads to the front of `into`, which is not empty. `Some(0)`: the peer has shut its write
+    /// side.
+    ///
+    /// # Errors
+    /// The transport has failed.
+    fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Self::Error>;
+
+    /// Writes from the front of `from`, which is not empty.
+    ///
+    /// # Errors
+    /// The transport has failed.
+    fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Self::Error>;
+
+    /// Shuts the write side. Called once.
+    ///
+    /// # Errors
+    /// The transport has failed.
+    fn shut_write(&mut self) -> Result<(), Self::Error>;
+}

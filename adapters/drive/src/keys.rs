@@ -1,0 +1,191 @@
+//! Secrets from files.
+//!
+//! A key file's bytes are the secret, less one final newline. Nobody but its owner may read it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use countersign::Key;
+use getrandom::SysRng;
+use getrandom::rand_core::TryRng;
+use zeroize::Zeroizing;
+
+/// A secret, wiped on drop.
+pub type Secret = Zeroizing<Vec<u8>>;
+
+/// Random bytes in a new secret.
+const NEW_LEN: usize = 32;
+
+/// Why a secret cannot be had. Each says what to do.
+#[derive(Debug)]
+pub enum SecretError {
+    /// The file cannot be read or written.
+    Io(PathBuf, io::Error),
+    /// The file can be read by others than its owner; its mode.
+    Exposed(PathBuf, u32),
+    /// The file has no bytes.
+    Empty(PathBuf),
+    /// The file is longer than a key may be.
+    TooLong(PathBuf),
+    /// The system gives no randomness.
+    Random(getrandom::Error),
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(f, "key file {}: {error}", path.display()),
+            Self::Exposed(path, mode) => write!(
+                f,
+                "key file {0}: its mode {mode:04o} lets others read it: run `chmod 600 {0}`",
+                path.display()
+            ),
+            Self::Empty(path) => write!(
+                f,
+                "key file {}: it is empty: make a secret with `countersign keygen`",
+                path.display()
+            ),
+            Self::TooLong(path) => write!(
+                f,
+                "key file {}: it is longer than {} bytes: a secret is not, so is this the right file?",
+                path.display(),
+                Key::MAX_LEN
+            ),
+            Self::Random(error) => write!(f, "the system gives no randomness: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// Reads the secret in the file `path`.
+///
+/// # Errors
+/// Every [`SecretError`].
+pub fn read(path: &Path) -> Result<Secret, SecretError> {
+    let io = |error| SecretError::Io(path.into(), error);
+    let file = File::open(path).map_err(io)?;
+    // Of the open file, not of the path: between the two it could be exchanged.
+    let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Exposed(path.into(), mode));
+    }
+    // One allocation, large enough for the longest, so that no copy is left behind unwiped.
+    let mut secret = Secret::new(Vec::with_capacity(Key::MAX_LEN + 2));
+    file.take(Key::MAX_LEN as u64 + 2).read_to_end(&mut secret).map_err(io)?;
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
+    }
+    match secret.len() {
+        0 => Err(SecretError::Empty(path.into())),
+        1..=Key::MAX_LEN => Ok(secret),
+        _ => Err(SecretError::TooLong(path.into())),
+    }
+}
+
+/// A new secret: 256 random bits, as 64 hexadecimal digits.
+///
+/// # Errors
+/// [`SecretError::Random`].
+pub fn generate() -> Result<Secret, SecretError> {
+    let mut random = Zeroizing::new([0; NEW_LEN]);
+    SysRng.try_fill_bytes(random.as_mut_slice()).map_err(SecretError::Random)?;
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |c| c as u8);
+    let mut secret = Secret::new(Vec::with_capacity(2 * NEW_LEN));
+    for byte in random.iter() {
+        secret.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    Ok(secret)
+}
+
+/// Writes `secret` and a newline to a new file `path` that only its owner can read.
+///
+/// # Errors
+/// [`SecretError::Io`], also if the file exists.
+pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(secret)?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    };
+    write().map_err(|error| SecretError::Io(path.into(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn temporary(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("countersign-{name}-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        path
+    }
+
+    fn file(name: &str, bytes: &[u8], mode: u32) -> PathBuf {
+        let path = temporary(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn one_final_newline_is_not_part_of_the_secret() {
+        for (bytes, secret) in [
+            (&b"nick"[..], &b"nick"[..]),
+            (b"nick\n", b"nick"),
+            (b"nick\n\n", b"nick\n"),
+            (b" \r\n", b" \r"),
+        ] {
+            let path = file("newline", bytes, 0o600);
+            assert_eq!(read(&path).unwrap().as_slice(), secret);
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_remedy() {
+        for mode in [0o640, 0o604, 0o660, 0o644] {
+            let path = file("exposed", b"nick", mode);
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, SecretError::Exposed(..)));
+            assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())));
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn length_has_bounds() {
+        for (bytes, good) in [
+            (vec![b'x'; Key::MAX_LEN], true),
+            ([vec![b'x'; Key::MAX_LEN], vec![b'\n']].concat(), true),
+            (vec![b'x'; Key::MAX_LEN + 1], false),
+            (vec![b'x'; 1 << 20], false),
+            (vec![], false),
+            (vec![b'\n'], false),
+        ] {
+            let path = file("length", &bytes, 0o400);
+            assert_eq!(read(&path).is_ok(), good, "{} bytes", bytes.len());
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_new_secret_is_written_once_and_read_back() {
+        let path = temporary("new");
+        let secret = generate().unwrap();
+        assert_eq!(secret.len(), 64);
+        assert!(secret.iter().all(u8::is_ascii_hexdigit));
+        assert_ne!(secret, generate().unwrap());
+        write_new(&path, &secret).unwrap();
+        assert_eq!(read(&path).unwrap(), secret);
+        assert!(matches!(write_new(&path, &secret), Err(SecretError::Io(..))));
+        fs::remove_file(path).unwrap();
+    }
+}

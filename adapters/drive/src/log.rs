@@ -1,0 +1,44 @@
+//! What is written of connections, the same by every adapter.
+//!
+//! A refused connection is one line, in a form that will not change:
+//!
+//! ```text
+//! refused peer=192.0.2.7:51324 scheme=challenge reason=wrong-key
+//! ```
+
+use std::io;
+
+use countersign::Error;
+use tracing::{debug, info, warn};
+
+use crate::net::Origin;
+use crate::turn::Failure;
+
+/// A connection was turned away before a handshake began; `reason` is one word.
+pub fn log_refused(origin: &Origin, scheme: &str, reason: &str) {
+    warn!(target: "countersign", "refused peer={origin} scheme={scheme} reason={reason}");
+}
+
+/// A connection is over. `established`: its handshake was.
+pub fn log_end(
+    origin: &Origin,
+    scheme: &str,
+    established: bool,
+    how: &Result<(), Failure<io::Error>>,
+) {
+    match how {
+        Ok(()) => debug!(target: "countersign", "closed peer={origin} scheme={scheme}"),
+        Err(failure) => {
+            let reason = match failure {
+                Failure::Io(_) => Error::Lost.code(),
+                Failure::Protocol(error) => error.code(),
+            };
+            if established {
+                info!(target: "countersign", "ended peer={origin} scheme={scheme} reason={reason}: {failure}");
+            } else {
+                log_refused(origin, scheme, reason);
+                debug!(target: "countersign", "peer={origin}: {failure}");
+            }
+        }
+    }
+}

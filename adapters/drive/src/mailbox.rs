@@ -1,0 +1,165 @@
+//! A service for callers who would rather send and receive than be called.
+
+use std::mem;
+
+use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
+
+use crate::service::{Flow, Part, Service};
+
+/// Holds one received part until it is taken and one posted part until it is sent. Wake the
+/// connection after posting and taking.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    open: bool,
+    received: Option<Received>,
+    posted: Option<Posted>,
+    refused: Option<SendError>,
+    finishing: bool,
+    peer_finished: bool,
+    closed: Option<Result<(), Error>>,
+    changes: u64,
+}
+
+/// A part that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether it is its message's first.
+    pub first: bool,
+    /// What of the message follows it.
+    pub rest: Rest,
+}
+
+#[derive(Debug)]
+struct Posted {
+    bytes: Vec<u8>,
+    sent: usize,
+    rest: Rest,
+}
+
+impl Mailbox {
+    /// Whether the handshake is over.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the peer sends no more messages; what was received before may still be here.
+    #[must_use]
+    pub fn peer_finished(&self) -> bool {
+        self.peer_finished
+    }
+
+    /// How the connection ended, if it has.
+    #[must_use]
+    pub fn closed(&self) -> Option<Result<(), Error>> {
+        self.closed
+    }
+
+    /// How often something happened that a caller may wait for.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes the part that was received.
+    pub fn take(&mut self) -> Option<Received> {
+        self.received.take()
+    }
+
+    /// Whether nothing waits to be sent, so that something can be posted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.posted.is_none()
+    }
+
+    /// Posts a part, of any length, of a message that `rest` follows. It takes the place of what
+    /// was posted before and is not yet sent.
+    pub fn post(&mut self, bytes: &[u8], rest: Rest) {
+        self.posted = Some(Posted { bytes: bytes.to_vec(), sent: 0, rest });
+    }
+
+    /// Why the last post was not sent, if it was refused. Says so once.
+    pub fn take_refused(&mut self) -> Option<SendError> {
+        self.refused.take()
+    }
+
+    /// No more messages once what is posted is sent.
+    pub fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    fn send(&mut self, out: &mut Outbox<'_>) {
+        if let Some(posted) = &mut self.posted {
+            match posted.send(out) {
+                Err(SendError::Full) => return,
+                Err(refused) => self.refused = Some(refused),
+                Ok(()) => {}
+            }
+            self.posted = None;
+            self.changes += 1;
+        }
+        if self.finishing {
+            out.finish();
+        }
+    }
+}
+
+impl Posted {
+    /// Sends what is left, in as many parts as it takes.
+    fn send(&mut self, out: &mut Outbox<'_>) -> Result<(), SendError> {
+        loop {
+            let left = &self.bytes[self.sent..];
+            let part = &left[..left.len().min(out.max_part())];
+            let rest = match (left.len() - part.len(), self.rest) {
+                (0, rest) => rest,
+                (more, Rest::End) => Rest::Bytes(more as u64),
+                (more, Rest::Bytes(rest)) => Rest::Bytes(rest.saturating_add(more as u64)),
+                (_, Rest::Unknown) => Rest::Unknown,
+            };
+            out.send_part(part, rest)?;
+            self.sent += part.len();
+            if self.sent == self.bytes.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Service for Mailbox {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+        self.open = true;
+        self.changes += 1;
+        self.send(out);
+    }
+
+    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        if self.received.is_some() {
+            return Flow::Blocked;
+        }
+        self.changes += 1;
+        let Part { bytes, first, rest } = part;
+        self.received = Some(Received { bytes: bytes.to_vec(), first, rest });
+        Flow::Done
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        self.send(out);
+    }
+
+    fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        self.send(out);
+    }
+
+    fn on_finished(&mut self, _: &mut Outbox<'_>, _: Instant) {
+        self.peer_finished = true;
+        self.changes += 1;
+    }
+
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        self.closed = Some(why);
+        self.changes += 1;
+        drop(mem::take(&mut self.posted));
+    }
+}

@@ -1,0 +1,383 @@
+//! Sockets: TCP and Unix, non-blocking, by address.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that the system may hold for us before we accept them.
+const BACKLOG: i32 = 4096;
+
+/// Where to listen or connect: `host:port`, `[v6]:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A name or an IP address, and a port.
+    Tcp {
+        /// Without brackets.
+        host: String,
+        /// 0 takes any free one when listening.
+        port: u16,
+    },
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+/// A text is not an [`Address`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressError;
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address is host:port, [v6]:port or unix:/path")
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(AddressError) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
+        let host = match host.strip_prefix('[') {
+            Some(host) => host.strip_suffix(']').ok_or(AddressError)?,
+            None if host.contains(':') => return Err(AddressError),
+            None => host,
+        };
+        let port = port.parse().map_err(|_| AddressError)?;
+        if host.is_empty() {
+            return Err(AddressError);
+        }
+        Ok(Self::Tcp { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Tcp { host, port } => Ok((host.as_str(), *port).to_socket_addrs()?.collect()),
+            Self::Unix(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Listens here `times` times over, for as many event loops: TCP listeners share the port by
+    /// `SO_REUSEPORT`, Unix listeners are one socket. A socket file that nobody listens on is
+    /// replaced.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen(&self, times: usize) -> io::Result<Vec<Listener>> {
+        if let Self::Unix(path) = self {
+            let listener = listen_unix(path)?;
+            return (0..times.max(1)).map(|_| Ok(Listener::Unix(listener.try_clone()?))).collect();
+        }
+        let addresses = self.resolve()?;
+        let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for mut address in addresses {
+            let first = match listen_tcp(address, times > 1) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            address = first.local_addr()?;
+            let mut listeners = vec![Listener::Tcp(first)];
+            for _ in 1..times {
+                listeners.push(Listener::Tcp(listen_tcp(address, true)?));
+            }
+            return Ok(listeners);
+        }
+        Err(last)
+    }
+
+    /// Connects, trying each of the host's addresses for at most `timeout`.
+    ///
+    /// # Errors
+    /// The system's, of the last address tried.
+    pub fn connect(&self, timeout: Duration) -> io::Result<Stream> {
+        if let Self::Unix(path) = self {
+            let stream = UnixStream::connect(path)?;
+            stream.set_nonblocking(true)?;
+            return Ok(Stream::Unix(stream));
+        }
+        let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for address in self.resolve()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => return Stream::tcp(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn listen_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn listen_unix(path: &PathBuf) -> io::Result<UnixListener> {
+    let bind = || -> io::Result<UnixListener> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    match bind() {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let stale = std::fs::symlink_metadata(path)?.file_type().is_socket()
+                && UnixStream::connect(path)
+                    .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            if !stale {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            bind()
+        }
+        other => other,
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A TCP peer.
+    Tcp(SocketAddr),
+    /// A Unix socket: all its peers are on this machine, and have no address.
+    Unix,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// A listening socket, non-blocking.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection; `WouldBlock` if none waits.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn accept(&self) -> io::Result<(Stream, Origin)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                Ok((Stream::tcp(stream)?, Origin::Tcp(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Stream::Unix(stream), Origin::Unix))
+            }
+        }
+    }
+
+    /// Where it listens, the port filled in.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn address(&self) -> io::Result<Address> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr()?;
+                Address::Tcp { host: address.ip().to_string(), port: address.port() }
+            }
+            Self::Unix(listener) => Address::Unix(
+                listener.local_addr()?.as_pathname().map(PathBuf::from).unwrap_or_default(),
+            ),
+        })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// A connected socket, non-blocking; for TCP without Nagle's delay.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Small framed replies would otherwise wait for the acknowledgement of the last, 40 ms.
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Reads what is there; `None` if nothing is. Interruptions are retried.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        retry(|| match self {
+            Self::Tcp(stream) => (&*stream).read(into),
+            Self::Unix(stream) => (&*stream).read(into),
+        })
+    }
+
+    /// Writes what there is room for; `None` if there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, from: &[u8]) -> io::Result<Option<usize>> {
+        retry(|| match self {
+            Self::Tcp(stream) => (&*stream).write(from),
+            Self::Unix(stream) => (&*stream).write(from),
+        })
+    }
+
+    /// Shuts the write side; a peer that is already gone is no error.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn shut_write(&self) -> io::Result<()> {
+        let shut = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        match shut {
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    loop {
+        return match call() {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        };
+    }
+}
+
+impl crate::Io for &Stream {
+    type Error = io::Error;
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        Stream::read(self, into)
+    }
+
+    fn write(&mut self, from: &[u8]) -> io::Result<Option<usize>> {
+        Stream::write(self, from)
+    }
+
+    fn shut_write(&mut self) -> io::Result<()> {
+        Stream::shut_write(self)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for text in ["127.0.0.1:9999", "localhost:0", "[::1]:80", "unix:/tmp/s", "unix:s"] {
+            assert_eq!(text.parse::<Address>().map(|a| a.to_string()).as_deref(), Ok(text));
+        }
+        for text in
+            ["", "9999", ":9999", "host:", "host:port", "host:70000", "::1:80", "[::1:80", "unix:"]
+        {
+            assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_socket_file_is_replaced_only_if_nobody_listens() {
+        let path = std::env::temp_dir().join(format!("countersign-net-{}", std::process::id()));
+        let address = Address::Unix(path.clone());
+        let first = address.listen(2).unwrap();
+        assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(first);
+        drop(address.listen(1).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "a file").unwrap();
+        assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn listeners_of_one_address_share_its_port() {
+        let address: Address = "127.0.0.1:0".parse().unwrap();
+        let listeners = address.listen(3).unwrap();
+        assert_eq!(listeners.len(), 3);
+        let at = listeners[0].address().unwrap();
+        assert!(listeners.iter().all(|listener| listener.address().unwrap() == at));
+    }
+}

@@ -1,0 +1,126 @@
+//! What makes the machines and services of new connections.
+
+use std::fmt;
+use std::task::Waker;
+
+use countersign::{Config, ConfigError, Instant, Machine, Nonce, Session};
+use getrandom::SysRng;
+
+use crate::net::Origin;
+use crate::pool::Pools;
+use crate::service::Service;
+
+/// A machine of any kind.
+pub type BoxedMachine = Box<dyn Machine + Send>;
+
+/// What two ends speak: makes a machine for each connection.
+pub trait Protocol: Send + Sync {
+    /// Our end of a connection that we made. `wake` is woken when a lease that the machine waits
+    /// for is to be had.
+    ///
+    /// # Errors
+    /// Every [`StartError`].
+    fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError>;
+
+    /// Our end of a connection that we accepted.
+    ///
+    /// # Errors
+    /// Every [`StartError`]; [`ConfigError::Busy`] is overload, and the connection is to be closed.
+    fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError>;
+
+    /// Its name in log lines.
+    fn name(&self) -> &str;
+}
+
+/// Why a connection cannot begin.
+#[derive(Clone, Copy, Debug)]
+pub enum StartError {
+    /// The session cannot be made.
+    Config(ConfigError),
+    /// There is no randomness to be had, and so no handshake.
+    Random(getrandom::Error),
+}
+
+impl StartError {
+    /// One word for logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(ConfigError::Busy) => "overload",
+            Self::Config(_) => "misconfigured",
+            Self::Random(_) => "no-randomness",
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Random(error) => {
+                write!(
+                    f,
+                    "the system gives no randomness, without which there is no handshake: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Plain sessions of one configuration, in buffers from shared pools.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    config: Config,
+    pools: Pools,
+}
+
+impl Sessions {
+    /// Sessions that speak `config`.
+    #[must_use]
+    pub fn new(config: Config, pools: Pools) -> Self {
+        Self { config, pools }
+    }
+
+    fn nonce() -> Result<Nonce, StartError> {
+        Nonce::generate(&mut SysRng).map_err(StartError::Random)
+    }
+}
+
+impl Protocol for Sessions {
+    fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
+        let session = Session::client(&self.config, Self::nonce()?, self.pools.buffers(wake), now)
+            .map_err(StartError::Config)?;
+        Ok(Box::new(session))
+    }
+
+    fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
+        let session = Session::server(&self.config, Self::nonce()?, self.pools.buffers(wake), now)
+            .map_err(StartError::Config)?;
+        Ok(Box::new(session))
+    }
+
+    fn name(&self) -> &str {
+        self.config.scheme().name()
+    }
+}
+
+/// Makes the service of each connection.
+pub trait Open: Send + Sync {
+    /// What it makes.
+    type Service: Service + Send;
+
+    /// A service for a connection from `origin`, whose handshake is yet to come. Waking `wake`,
+    /// from any thread, has [`Service::on_wake`] called.
+    fn open(&self, origin: &Origin, wake: Waker) -> Self::Service;
+}
+
+/// Any function will do.
+impl<S: Service + Send, F: Fn(&Origin, Waker) -> S + Send + Sync> Open for F {
+    type Service = S;
+
+    fn open(&self, origin: &Origin, wake: Waker) -> S {
+        self(origin, wake)
+    }
+}

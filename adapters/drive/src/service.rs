@@ -1,0 +1,94 @@
+//! Applications, and who holds their keys.
+
+use countersign::{Candidates, Error, Instant, Key, KeyRequest, Outbox, Peer, Refuse, Rest};
+
+/// What became of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// It is dealt with.
+    Done,
+    /// Not yet. The same part comes again after [`Service::on_writable`] or
+    /// [`Service::on_wake`]; until then the peer is not read beyond one buffer.
+    Blocked,
+}
+
+/// A message, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Its bytes. No part is longer than [`Outbox::max_part`].
+    pub bytes: &'a [u8],
+    /// Whether it is its message's first.
+    pub first: bool,
+    /// What of the message follows it.
+    pub rest: Rest,
+}
+
+/// An application on one connection. Written once, it runs on every adapter.
+///
+/// Calls come in this order: `on_open` when the handshake is over; `on_message`, `on_writable`,
+/// `on_wake`, `on_timeout` as things happen; `on_finished` once, after the last message;
+/// `on_closed` once, last, and also when the handshake failed.
+pub trait Service {
+    /// The handshake is over.
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        let _ = (peer, out, now);
+    }
+
+    /// A part has arrived.
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow;
+
+    /// There is room for what was [`Full`](countersign::SendError::Full).
+    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        let _ = (out, now);
+    }
+
+    /// Someone woke the connection's waker. May be called when no one did.
+    fn on_wake(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        let _ = (out, now);
+    }
+
+    /// The peer sends no more messages. Unless told otherwise, neither do we.
+    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        let _ = now;
+        out.finish();
+    }
+
+    /// [`poll_timeout`](Self::poll_timeout) is due.
+    fn on_timeout(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        let _ = (out, now);
+    }
+
+    /// When to call [`on_timeout`](Self::on_timeout).
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The connection has ended: in order, or with why it failed.
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        let _ = why;
+    }
+}
+
+/// Who answers key requests.
+pub trait Keys {
+    /// The keys for `request`.
+    ///
+    /// # Errors
+    /// Why there are none; the handshake then fails.
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse>;
+}
+
+/// One key for everyone.
+impl Keys for Key {
+    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        Ok(Candidates::one(self))
+    }
+}
+
+/// A key, or none: then every request is refused, as befits schemes that ask for no key.
+impl Keys for Option<Key> {
+    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        self.as_ref().map(Candidates::one).ok_or(Refuse::Unknown)
+    }
+}

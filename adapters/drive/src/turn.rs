@@ -1,0 +1,376 @@
+//! The turn: what every adapter does between two waits.
+
+use core::fmt;
+use core::ops::DerefMut;
+use core::time::Duration;
+
+use countersign::{Error, Event, Instant, Machine, Reason, Refuse, Rest};
+
+use crate::io::Io;
+use crate::service::{Flow, Keys, Part, Service};
+
+/// Rounds of one turn, each at most one buffer read: then it is another connection's turn.
+const ROUNDS: usize = 8;
+/// How long a closing connection waits for the peer's end of stream.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of the peer's input it throws away meanwhile, in bytes.
+const DISCARD: usize = 256 << 10;
+
+/// A machine and its service on one connection, driven turn by turn.
+///
+/// After an error the connection is not closed at once: closing with unread input makes most
+/// systems send a reset, which destroys what was sent last. What is queued is written, the write
+/// side shut, and input thrown away until the peer's end of stream, 1 s or 256 KiB.
+#[derive(Debug)]
+pub struct Connection<M, S> {
+    machine: M,
+    service: S,
+    stage: Stage,
+    /// A part that the service has not dealt with.
+    blocked: Option<(bool, Rest)>,
+    established: bool,
+    woken: bool,
+    stopping: bool,
+    /// Stopping, and nothing was under way: how long the peer has to agree.
+    stop_at: Option<Instant>,
+    shut: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Live,
+    /// It failed. Input is thrown away, at most `left` bytes, from when all is written until `until`.
+    Ending {
+        error: Error,
+        until: Option<Instant>,
+        left: usize,
+    },
+    Over,
+}
+
+/// Why a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure<E> {
+    /// The transport did.
+    Io(E),
+    /// The protocol did.
+    Protocol(Error),
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error> core::error::Error for Failure<E> {}
+
+/// What a turn came to.
+#[derive(Debug)]
+pub enum Turn<E> {
+    /// There is more to do at once, but others should have their turn first.
+    Again,
+    /// Nothing to do until something happens.
+    Wait(Wait),
+    /// The connection is over: drop the transport.
+    Over(Result<(), Failure<E>>),
+}
+
+/// What to wait for: any of these, or a wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Bytes to read.
+    pub read: bool,
+    /// Room to write.
+    pub write: bool,
+    /// A moment.
+    pub until: Option<Instant>,
+}
+
+impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
+    /// A connection at its beginning.
+    pub fn new(machine: M, service: S) -> Self {
+        Self {
+            machine,
+            service,
+            stage: Stage::Live,
+            blocked: None,
+            established: false,
+            woken: false,
+            stopping: false,
+            stop_at: None,
+            shut: false,
+        }
+    }
+
+    /// Whether the handshake was ever over.
+    pub fn established(&self) -> bool {
+        self.established
+    }
+
+    /// The service.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The service, to give it something to do: [`wake`](Self::wake) and take a turn afterwards.
+    pub fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// The connection's waker was woken: the next turn tells the service.
+    pub fn wake(&mut self) {
+        self.woken = true;
+    }
+
+    /// Whether it was woken since its last turn.
+    pub fn is_woken(&self) -> bool {
+        self.woken
+    }
+
+    /// Ends the connection as soon as nothing is under way: what the peer has begun to send is
+    /// read and answered first, a handshake is given up. Take a turn afterwards.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Does whatever can be done without waiting.
+    pub fn turn<I: Io, K: Keys + ?Sized>(
+        &mut self,
+        io: &mut I,
+        keys: &K,
+        now: Instant,
+    ) -> Turn<I::Error> {
+        self.machine.handle_timeout(now);
+        let refused = self.stopping && !self.established;
+        if refused || self.stop_at.is_some_and(|at| at <= now) {
+            self.machine.abort(Reason::Shutdown, now);
+        }
+        if self.established && self.service.poll_timeout().is_some_and(|at| at <= now) {
+            self.service.on_timeout(&mut self.machine.split().1, now);
+        }
+        let mut broken = None;
+        let mut rounds = 0;
+        loop {
+            let mut moved = self.events(keys, now);
+            let mut wait = Wait { read: false, write: false, until: None };
+
+            while broken.is_none() {
+                let bytes = self.machine.poll_transmit(now);
+                if bytes.is_empty() {
+                    break;
+                }
+                match io.write(bytes) {
+                    Ok(Some(n)) => {
+                        self.machine.handle_transmitted(n, now);
+                        moved = true;
+                    }
+                    Ok(None) => {
+                        wait.write = true;
+                        break;
+                    }
+                    // The peer takes no more, but what it has sent can still be read.
+                    Err(error) => broken = Some(error),
+                }
+            }
+
+            match self.read(io, now) {
+                Ok(Read::Moved) => moved = true,
+                Ok(Read::Blocked) => wait.read = true,
+                Ok(Read::Unwanted) => {}
+                Err(error) => return self.lost(error),
+            }
+            if !moved && let Some(error) = broken {
+                return self.lost(error);
+            }
+            let idle = wait.read && !moved && self.machine.is_idle();
+            if self.stopping && self.stop_at.is_none() && idle {
+                self.machine.finish(now);
+                self.stop_at = Some(now.saturating_add(LINGER));
+                moved = true;
+            }
+
+            if broken.is_none() && self.machine.wants_shutdown() && !self.shut {
+                self.shut = true;
+                if let Err(error) = io.shut_write() {
+                    return self.lost(error);
+                }
+            }
+            if let Some(over) = self.end(now) {
+                return Turn::Over(over.map_err(Failure::Protocol));
+            }
+            if !moved {
+                wait.until = self.poll_timeout();
+                return Turn::Wait(wait);
+            }
+            rounds += 1;
+            // A broken connection has only what its system's buffers hold, and no second turn.
+            if rounds >= ROUNDS && broken.is_none() {
+                return Turn::Again;
+            }
+        }
+    }
+
+    /// Hands the service all there is. Returns whether anything happened.
+    fn events<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
+        let mut moved = false;
+        if core::mem::take(&mut self.woken) && self.established {
+            self.service.on_wake(&mut self.machine.split().1, now);
+            moved |= self.retry(now);
+        }
+        while let Stage::Live = self.stage {
+            match self.machine.poll_event(now) {
+                Ok(Some(event)) => {
+                    moved = true;
+                    self.event(event, keys, now);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    moved = true;
+                    self.blocked = None;
+                    self.stage = Stage::Ending { error, until: self.stop_at, left: DISCARD };
+                    self.service.on_closed(Err(error));
+                }
+            }
+        }
+        moved
+    }
+
+    fn event<K: Keys + ?Sized>(&mut self, event: Event, keys: &K, now: Instant) {
+        match event {
+            Event::KeyNeeded => {
+                let answer = match self.machine.key_request() {
+                    Some(request) => keys.candidates(&request),
+                    None => Err(Refuse::Unknown),
+                };
+                if self.machine.provide_key(answer, now).is_err() {
+                    // Whoever holds the keys made one for another use: the same as none.
+                    let _ = self.machine.provide_key(Err(Refuse::Unknown), now);
+                }
+            }
+            Event::Established => {
+                self.established = true;
+                if let Some((peer, mut out)) = self.machine.split_peer() {
+                    self.service.on_open(&peer, &mut out, now);
+                }
+            }
+            Event::Message { first, rest } => {
+                self.blocked = Some((first, rest));
+                self.retry(now);
+            }
+            Event::Writable => {
+                self.service.on_writable(&mut self.machine.split().1, now);
+                self.retry(now);
+            }
+            Event::PeerFinished => self.service.on_finished(&mut self.machine.split().1, now),
+            Event::Closed => {
+                self.stage = Stage::Over;
+                self.service.on_closed(Ok(()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Offers the service the part at hand. Returns whether it was dealt with.
+    fn retry(&mut self, now: Instant) -> bool {
+        let Some((first, rest)) = self.blocked else { return false };
+        let (bytes, mut out) = self.machine.split();
+        let flow = self.service.on_message(Part { bytes, first, rest }, &mut out, now);
+        let done = flow == Flow::Done;
+        if done {
+            self.blocked = None;
+            self.machine.consume(now);
+        }
+        done
+    }
+
+    fn read<I: Io>(&mut self, io: &mut I, now: Instant) -> Result<Read, I::Error> {
+        if let Stage::Ending { left, .. } = &mut self.stage {
+            if *left == 0 {
+                return Ok(Read::Unwanted);
+            }
+            let mut scratch = [0; 2048];
+            return Ok(match io.read(&mut scratch)? {
+                None => Read::Blocked,
+                Some(0) => {
+                    *left = 0;
+                    Read::Moved
+                }
+                Some(n) => {
+                    *left = left.saturating_sub(n);
+                    Read::Moved
+                }
+            });
+        }
+        let space = self.machine.recv_space();
+        if space.is_empty() {
+            return Ok(Read::Unwanted);
+        }
+        let read = io.read(space);
+        let n = read.as_ref().ok().copied().flatten().unwrap_or(0);
+        self.machine.handle_received(n, now);
+        Ok(match read? {
+            None => Read::Blocked,
+            Some(0) => {
+                self.machine.handle_eof(now);
+                Read::Moved
+            }
+            Some(_) => Read::Moved,
+        })
+    }
+
+    /// Ends the connection here and now, with no last word; the service is told. Nothing if it has
+    /// ended.
+    pub fn abandon(&mut self) {
+        if let Stage::Live = core::mem::replace(&mut self.stage, Stage::Over) {
+            self.service.on_closed(Err(Error::Aborted(Reason::Shutdown)));
+        }
+    }
+
+    /// The transport has failed; so, then, has the connection.
+    fn lost<E>(&mut self, error: E) -> Turn<E> {
+        match core::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Live => {
+                self.service.on_closed(Err(Error::Lost));
+                Turn::Over(Err(Failure::Io(error)))
+            }
+            Stage::Ending { error, .. } => Turn::Over(Err(Failure::Protocol(error))),
+            Stage::Over => Turn::Over(Ok(())),
+        }
+    }
+
+    /// How the connection ended, once it has.
+    fn end(&mut self, now: Instant) -> Option<Result<(), Error>> {
+        match &mut self.stage {
+            Stage::Live => None,
+            Stage::Over => Some(Ok(())),
+            Stage::Ending { error, until, left } => {
+                if !self.machine.is_done() {
+                    return None;
+                }
+                let until = *until.get_or_insert(now.saturating_add(LINGER));
+                (*left == 0 || until <= now).then_some(Err(*error))
+            }
+        }
+    }
+
+    /// When to take a turn though nothing has happened.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let ending = match self.stage {
+            Stage::Ending { until, .. } => until,
+            Stage::Live | Stage::Over => None,
+        };
+        let service = if self.established { self.service.poll_timeout() } else { None };
+        [self.machine.poll_timeout(), ending, service, self.stop_at].into_iter().flatten().min()
+    }
+}
+
+/// What an attempt to read came to.
+enum Read {
+    Moved,
+    Blocked,
+    Unwanted,
+}
