@@ -1,0 +1,272 @@
+//! Connections in an event loop.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::task::Waker;
+
+use countersign::Instant;
+use countersign_drive::{
+    BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
+};
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use crate::wake::Queue;
+
+/// Connections driven by somebody's `mio::Poll`.
+///
+/// The loop's owner passes [`ready`](Self::ready) each event whose token is
+/// [`ours`](Self::is_ours), calls [`run`](Self::run), and sleeps no longer than
+/// [`timeout`](Self::timeout) says. A connection costs the memory of its machine, its service and
+/// some 200 bytes.
+pub struct Connections<S, T = ()> {
+    registry: Registry,
+    queue: Arc<Queue>,
+    queue_token: Token,
+    slots: Slab<Slot<S, T>>,
+    /// Told apart from whatever had the same slot before.
+    generation: u32,
+    deadlines: Deadlines<Token>,
+    ready: VecDeque<Token>,
+    woken: Vec<Token>,
+}
+
+struct Slot<S, T> {
+    connection: Connection<BoxedMachine, S>,
+    socket: Socket,
+    origin: Origin,
+    token: Token,
+    /// When the connection is to be looked at even if nothing happens.
+    armed: Option<Instant>,
+    queued: bool,
+    tag: T,
+}
+
+/// A socket, and what the last events said of it.
+struct Socket {
+    stream: Stream,
+    readable: bool,
+    writable: bool,
+    /// The peer has shut something: a short read does not mean that there is no more.
+    hangup: bool,
+}
+
+/// A connection that is over.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whether its handshake was ever over.
+    pub established: bool,
+    /// How it ended.
+    pub how: Result<(), Failure<io::Error>>,
+    /// What was given to [`Connections::insert`] with it.
+    pub tag: T,
+}
+
+/// The bits of a token that say which slot; those above say which generation.
+const SLOT_BITS: u32 = usize::BITS / 2;
+const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
+
+impl<S: Service, T> Connections<S, T> {
+    /// No connections yet. `token` is kept for wakes; connections take tokens whose highest bit is
+    /// clear, so everybody else's need it set.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        Ok(Self {
+            registry: registry.try_clone()?,
+            queue: Queue::new(registry, token)?,
+            queue_token: token,
+            slots: Slab::new(),
+            generation: 0,
+            deadlines: Deadlines::default(),
+            ready: VecDeque::new(),
+            woken: Vec::new(),
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(crate) fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+
+    /// Adds a connection. `make` is given the connection's waker and makes its machine and
+    /// service; [`run`](Self::run) takes its first turn. `tag` comes back in [`Ended`].
+    ///
+    /// # Errors
+    /// The system's, from registering the socket, or whatever `make` reports.
+    pub fn insert<E: From<io::Error>>(
+        &mut self,
+        stream: Stream,
+        origin: Origin,
+        tag: T,
+        make: impl FnOnce(&Waker) -> Result<(BoxedMachine, S), E>,
+    ) -> Result<(), E> {
+        let entry = self.slots.vacant_entry();
+        self.generation = self.generation.wrapping_add(1);
+        let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
+        let token = Token(high | entry.key());
+        let (machine, service) = make(&self.queue.waker(token))?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(
+            &mut SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&stream)),
+            token,
+            interest,
+        )?;
+        entry.insert(Slot {
+            connection: Connection::new(machine, service),
+            // Until an event says otherwise, trying is the way to find out.
+            socket: Socket { stream, readable: true, writable: true, hangup: false },
+            origin,
+            token,
+            armed: None,
+            queued: true,
+            tag,
+        });
+        self.ready.push_back(token);
+        Ok(())
+    }
+
+    /// Whether `token` is a connection's, or the one for wakes.
+    #[must_use]
+    pub fn is_ours(&self, token: Token) -> bool {
+        token == self.queue_token || token.0 >> (usize::BITS - 1) == 0
+    }
+
+    /// Takes note of an event.
+    pub fn ready(&mut self, event: &Event) {
+        // A wake's event only ends the sleep; `run` looks at the queue in any case.
+        if let Some(slot) = get(&mut self.slots, event.token()) {
+            slot.socket.readable |=
+                event.is_readable() || event.is_read_closed() || event.is_error();
+            slot.socket.writable |=
+                event.is_writable() || event.is_write_closed() || event.is_error();
+            slot.socket.hangup |= event.is_read_closed() || event.is_error();
+            enqueue(&mut self.ready, slot);
+        }
+    }
+
+    /// Gives every connection that has something to do one turn, and passes those that are over
+    /// to `ended`.
+    pub fn run<K: Keys + ?Sized>(
+        &mut self,
+        keys: &K,
+        now: Instant,
+        mut ended: impl FnMut(Ended<T>),
+    ) {
+        let mut woken = mem::take(&mut self.woken);
+        self.queue.take(&mut woken);
+        for token in woken.drain(..) {
+            if let Some(slot) = get(&mut self.slots, token) {
+                slot.connection.wake();
+                enqueue(&mut self.ready, slot);
+            }
+        }
+        self.woken = woken;
+        while let Some((token, at)) = self.deadlines.pop_due(now) {
+            if let Some(slot) = get(&mut self.slots, token)
+                && slot.armed == Some(at)
+            {
+                slot.armed = None;
+                enqueue(&mut self.ready, slot);
+            }
+        }
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { break };
+            let Some(slot) = get(&mut self.slots, token) else { continue };
+            slot.queued = false;
+            match slot.connection.turn(&mut slot.socket, keys, now) {
+                Turn::Again => enqueue(&mut self.ready, slot),
+                Turn::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
+                Turn::Over(how) => ended(self.remove(token, how)),
+            }
+        }
+    }
+
+    fn remove(&mut self, token: Token, how: Result<(), Failure<io::Error>>) -> Ended<T> {
+        let slot = self.slots.remove(token.0 & SLOT_MASK);
+        let established = slot.connection.established();
+        // Closing the descriptor deregisters it.
+        Ended { origin: slot.origin, established, how, tag: slot.tag }
+    }
+
+    /// How long the loop may sleep: `None` for as long as nothing happens.
+    #[must_use]
+    pub fn timeout(&self, now: Instant) -> Option<std::time::Duration> {
+        if !self.ready.is_empty() {
+            return Some(std::time::Duration::ZERO);
+        }
+        self.deadlines.next().map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Has every connection end as soon as nothing is under way on it.
+    pub fn stop(&mut self) {
+        for (_, slot) in &mut self.slots {
+            slot.connection.stop();
+            enqueue(&mut self.ready, slot);
+        }
+    }
+
+    /// Drops every connection as it is.
+    pub fn abandon(&mut self) {
+        for mut slot in self.slots.drain() {
+            slot.connection.abandon();
+        }
+        self.ready.clear();
+    }
+}
+
+fn get<S, T>(slots: &mut Slab<Slot<S, T>>, token: Token) -> Option<&mut Slot<S, T>> {
+    slots.get_mut(token.0 & SLOT_MASK).filter(|slot| slot.token == token)
+}
+
+fn enqueue<S, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
+    if !mem::replace(&mut slot.queued, true) {
+        ready.push_back(slot.token);
+    }
+}
+
+impl Io for Socket {
+    type Error = io::Error;
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
+        let read = self.stream.read(into)?;
+        // A short read has emptied the socket, and what comes later is an edge of its own, unless
+        // the edge of the peer's shutdown came before.
+        self.readable = read.is_some_and(|n| n == into.len() || n == 0 || self.hangup);
+        Ok(read)
+    }
+
+    fn write(&mut self, from: &[u8]) -> io::Result<Option<usize>> {
+        if !self.writable {
+            return Ok(None);
+        }
+        let written = self.stream.write(from)?;
+        self.writable = written == Some(from.len());
+        Ok(written)
+    }
+
+    fn shut_write(&mut self) -> io::Result<()> {
+        self.stream.shut_write()
+    }
+}

@@ -1,0 +1,244 @@
+//! A server: listeners, connections, an orderly stop.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use countersign::Instant;
+use countersign_drive::{
+    Clock, Gate, Keys, Listener, Open, Origin, Permit, Protocol, StartError, Stream, log_end,
+    log_refused,
+};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use tracing::warn;
+
+use crate::connections::{Connections, Ended};
+use crate::wake::Queue;
+
+/// Events of one sleep.
+const EVENTS: usize = 1024;
+/// Connections accepted from one listener before the others have their turn.
+const ACCEPTS: usize = 64;
+/// How long to leave a listener alone when the system has no descriptor or memory left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For wakes; listeners count down from it.
+const WAKE: Token = Token(usize::MAX);
+
+/// What a server is made of, beside its listeners and its service.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// Connections at once; one more is closed as soon as it is accepted. Servers in several
+    /// threads may share a clone.
+    pub gate: Gate,
+    /// How long what is under way may take after a [`Stopper::stop`].
+    pub stop_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { gate: Gate::new(10_000), stop_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// A server on one thread.
+pub struct Server<O: Open> {
+    poll: Poll,
+    clock: Clock,
+    listeners: Vec<Port>,
+    connections: Connections<O::Service, Permit>,
+    protocol: Arc<dyn Protocol>,
+    keys: Arc<dyn Keys + Send + Sync>,
+    open: O,
+    options: ServerOptions,
+    stopping: Arc<AtomicBool>,
+}
+
+struct Port {
+    listener: Listener,
+    /// Its last accept did not find it empty.
+    ready: bool,
+    /// Not to be tried before.
+    pause: Option<Instant>,
+    /// The log has it that accepting fails.
+    warned: bool,
+}
+
+/// Stops a [`Server`], from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    stopping: Arc<AtomicBool>,
+    queue: Arc<Queue>,
+}
+
+impl Stopper {
+    /// No more connections are accepted; those there are end once nothing is under way on them,
+    /// and [`Server::run`] returns.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.queue.rouse();
+    }
+}
+
+impl<O: Open> Server<O> {
+    /// A server on `listeners`; [`run`](Self::run) serves.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        listeners: Vec<Listener>,
+        protocol: Arc<dyn Protocol>,
+        keys: Arc<dyn Keys + Send + Sync>,
+        open: O,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let connections = Connections::new(poll.registry(), WAKE)?;
+        for (index, listener) in listeners.iter().enumerate() {
+            let token = Token(WAKE.0 - 1 - index);
+            poll.registry().register(
+                &mut SourceFd(&listener.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )?;
+        }
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| Port { listener, ready: true, pause: None, warned: false })
+            .collect();
+        Ok(Self {
+            poll,
+            clock: Clock::start(),
+            listeners,
+            connections,
+            protocol,
+            keys,
+            open,
+            options,
+            stopping: Arc::default(),
+        })
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper { stopping: self.stopping.clone(), queue: self.connections.queue() }
+    }
+
+    /// Serves until stopped.
+    ///
+    /// # Errors
+    /// The system's, of the loop itself; no connection's error ends it.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut give_up: Option<Instant> = None;
+        loop {
+            let now = self.clock.now();
+            self.accept(now);
+            let name = self.protocol.name();
+            self.connections.run(&*self.keys, now, |ended: Ended<Permit>| {
+                log_end(&ended.origin, name, ended.established, &ended.how);
+            });
+
+            if self.stopping.load(Ordering::Acquire) && give_up.is_none() {
+                give_up = Some(now.saturating_add(self.options.stop_timeout));
+                self.listeners.clear();
+                self.connections.stop();
+            }
+            if let Some(at) = give_up
+                && (self.connections.is_empty() || at <= now)
+            {
+                self.connections.abandon();
+                return Ok(());
+            }
+
+            match self.poll.poll(&mut events, self.timeout(give_up)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                if self.connections.is_ours(event.token()) {
+                    self.connections.ready(event);
+                } else if let Some(port) = self.listeners.get_mut(WAKE.0 - 1 - event.token().0) {
+                    port.ready = true;
+                }
+            }
+        }
+    }
+
+    /// How long to sleep.
+    fn timeout(&self, give_up: Option<Instant>) -> Option<Duration> {
+        let now = self.clock.now();
+        let accept =
+            self.listeners.iter().filter(|port| port.ready).map(|port| {
+                port.pause.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+            });
+        let give_up = give_up.map(|at| at.saturating_duration_since(now));
+        accept.chain(give_up).chain(self.connections.timeout(now)).min()
+    }
+
+    fn accept(&mut self, now: Instant) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS {
+                let port = &mut self.listeners[index];
+                if !port.ready || port.pause.is_some_and(|until| now < until) {
+                    break;
+                }
+                port.pause = None;
+                match port.listener.accept() {
+                    Ok((stream, origin)) => {
+                        port.warned = false;
+                        self.admit(stream, origin, now);
+                    }
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => port.ready = false,
+                        // The connection was gone before we took it.
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                        // No descriptor or memory, most likely. The connection stays in the
+                        // system's queue, and no further edge will tell of it.
+                        _ => {
+                            port.pause = Some(now.saturating_add(ACCEPT_PAUSE));
+                            if !std::mem::replace(&mut port.warned, true) {
+                                warn!(target: "countersign", "cannot accept, trying on: {error}: if files are short, raise `ulimit -n` or allow fewer connections");
+                            }
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: Stream, origin: Origin, now: Instant) {
+        let name = self.protocol.name();
+        let Some(permit) = self.options.gate.enter() else {
+            log_refused(&origin, name, "overload");
+            return;
+        };
+        let (protocol, open) = (&*self.protocol, &self.open);
+        let inserted = self.connections.insert(stream, origin, permit, |wake| {
+            let machine = protocol.server(wake, now).map_err(NotStarted::Start)?;
+            Ok((machine, open.open(&origin, wake.clone())))
+        });
+        match inserted {
+            Ok(()) => {}
+            Err(NotStarted::Start(error)) => log_refused(&origin, name, error.code()),
+            Err(NotStarted::Io(error)) => {
+                warn!(target: "countersign", "cannot serve peer={origin}: {error}");
+            }
+        }
+    }
+}
+
+enum NotStarted {
+    Start(StartError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
