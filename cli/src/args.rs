@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use countersign::{Config, Digest};
+use countersign_drive::Address;
+
+/// Two programs prove to each other that they hold one key, and then talk.
+#[derive(Parser)]
+#[command(name = "countersign", version, about, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve: authenticate whoever connects, and answer their messages
+    Serve(ServeArgs),
+    /// Connect to a server, send it messages and print its replies
+    Connect(ConnectArgs),
+    /// Make a new random secret
+    Keygen(KeygenArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Of this command rather than of the whole program
+        command: Option<String>,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen: host:port, [v6]:port or unix:/path; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9999")]
+    pub(crate) listen: Vec<Address>,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    /// What to do with messages
+    #[arg(long, value_enum, default_value_t = ServiceName::Upper)]
+    pub(crate) service: ServiceName,
+
+    /// What drives the connections
+    #[arg(long, value_enum, default_value_t = ServeAdapter::Mio)]
+    pub(crate) adapter: ServeAdapter,
+
+    /// Threads, each with an event loop of its own
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) workers: NonZeroUsize,
+
+    /// Connections at once; one more is closed as soon as it is made
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max_connections: usize,
+
+    /// What to log: off, error, warn, info, debug, trace, or a filter such as countersign=debug
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+
+    /// How to log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ConnectArgs {
+    /// The server: host:port, [v6]:port or unix:/path
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Address,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    /// What drives the connection
+    #[arg(long, value_enum, default_value_t = ConnectAdapter::Std)]
+    pub(crate) adapter: ConnectAdapter,
+
+    /// A message to send, instead of the lines of standard input; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Vec<String>,
+
+    /// After the end of input, leave when nothing has come for so long
+    #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds)]
+    pub(crate) linger: Duration,
+}
+
+/// What both ends must agree on.
+#[derive(clap::Args)]
+pub(crate) struct ProtocolArgs {
+    /// How the ends prove who they are
+    #[arg(long, value_enum, default_value_t = SchemeName::Challenge)]
+    pub(crate) scheme: SchemeName,
+
+    /// Of the scheme challenge: what the HMAC is over
+    #[arg(long, value_enum, default_value_t = DigestName::Sha256)]
+    pub(crate) digest: DigestName,
+
+    /// The file whose bytes, less one final newline, are the secret; else the environment variable
+    /// COUNTERSIGN_KEY; else countersign.key here, which `serve` makes if there is none
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// The longest frame to accept, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub(crate) max_frame: u64,
+
+    /// How long a handshake may take
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    pub(crate) handshake_timeout: Duration,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct KeygenArgs {
+    /// Write it to this new file, which only you can read, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemeName {
+    /// The client proves that it holds the key; then a raw byte stream
+    Challenge,
+    /// Nothing is proved; then length-prefixed frames
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DigestName {
+    Sha256,
+    Md5,
+    Sha1,
+    Sha384,
+    Sha512,
+    #[value(name = "sha3-256")]
+    Sha3_256,
+    #[value(name = "sha3-384")]
+    Sha3_384,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServiceName {
+    /// Send back in ASCII capitals
+    Upper,
+    /// Send back as it is
+    Echo,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServeAdapter {
+    /// An event loop
+    Mio,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConnectAdapter {
+    /// Blocking sockets
+    Std,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines to read
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl ProtocolArgs {
+    pub(crate) fn scheme(&self) -> countersign::Scheme {
+        match self.scheme {
+            SchemeName::None => countersign::Scheme::None,
+            SchemeName::Challenge => {
+                countersign::Scheme::Challenge { digest: self.digest.digest() }
+            }
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config::new(self.scheme())
+            .with_max_frame(self.max_frame)
+            .with_handshake_timeout(self.handshake_timeout)
+    }
+
+    /// The options that the other end needs to speak the same.
+    pub(crate) fn for_the_other_end(&self) -> String {
+        let mut options = String::new();
+        if self.scheme == SchemeName::None {
+            options += " --scheme none";
+        }
+        if self.scheme == SchemeName::Challenge && self.digest != DigestName::Sha256 {
+            options += " --digest ";
+            options += self.digest.digest().name();
+        }
+        options
+    }
+}
+
+impl DigestName {
+    pub(crate) fn digest(self) -> Digest {
+        match self {
+            Self::Sha256 => Digest::Sha256,
+            Self::Md5 => Digest::Md5,
+            Self::Sha1 => Digest::Sha1,
+            Self::Sha384 => Digest::Sha384,
+            Self::Sha512 => Digest::Sha512,
+            Self::Sha3_256 => Digest::Sha3_256,
+            Self::Sha3_384 => Digest::Sha3_384,
+        }
+    }
+}
+
+/// Seconds, with a fraction if need be.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be more than 0 seconds".to_owned())
+}

@@ -1,0 +1,23 @@
+//! `countersign keygen`.
+
+use std::io::{self, Write};
+
+use countersign_drive::keys;
+
+use crate::args::KeygenArgs;
+use crate::{Exit, Failed};
+
+pub(crate) fn run(args: &KeygenArgs) -> Result<(), Failed> {
+    let secret = keys::generate().map_err(|error| Failed::new(Exit::Failure, error))?;
+    match &args.out {
+        Some(path) => {
+            keys::write_new(path, &secret).map_err(|error| Failed::new(Exit::Usage, error))
+        }
+        None => {
+            let mut out = io::stdout().lock();
+            out.write_all(&secret)
+                .and_then(|()| out.write_all(b"\n"))
+                .map_err(|error| Failed::new(Exit::Failure, error))
+        }
+    }
+}

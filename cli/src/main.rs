@@ -1,0 +1,90 @@
+//! `countersign`: serve, connect and make keys from the command line.
+
+mod args;
+mod connect;
+mod input;
+mod keygen;
+mod log;
+mod replies;
+mod secret;
+mod serve;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Args, Command};
+
+/// What a command ends with, and what scripts can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Something of this machine's: a port in use, a full disk.
+    Failure = 1,
+    /// The command line, or a file that it names, is not right.
+    Usage = 2,
+    /// Authentication was refused.
+    Refused = 3,
+    /// The connection was refused or lost.
+    Connection = 4,
+    /// The peer broke the protocol.
+    Protocol = 5,
+}
+
+/// Why a command failed, in a line that says what to try.
+struct Failed {
+    exit: Exit,
+    message: String,
+}
+
+impl Failed {
+    fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Connect(args) => connect::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(shell, &mut command, "countersign", &mut io::stdout());
+            Ok(())
+        }
+        Command::Man { command } => man(command.as_deref()),
+    };
+    ExitCode::from(report(&done))
+}
+
+/// Says on standard error what failed, and returns the exit code.
+fn report(done: &Result<(), Failed>) -> u8 {
+    match done {
+        Ok(()) => 0,
+        Err(failed) => {
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "countersign: {}", failed.message);
+            failed.exit as u8
+        }
+    }
+}
+
+/// Prints the manual page of the program, or of one of its commands.
+fn man(name: Option<&str>) -> Result<(), Failed> {
+    let mut program = Args::command();
+    program.build();
+    let command = match name {
+        None => program,
+        Some(name) => {
+            let found = program.find_subcommand(name).cloned();
+            let unknown = || Failed::new(Exit::Usage, format!("no command `{name}`: see --help"));
+            let page = format!("countersign-{name}");
+            found.ok_or_else(unknown)?.name(page)
+        }
+    };
+    clap_mangen::Man::new(command)
+        .render(&mut io::stdout())
+        .map_err(|error| Failed::new(Exit::Failure, error))
+}

@@ -1,0 +1,167 @@
+//! `countersign serve`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use countersign_drive::services::{Echo, Upper};
+use countersign_drive::{
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions,
+};
+use countersign_mio::{Server, ServerOptions, Stopper};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{info, warn};
+
+use crate::args::{ServeArgs, ServiceName};
+use crate::secret::{self, Found, Missing};
+use crate::{Exit, Failed, log};
+
+/// Descriptors that are not connections: standard streams, listeners, the event loops' own.
+const OTHER_FILES: u64 = 64;
+
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
+    log::start(&args.log, args.log_format)?;
+    let found = secret::find(&args.protocol, Missing::Make)?;
+    raise_file_limit(args.max_connections);
+
+    // One set of listeners for each worker.
+    let mut sets: Vec<Vec<Listener>> = Vec::new();
+    sets.resize_with(args.workers.get(), Vec::new);
+    let mut bound = Vec::new();
+    let mut unix_paths = UnixPaths::default();
+    for address in &args.listen {
+        let cannot =
+            |error| Failed::new(Exit::Failure, format!("cannot listen on {address}: {error}"));
+        let listeners = address.listen(sets.len()).map_err(cannot)?;
+        if let Some(first) = listeners.first() {
+            bound.push(first.address().map_err(cannot)?);
+        }
+        if let Address::Unix(path) = address {
+            unix_paths.0.push(path.clone());
+        }
+        for (set, listener) in sets.iter_mut().zip(listeners) {
+            set.push(listener);
+        }
+    }
+
+    let pools = Pools::new(&PoolOptions::default());
+    let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(args.protocol.config(), pools));
+    announce(args, &found, &bound);
+    let keys = Arc::new(found.key);
+    let mut options = ServerOptions::default();
+    options.gate = Gate::new(args.max_connections);
+    match args.service {
+        ServiceName::Echo => {
+            let open = |_: &Origin, _| Echo;
+            serve(sets, &bound, |listeners| {
+                Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
+            })
+        }
+        ServiceName::Upper => {
+            let open = |_: &Origin, _| Upper;
+            serve(sets, &bound, |listeners| {
+                Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
+            })
+        }
+    }
+}
+
+/// Runs a server for each set of listeners, until a signal stops them.
+fn serve<O: Open + Send + 'static>(
+    sets: Vec<Vec<Listener>>,
+    bound: &[Address],
+    make: impl Fn(Vec<Listener>) -> io::Result<Server<O>>,
+) -> Result<(), Failed> {
+    let failure = |error: io::Error| Failed::new(Exit::Failure, error);
+    let servers: Vec<Server<O>> =
+        sets.into_iter().map(make).collect::<io::Result<_>>().map_err(failure)?;
+    let stoppers: Vec<Stopper> = servers.iter().map(Server::stopper).collect();
+    stop_on_signals(stoppers.clone()).map_err(failure)?;
+    ready(bound).map_err(failure)?;
+    let threads: Vec<_> = servers
+        .into_iter()
+        .map(|mut server| {
+            let stoppers = stoppers.clone();
+            thread::spawn(move || {
+                let ran = server.run();
+                // One that failed takes the others along, rather than leave half a server.
+                stoppers.iter().for_each(Stopper::stop);
+                ran
+            })
+        })
+        .collect();
+    for thread in threads {
+        match thread.join() {
+            Ok(ran) => ran.map_err(failure)?,
+            Err(_) => return Err(Failed::new(Exit::Failure, "a worker panicked")),
+        }
+    }
+    Ok(())
+}
+
+/// Says where it listens, on standard output, for people and scripts to wait for.
+fn ready(bound: &[Address]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for address in bound {
+        match address {
+            Address::Tcp { host, port } => writeln!(out, "LISTENING {host} {port}")?,
+            Address::Unix(path) => writeln!(out, "LISTENING unix {}", path.display())?,
+        }
+    }
+    out.flush()
+}
+
+/// Says how to connect, when the key is one that nobody gave.
+fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
+    if let (Some(file), Some(address)) = (found.default_file, bound.first()) {
+        let program = std::env::args().next().unwrap_or_else(|| "countersign".into());
+        let verb = if found.made { "made a new key in" } else { "using the key in" };
+        let options = args.protocol.for_the_other_end();
+        eprintln!("countersign: {verb} {file}");
+        eprintln!("countersign: to connect, in a second terminal, here:");
+        eprintln!("    {program} connect {address}{options}");
+    }
+}
+
+/// A first signal stops the servers in order, a second one the process.
+fn stop_on_signals(stoppers: Vec<Stopper>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::spawn(move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if std::mem::replace(&mut stopping, true) {
+                std::process::exit(128 + signal);
+            }
+            info!(target: "countersign", "stopping: no more connections, and 10 s for what is under way");
+            stoppers.iter().for_each(Stopper::stop);
+        }
+    });
+    Ok(())
+}
+
+/// As many files as connections are allowed, if the system permits.
+fn raise_file_limit(max_connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let wanted = max_connections as u64 + OTHER_FILES;
+    if let Some(files) = getrlimit(Resource::Nofile).current
+        && files < wanted
+    {
+        warn!(target: "countersign", "--max-connections {max_connections} needs {wanted} open files and the system allows {files}: raise `ulimit -n`, or allow fewer connections");
+    }
+}
+
+/// Unix sockets to remove in the end.
+#[derive(Default)]
+struct UnixPaths(Vec<PathBuf>);
+
+impl Drop for UnixPaths {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
