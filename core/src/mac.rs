@@ -321,6 +321,25 @@ mod tests {
         }
     }
 
+    /// The vectors of the RFCs know no SHA-3; the hmac crate's own type does.
+    #[cfg(feature = "digests")]
+    #[test]
+    fn hmac_over_a_sponge_is_the_hmac_crates() {
+        fn generic<M: KeyInit + hmac::Mac>(key: &[u8], message: &[u8], tag: &Tag) {
+            let mut mac = keyed::<M>(key);
+            mac.update(message);
+            assert_eq!(mac.finalize().into_bytes().as_slice(), tag.bytes(), "{}", key.len());
+        }
+        // Around both block lengths, 104 and 136 bytes, and beyond.
+        let key: [u8; 300] = core::array::from_fn(|i| i as u8);
+        for len in 0..key.len() {
+            let (key, message) = (&key[..len], &key[len..]);
+            let tag = |digest| Mac::new(digest, key).tag(message);
+            generic::<hmac::SimpleHmac<sha3::Sha3_256>>(key, message, &tag(Digest::Sha3_256));
+            generic::<hmac::SimpleHmac<sha3::Sha3_384>>(key, message, &tag(Digest::Sha3_384));
+        }
+    }
+
     #[test]
     fn only_the_whole_tag_verifies() {
         for &digest in Digest::ALL {

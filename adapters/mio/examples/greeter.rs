@@ -1,0 +1,37 @@
+//! A server with a service of its own: `cargo run -p countersign-mio --example greeter`, and then
+//! `printf 'peekaboo' > key; chmod 600 key; countersign connect 127.0.0.1:9999 --key-file key`.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use countersign::{Config, Digest, Instant, Key, Outbox, Peer, Scheme, SendError};
+use countersign_drive::{Address, Flow, Origin, Part, PoolOptions, Pools, Service, Sessions};
+use countersign_mio::{Server, ServerOptions};
+
+/// Greets, and then sends everything back.
+struct Greeter;
+
+impl Service for Greeter {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+        // The send side is empty and the greeting short: it cannot be refused.
+        let _ = out.send(b"who goes there?\n");
+    }
+
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        match out.send_part(part.bytes, part.rest) {
+            Err(SendError::Full) => Flow::Blocked, // the same part comes again when there is room
+            _ => Flow::Done,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let secret = b"peekaboo";
+    let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let keys = Arc::new(Key::new(Digest::Sha256, secret)?);
+    let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
+    let options = ServerOptions::default();
+    Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter, options)?.run()?;
+    Ok(())
+}
