@@ -42,11 +42,12 @@ impl Queue {
         }
     }
 
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self, storage: &mut dyn Storage) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Finished;
             self.wanted = 0;
             self.starved = false;
+            self.settle(storage);
         }
     }
 
@@ -59,9 +60,7 @@ impl Queue {
         self.phase = Phase::Ended;
         self.wanted = 0;
         self.starved = false;
-        if self.is_drained() {
-            storage.release();
-        }
+        self.settle(storage);
     }
 
     /// Nor does what waits.
@@ -85,18 +84,21 @@ impl Queue {
 
     /// The bytes that wait; gives the lease back if none do.
     pub(crate) fn pending<'a>(&mut self, storage: &'a mut dyn Storage) -> &'a [u8] {
-        if self.is_drained() {
-            (self.head, self.tail) = (0, 0);
-            if !self.starved {
-                storage.release();
-            }
-            return &[];
-        }
-        &storage.bytes()[self.head..self.tail]
+        self.settle(storage);
+        if self.is_drained() { &[] } else { &storage.bytes()[self.head..self.tail] }
     }
 
-    pub(crate) fn handle_transmitted(&mut self, n: usize) {
+    pub(crate) fn handle_transmitted(&mut self, n: usize, storage: &mut dyn Storage) {
         self.head += n.min(self.tail - self.head);
+        self.settle(storage);
+    }
+
+    /// Gives the lease back if nothing waits, not even for a lease.
+    pub(crate) fn settle(&mut self, storage: &mut dyn Storage) {
+        if self.is_drained() && !self.starved {
+            (self.head, self.tail) = (0, 0);
+            storage.release();
+        }
     }
 
     /// Whether there is now room for what was turned away; says so once.
@@ -226,7 +228,8 @@ impl<'a> Outbox<'a> {
     /// No more messages from this side; what was sent still goes out. Idempotent. See
     /// [`Machine::finish`](crate::Machine::finish).
     pub fn finish(&mut self) {
-        self.queue.finish();
+        self.reserved = None;
+        self.queue.finish(self.storage);
     }
 }
 

@@ -12,7 +12,6 @@ const PARK: usize = 32;
 
 /// Bytes wait in one of two places: in the leased buffer between `head` and `tail`, or parked in
 /// the struct while the session is idle within its first few bytes. Never in both.
-#[derive(Debug)]
 pub(crate) struct Receiver<B> {
     storage: B,
     decoder: Decoder,
@@ -25,6 +24,8 @@ pub(crate) struct Receiver<B> {
     need: usize,
     /// Length of the space last offered.
     offered: usize,
+    /// There are bytes that were not looked at.
+    fresh: bool,
     parked: [u8; PARK],
     parked_len: u8,
     starved: bool,
@@ -50,6 +51,7 @@ impl<B: Storage> Receiver<B> {
             part: None,
             need: 1,
             offered: 0,
+            fresh: false,
             parked: [0; PARK],
             parked_len: 0,
             starved: false,
@@ -135,8 +137,11 @@ impl<B: Storage> Receiver<B> {
 
     /// `n` bytes were written to the space last offered.
     pub(crate) fn commit(&mut self, n: usize) {
-        self.tail += n.min(core::mem::take(&mut self.offered));
-        if n == 0 {
+        let n = n.min(core::mem::take(&mut self.offered));
+        self.tail += n;
+        self.fresh |= n > 0;
+        // What was not looked at may be a whole part, and is not to be put away.
+        if !self.fresh {
             self.settle();
         }
     }
@@ -157,6 +162,7 @@ impl<B: Storage> Receiver<B> {
                 }
                 Parsed::Need(need) => self.need = need,
             }
+            self.fresh = false;
             self.settle();
         }
         let begun = self.part.is_none() && !self.at_boundary();
@@ -178,7 +184,7 @@ impl<B: Storage> Receiver<B> {
             self.parked[..waiting].copy_from_slice(&self.storage.bytes()[self.head..self.tail]);
             self.parked_len = waiting as u8;
         }
-        (self.head, self.tail) = (0, 0);
+        (self.head, self.tail, self.offered) = (0, 0, 0);
         self.storage.release();
     }
 
@@ -187,6 +193,7 @@ impl<B: Storage> Receiver<B> {
         self.part = None;
         self.parked_len = 0;
         self.starved = false;
+        self.fresh = false;
         (self.head, self.tail, self.offered) = (0, 0, 0);
         self.storage.release();
     }

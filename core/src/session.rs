@@ -1,5 +1,6 @@
 //! One connection: a handshake, then messages.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::config::Config;
@@ -26,7 +27,6 @@ use crate::timer::{Timer, Timers};
 /// ```
 /// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Machine::finish`]
 /// ours; `Closed` is when both have.
-#[derive(Debug)]
 pub struct Session<B: Storage> {
     state: State,
     role: Role,
@@ -37,6 +37,8 @@ pub struct Session<B: Storage> {
     send: B,
     timers: Timers,
     stall_timeout: Duration,
+    /// Of the bytes last shown to be transmitted, how many have not been reported.
+    shown: usize,
     key_asked: bool,
     peer_finished: bool,
     closed: bool,
@@ -116,6 +118,7 @@ impl<B: Storage> Session<B> {
             send,
             timers,
             stall_timeout: config.stall_timeout,
+            shown: 0,
             key_asked: false,
             peer_finished: false,
             closed: false,
@@ -138,6 +141,12 @@ impl<B: Storage> Session<B> {
             return;
         }
         self.state = State::Failed(error);
+        if self.outcome.is_none() {
+            // No scheme's handshake has a last word, and half a challenge is none. A stranger who
+            // does not read costs no more than the handshake's deadline.
+            self.exchange.release();
+            self.timers.clear(Timer::Send);
+        }
         self.timers.clear(Timer::Handshake);
         self.timers.clear(Timer::Receive);
         self.receiver.release();
@@ -227,9 +236,23 @@ impl<B: Storage> Session<B> {
         }
         if self.peer_finished && self.queue.is_finished() && self.is_drained() && !self.closed {
             self.closed = true;
+            self.queue.settle(&mut self.send);
             return Ok(Some(Event::Closed));
         }
         Ok(None)
+    }
+}
+
+/// Says where the session is, and nothing of its bytes.
+impl<B: Storage> fmt::Debug for Session<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("state", &self.state)
+            .field("timers", &self.timers)
+            .field("peer_finished", &self.peer_finished)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -280,6 +303,7 @@ impl<B: Storage> Machine for Session<B> {
 
     fn is_idle(&self) -> bool {
         matches!(self.state, State::Open)
+            && !self.closed
             && !self.receiver.has_part()
             && self.receiver.at_boundary()
             && self.queue.at_boundary()
@@ -314,7 +338,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn finish(&mut self, _now: Instant) {
-        self.queue.finish();
+        self.queue.finish(&mut self.send);
     }
 
     fn abort(&mut self, why: Reason, _now: Instant) {
@@ -339,7 +363,7 @@ impl<B: Storage> Machine for Session<B> {
 
     fn handle_received(&mut self, n: usize, now: Instant) {
         match &self.state {
-            State::Handshake(handshake) => self.exchange.commit(n, handshake.want()),
+            State::Handshake(_) => self.exchange.commit(n),
             State::Open => {
                 self.receiver.commit(n);
                 if n > 0 && self.timers.is_set(Timer::Receive) {
@@ -351,6 +375,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn handle_eof(&mut self, _now: Instant) {
+        self.exchange.handle_eof();
         self.receiver.handle_eof();
         self.timers.clear(Timer::Receive);
     }
@@ -386,19 +411,23 @@ impl<B: Storage> Machine for Session<B> {
         if self.wants_write() && !self.timers.is_set(Timer::Send) {
             self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
         }
-        if self.exchange.is_drained() {
+        let pending = if self.exchange.is_drained() {
             self.queue.pending(&mut self.send)
         } else {
             self.exchange.pending()
-        }
+        };
+        self.shown = pending.len();
+        pending
     }
 
     fn handle_transmitted(&mut self, n: usize, now: Instant) {
+        let n = n.min(self.shown);
+        self.shown -= n;
         if n == 0 {
             return;
         }
         if self.exchange.is_drained() {
-            self.queue.handle_transmitted(n);
+            self.queue.handle_transmitted(n, &mut self.send);
         } else {
             self.exchange.handle_transmitted(n);
             self.settle_exchange();
@@ -414,3 +443,6 @@ impl<B: Storage> Machine for Session<B> {
         self.timers.next()
     }
 }
+
+#[cfg(test)]
+mod tests;

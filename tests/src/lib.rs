@@ -1,1 +1,16 @@
-//! x
+//! What the tests of this project share: ends that are driven over wires in memory, in pieces that
+//! a test chooses, and that write down what they saw.
+
+// All of this runs inside tests, where to panic is to report.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod end;
+mod region;
+pub mod sim;
+mod strategies;
+mod wire;
+
+pub use end::{App, End, Seen, converse, listen};
+pub use region::{Pool, Pools, Region};
+pub use strategies::{bytes, config, frame, messages, pace, tampered};
+pub use wire::{Pace, Wire};

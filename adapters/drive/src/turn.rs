@@ -121,6 +121,11 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         &mut self.service
     }
 
+    /// The service, when the connection is over.
+    pub fn into_service(self) -> S {
+        self.service
+    }
+
     /// The connection's waker was woken: the next turn tells the service.
     pub fn wake(&mut self) {
         self.woken = true;

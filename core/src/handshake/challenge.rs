@@ -104,3 +104,6 @@ impl Challenge {
         Ok(Handshake::Challenge(Self { digest, state }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,12 +108,13 @@ pub(crate) const fn transmit_len(scheme: Scheme) -> usize {
 
 /// The buffer of a handshake: what was received for the next step in front, what waits to be
 /// transmitted behind. Leased from construction until the last byte is out.
-#[derive(Debug)]
 pub(crate) struct Exchange<B> {
     storage: B,
     /// Where the transmit part begins.
     boundary: usize,
     received: usize,
+    /// Length of the space last offered.
+    offered: usize,
     /// Of the transmit part, the bytes from `sent` to `queued` wait.
     sent: usize,
     queued: usize,
@@ -122,18 +123,25 @@ pub(crate) struct Exchange<B> {
 impl<B: Storage> Exchange<B> {
     /// `storage` must be leased and long enough.
     pub(crate) fn new(storage: B, scheme: Scheme) -> Self {
-        Self { storage, boundary: receive_len(scheme), received: 0, sent: 0, queued: 0 }
+        Self { storage, boundary: receive_len(scheme), received: 0, offered: 0, sent: 0, queued: 0 }
     }
 
     /// Room for what is missing of `want` bytes.
     pub(crate) fn space(&mut self, want: usize) -> &mut [u8] {
         let end = want.min(self.boundary);
         let start = self.received.min(end);
+        self.offered = end - start;
         &mut self.storage.bytes_mut()[start..end]
     }
 
-    pub(crate) fn commit(&mut self, n: usize, want: usize) {
-        self.received = self.received.saturating_add(n).min(want);
+    /// `n` bytes were written to the space last offered.
+    pub(crate) fn commit(&mut self, n: usize) {
+        self.received += n.min(core::mem::take(&mut self.offered));
+    }
+
+    /// The space last offered will not be written to.
+    pub(crate) fn handle_eof(&mut self) {
+        self.offered = 0;
     }
 
     pub(crate) fn received(&self) -> &[u8] {
@@ -176,7 +184,7 @@ impl<B: Storage> Exchange<B> {
 
     pub(crate) fn release(&mut self) {
         self.sent = self.queued;
-        self.received = 0;
+        (self.received, self.offered) = (0, 0);
         self.storage.release();
     }
 }
