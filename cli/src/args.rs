@@ -10,7 +10,7 @@ use countersign_drive::Address;
 
 /// Two programs prove to each other that they hold one key, and then talk.
 #[derive(Parser)]
-#[command(name = "countersign", version, about, max_term_width = 100)]
+#[command(name = "countersign", version, propagate_version = true, about, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -220,8 +220,9 @@ impl DigestName {
 /// Seconds, with a fraction if need be.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be more than 0 seconds".to_owned())
+    if (0.001..=1e9).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("must be from 0.001 to 1000000000 seconds".to_owned())
+    }
 }

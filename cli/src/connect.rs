@@ -2,8 +2,8 @@
 
 use std::io;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +17,18 @@ use crate::replies::Replies;
 use crate::secret::{self, Missing};
 use crate::{Exit, Failed, report};
 
-/// How long a send that failed waits for the receiving side to learn why.
+/// How long one thread waits for the other to learn how the conversation ended.
 const REASON: Duration = Duration::from_secs(1);
+
+/// What the sending thread is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Talking,
+    /// For the next message, which a person may never type.
+    WaitingForInput,
+    /// All is said.
+    Finished,
+}
 
 /// What the sending and the receiving thread share.
 struct Conversation {
@@ -26,16 +36,20 @@ struct Conversation {
     scheme: Scheme,
     replies: Replies,
     terminal: Terminal,
+    framing: Framing,
     /// Messages sent or being sent.
-    sent: AtomicUsize,
-    /// We have said that nothing more comes.
-    finished: AtomicBool,
+    sent: AtomicU64,
+    stage: Mutex<Stage>,
+    stage_changed: Condvar,
     /// How receiving ended.
     outcome: Mutex<Option<Result<(), ClientError>>>,
 }
 
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let found = secret::find(&args.protocol, Missing::Fail)?;
+    if let Some(warning) = found.warning() {
+        eprintln!("countersign: warning: {warning}");
+    }
     let config = args.protocol.config();
     let (scheme, framing) = (config.scheme(), config.framing());
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
@@ -50,8 +64,10 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
         scheme,
         replies: Replies::new(framing == Framing::Raw),
         terminal: Terminal::save(),
-        sent: AtomicUsize::new(0),
-        finished: AtomicBool::new(false),
+        framing,
+        sent: AtomicU64::new(0),
+        stage: Mutex::new(Stage::Talking),
+        stage_changed: Condvar::new(),
         outcome: Mutex::new(None),
     });
     let receiver = conversation.clone();
@@ -61,7 +77,11 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     }
     // Of a byte stream only what comes before the next message can be told to answer this one.
     let in_step = input.is_terminal() || framing == Framing::Raw;
-    while let Some(message) = input.next().map_err(failure)? {
+    loop {
+        conversation.enter(Stage::WaitingForInput);
+        let message = input.next().map_err(failure)?;
+        conversation.enter(Stage::Talking);
+        let Some(message) = message else { break };
         if message.is_empty() && framing == Framing::Raw {
             continue;
         }
@@ -83,11 +103,24 @@ impl Conversation {
         Ok(())
     }
 
-    /// Says that nothing more comes, and leaves when the server agrees, or is silent for `linger`:
-    /// the recipe's servers never close.
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, stage: Stage) {
+        *self.stage() = stage;
+        self.stage_changed.notify_all();
+    }
+
+    /// Says that nothing more comes, and leaves when the server agrees. Of a byte stream nobody
+    /// knows when all answers are in, and the recipe's servers never close: so also when the server
+    /// is silent for `linger`, once each framed message has its reply.
     fn finish(&self, linger: Duration) -> Result<(), Failed> {
-        self.finished.store(true, Ordering::Release);
+        self.enter(Stage::Finished);
         self.client.finish().map_err(|error| self.why(&error))?;
+        if self.framing != Framing::Raw {
+            self.replies.wait_whole(self.sent.load(Ordering::Relaxed));
+        }
         let over = self.replies.wait_end(linger);
         self.replies.end_line().map_err(|error| Failed::new(Exit::Failure, error))?;
         if over { self.verdict() } else { Ok(()) }
@@ -109,10 +142,17 @@ impl Conversation {
         };
         *self.outcome() = Some(outcome);
         self.replies.end();
-        if !self.finished.load(Ordering::Acquire) {
-            // The other thread may be waiting for a line that nobody will type.
-            let _ = self.replies.end_line();
-            self.exit(&self.verdict());
+        // The sending thread ends the process, unless it waits for a line that nobody may type.
+        let mut stage = self.stage();
+        loop {
+            let settled = stage.eq(&Stage::WaitingForInput);
+            let waited = self.stage_changed.wait_timeout(stage, REASON);
+            stage = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if settled && *stage == Stage::WaitingForInput {
+                let _ = self.replies.end_line();
+                // Holding the stage: the sending thread stays where it is.
+                self.exit(&self.verdict_at(*stage));
+            }
         }
     }
 
@@ -137,26 +177,39 @@ impl Conversation {
 
     /// What the end of the replies means.
     fn verdict(&self) -> Result<(), Failed> {
+        let stage = *self.stage();
+        self.verdict_at(stage)
+    }
+
+    fn verdict_at(&self, stage: Stage) -> Result<(), Failed> {
         let outcome = self.outcome();
         let lost = matches!(
             &*outcome,
             Some(Ok(()) | Err(ClientError::Io(_) | ClientError::Protocol(Error::Truncated(_))))
         );
-        let finished = self.finished.load(Ordering::Acquire);
-        let due = self.sent.load(Ordering::Relaxed) > 0 || !finished;
+        let finished = stage == Stage::Finished;
+        let sent = self.sent.load(Ordering::Relaxed);
         let challenged = matches!(self.scheme, Scheme::Challenge { .. });
-        if lost && challenged && due && !self.replies.any() {
+        if lost && challenged && (sent > 0 || !finished) && !self.replies.any() {
             return Err(Failed::new(
                 Exit::Refused,
                 "the server closed the connection right after our answer to its challenge: does it have another key, or use another digest (--digest)?",
             ));
         }
+        let lost = |what: &str| {
+            let try_this = "connect again, or look into the server's log";
+            Err(Failed::new(
+                Exit::Connection,
+                format!("the server closed the connection{what}: {try_this}"),
+            ))
+        };
+        let whole = self.replies.whole();
         match &*outcome {
             Some(Err(error)) => Err(explain(error, "")),
-            Some(Ok(())) if !finished => Err(Failed::new(
-                Exit::Connection,
-                "the server closed the connection: connect again, or look into its log",
-            )),
+            Some(Ok(())) if self.framing != Framing::Raw && whole < sent => {
+                lost(&format!(" after {whole} replies to {sent} messages"))
+            }
+            Some(Ok(())) if !finished => lost(""),
             _ => Ok(()),
         }
     }
@@ -184,7 +237,7 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
             },
             "",
         ),
-        ClientError::Send(_) | ClientError::TimedOut => (Exit::Connection, ""),
+        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy => (Exit::Connection, ""),
     };
     Failed::new(exit, format!("{prefix}{error}{hint}"))
 }

@@ -84,7 +84,11 @@ fn man(name: Option<&str>) -> Result<(), Failed> {
             found.ok_or_else(unknown)?.name(page)
         }
     };
-    clap_mangen::Man::new(command)
-        .render(&mut io::stdout())
-        .map_err(|error| Failed::new(Exit::Failure, error))
+    match clap_mangen::Man::new(command).render(&mut io::stdout()) {
+        // Who pipes it into `head` has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failed::new(Exit::Failure, error))
+        }
+        _ => Ok(()),
+    }
 }

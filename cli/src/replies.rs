@@ -1,7 +1,7 @@
 //! The server's replies: printed as they come, and counted, so that the sender knows how far the
 //! conversation is.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub(crate) struct Replies {
     changed: Condvar,
     /// Messages have no boundaries.
     raw: bool,
+    /// A person reads them.
+    terminal: bool,
 }
 
 struct State {
@@ -33,7 +35,12 @@ impl Replies {
     pub(crate) fn new(raw: bool) -> Self {
         let state =
             State { bytes: 0, whole: 0, last: Instant::now(), line_start: true, over: false };
-        Self { state: Mutex::new(state), changed: Condvar::new(), raw }
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            raw,
+            terminal: io::stdout().is_terminal(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -44,7 +51,11 @@ impl Replies {
     pub(crate) fn print(&self, part: &Received) -> io::Result<()> {
         let mut state = self.lock();
         let mut out = io::stdout().lock();
-        out.write_all(&part.bytes)?;
+        if self.terminal {
+            write_visible(&mut out, &part.bytes)?;
+        } else {
+            out.write_all(&part.bytes)?;
+        }
         if let Some(&byte) = part.bytes.last() {
             state.line_start = byte == b'\n';
         }
@@ -64,6 +75,19 @@ impl Replies {
     pub(crate) fn end(&self) {
         self.lock().over = true;
         self.changed.notify_all();
+    }
+
+    /// How many whole replies have come; of a raw stream, none.
+    pub(crate) fn whole(&self) -> u64 {
+        self.lock().whole
+    }
+
+    /// Waits until `count` whole replies have come, or no more do.
+    pub(crate) fn wait_whole(&self, count: u64) {
+        let mut state = self.lock();
+        while !state.over && state.whole < count {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Whether any byte of a reply has come.
@@ -126,6 +150,25 @@ impl Replies {
     fn sleep<'a>(&'a self, state: MutexGuard<'a, State>, left: Duration) -> MutexGuard<'a, State> {
         self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
     }
+}
+
+/// Writes `bytes` so that none of them can command a terminal: nobody has vouched for them.
+fn write_visible(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    for chunk in bytes.chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
+        if chunk.first().copied().is_some_and(is_plain) {
+            out.write_all(chunk)?;
+        } else {
+            for byte in chunk {
+                write!(out, "\\x{byte:02x}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Text in UTF-8, lines and tabs, and no C0 control.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..)
 }
 
 pub(crate) struct Mark {

@@ -30,6 +30,20 @@ pub(crate) struct Found {
     pub(crate) default_file: Option<&'static str>,
     /// It was made just now.
     pub(crate) made: bool,
+    /// Length of the secret in bytes.
+    len: usize,
+}
+
+impl Found {
+    /// What is wrong with the key, if it will do all the same.
+    pub(crate) fn warning(&self) -> Option<String> {
+        (self.key.is_some() && self.len < GOOD_LEN).then(|| {
+            format!(
+                "the secret has {} bytes, and one under {GOOD_LEN} can be guessed by whoever sees a handshake: make one with `countersign keygen`",
+                self.len
+            )
+        })
+    }
 }
 
 fn usage(error: impl std::fmt::Display) -> Failed {
@@ -38,7 +52,7 @@ fn usage(error: impl std::fmt::Display) -> Failed {
 
 /// The key for `args`, by the rule that `--help` states; none for a scheme that asks for none.
 pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Failed> {
-    let mut found = Found { key: None, default_file: None, made: false };
+    let mut found = Found { key: None, default_file: None, made: false, len: 0 };
     if args.scheme == SchemeName::None {
         return Ok(found);
     }
@@ -64,12 +78,7 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
             other => other.map_err(usage)?,
         }
     };
-    if secret.len() < GOOD_LEN {
-        eprintln!(
-            "countersign: warning: the secret has {} bytes, and one under {GOOD_LEN} can be guessed by whoever sees a handshake: make one with `countersign keygen`",
-            secret.len()
-        );
-    }
+    found.len = secret.len();
     found.key = Some(Key::new(args.digest.digest(), &secret).map_err(usage)?);
     Ok(found)
 }

@@ -1,7 +1,9 @@
 //! `countersign serve`.
 
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -15,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
-use crate::args::{ServeArgs, ServiceName};
+use crate::args::{LogFormat, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
 use crate::{Exit, Failed, log};
 
@@ -40,7 +42,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
             bound.push(first.address().map_err(cannot)?);
         }
         if let Address::Unix(path) = address {
-            unix_paths.0.push(path.clone());
+            unix_paths.add(path);
         }
         for (set, listener) in sets.iter_mut().zip(listeners) {
             set.push(listener);
@@ -84,22 +86,28 @@ fn serve<O: Open + Send + 'static>(
     let threads: Vec<_> = servers
         .into_iter()
         .map(|mut server| {
-            let stoppers = stoppers.clone();
+            let together = Together(stoppers.clone());
             thread::spawn(move || {
-                let ran = server.run();
-                // One that failed takes the others along, rather than leave half a server.
-                stoppers.iter().for_each(Stopper::stop);
-                ran
+                let _together = together;
+                server.run()
             })
         })
         .collect();
-    for thread in threads {
-        match thread.join() {
-            Ok(ran) => ran.map_err(failure)?,
-            Err(_) => return Err(Failed::new(Exit::Failure, "a worker panicked")),
-        }
+    // All of them, before anything is made of how one ended.
+    let ended: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
+    for ran in ended {
+        ran.map_err(|_| Failed::new(Exit::Failure, "a worker panicked"))?.map_err(failure)?;
     }
     Ok(())
+}
+
+/// Stops all workers when one ends, however it ends, rather than leave half a server.
+struct Together(Vec<Stopper>);
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Stopper::stop);
+    }
 }
 
 /// Says where it listens, on standard output, for people and scripts to wait for.
@@ -114,15 +122,39 @@ fn ready(bound: &[Address]) -> io::Result<()> {
     out.flush()
 }
 
-/// Says how to connect, when the key is one that nobody gave.
+/// Says how to connect, when the key is one that nobody gave, and what is wrong with it.
 fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
-    if let (Some(file), Some(address)) = (found.default_file, bound.first()) {
-        let program = std::env::args().next().unwrap_or_else(|| "countersign".into());
-        let verb = if found.made { "made a new key in" } else { "using the key in" };
-        let options = args.protocol.for_the_other_end();
-        eprintln!("countersign: {verb} {file}");
-        eprintln!("countersign: to connect, in a second terminal, here:");
-        eprintln!("    {program} connect {address}{options}");
+    if let Some(warning) = found.warning() {
+        warn!(target: "countersign", "{warning}");
+    }
+    let (Some(file), Some(address)) = (found.default_file, bound.first()) else { return };
+    let program = std::env::args().next().unwrap_or_else(|| "countersign".into());
+    let verb = if found.made { "made a new key in" } else { "using the key in" };
+    let command = format!(
+        "{} connect {}{}",
+        quoted(&program),
+        quoted(&address.to_string()),
+        args.protocol.for_the_other_end()
+    );
+    match args.log_format {
+        LogFormat::Json => {
+            info!(target: "countersign", "{verb} {file}; to connect, in the same directory: {command}");
+        }
+        LogFormat::Text => {
+            eprintln!("countersign: {verb} {file}");
+            eprintln!("countersign: to connect, in a second terminal, here:");
+            eprintln!("    {command}");
+        }
+    }
+}
+
+/// `word` as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -154,14 +186,25 @@ fn raise_file_limit(max_connections: usize) {
     }
 }
 
-/// Unix sockets to remove in the end.
+/// Unix sockets to remove in the end, if they are still ours: device and inode tell.
 #[derive(Default)]
-struct UnixPaths(Vec<PathBuf>);
+struct UnixPaths(Vec<(PathBuf, u64, u64)>);
+
+impl UnixPaths {
+    fn add(&mut self, path: &Path) {
+        if let Ok(file) = fs::symlink_metadata(path) {
+            self.0.push((path.into(), file.dev(), file.ino()));
+        }
+    }
+}
 
 impl Drop for UnixPaths {
     fn drop(&mut self) {
-        for path in &self.0 {
-            let _ = std::fs::remove_file(path);
+        for (path, dev, ino) in &self.0 {
+            if fs::symlink_metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (*dev, *ino))
+            {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }

@@ -94,8 +94,9 @@ impl Config {
         self
     }
 
-    /// How long the peer may leave a frame half sent, or what we queued unread, without a single
-    /// byte of progress.
+    /// How long the peer may take for the rest of a part that has begun to arrive (a frame, or of a
+    /// long one as much as fills the receive buffer), and to read what we have queued. Time in
+    /// which we ourselves do not read does not count.
     #[must_use]
     pub const fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;

@@ -43,9 +43,9 @@ pub enum Truncated {
 pub enum TimedOut {
     /// The handshake, as a whole.
     Handshake,
-    /// The rest of a frame: nothing more of it came for the stall timeout.
+    /// The rest of a part: it was not whole by the stall timeout.
     Receive,
-    /// The peer's reading: nothing that we queued left for the stall timeout.
+    /// The peer's reading: what we queued had not all left by the stall timeout.
     Send,
 }
 
@@ -122,10 +122,10 @@ impl fmt::Display for Error {
                 "the handshake took too long: check that the peer speaks this scheme, or allow more time",
             ),
             Self::TimedOut(TimedOut::Receive) => {
-                f.write_str("the peer stopped in the middle of a message: check the peer and the network")
+                f.write_str("the peer stopped in the middle of a message, or sends it too slowly: check the peer and the network")
             }
             Self::TimedOut(TimedOut::Send) => {
-                f.write_str("the peer stopped reading: check that it takes the answers it asks for")
+                f.write_str("the peer stopped reading, or reads too slowly: check that it takes the answers it asks for")
             }
             Self::Aborted(Reason::Shutdown) => f.write_str("ended here: shutting down"),
             Self::Aborted(Reason::Protocol) => {

@@ -5,7 +5,7 @@ use core::fmt;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A hash function to build HMAC on.
 ///
@@ -99,7 +99,8 @@ impl fmt::Display for Digest {
     }
 }
 
-/// HMAC under one key: the key is absorbed once and wiped on drop.
+/// HMAC under one key: the key is absorbed once, and what is kept of it is wiped on drop. While it
+/// is absorbed the hash crates have it on the stack, where a copy may stay until it is overwritten.
 #[derive(Clone)]
 pub struct Mac(Keyed);
 
@@ -193,7 +194,10 @@ impl Mac {
         with_keyed!(&self.0, mac => {
             let mut mac = mac.clone();
             mac.update(message);
-            Tag::new(&mac.finalize().into_bytes())
+            let mut output = mac.finalize().into_bytes();
+            let tag = Tag::new(&output);
+            output.as_mut_slice().zeroize();
+            tag
         })
     }
 
@@ -250,7 +254,7 @@ mod sponge {
     use hmac::digest::{
         CtOutput, FixedOutput, HashMarker, MacMarker, Output, OutputSizeUser, Update,
     };
-    use zeroize::Zeroizing;
+    use zeroize::{Zeroize, Zeroizing};
 
     pub(super) trait Sponge:
         Default + Clone + Update + FixedOutput + BlockSizeUser + HashMarker
@@ -272,8 +276,9 @@ mod sponge {
             if key.len() > block.len() {
                 let mut digest = D::default();
                 digest.update(key);
-                let hashed = digest.finalize_fixed();
+                let mut hashed = digest.finalize_fixed();
                 block[..hashed.len()].copy_from_slice(&hashed);
+                hashed.as_mut_slice().zeroize();
             } else {
                 block[..key.len()].copy_from_slice(key);
             }

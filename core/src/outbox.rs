@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::error::SendError;
+use crate::error::{Reason, SendError};
 use crate::framing::{Encoder, Plan};
 use crate::machine::Rest;
 use crate::storage::Storage;
@@ -29,11 +29,21 @@ pub(crate) struct Queue {
     wanted: usize,
     /// It was the lease that was not to be had.
     starved: bool,
+    /// The application wants the session ended.
+    aborted: Option<Reason>,
 }
 
 impl Queue {
     pub(crate) fn new(encoder: Encoder) -> Self {
-        Self { encoder, phase: Phase::Handshake, head: 0, tail: 0, wanted: 0, starved: false }
+        Self {
+            encoder,
+            phase: Phase::Handshake,
+            head: 0,
+            tail: 0,
+            wanted: 0,
+            starved: false,
+            aborted: None,
+        }
     }
 
     pub(crate) fn open(&mut self) {
@@ -45,7 +55,8 @@ impl Queue {
     pub(crate) fn finish(&mut self, storage: &mut dyn Storage) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Finished;
-            self.wanted = 0;
+            // Nobody waits for a lease any more; a Writable that is owed comes all the same, for
+            // a part may wait for it.
             self.starved = false;
             self.settle(storage);
         }
@@ -69,6 +80,10 @@ impl Queue {
         self.end(storage);
     }
 
+    pub(crate) fn aborted(&self) -> Option<Reason> {
+        self.aborted
+    }
+
     pub(crate) fn starved(&self) -> bool {
         self.starved
     }
@@ -80,6 +95,11 @@ impl Queue {
     /// Whether no message is half sent.
     pub(crate) fn at_boundary(&self) -> bool {
         self.encoder.at_boundary()
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.tail - self.head
     }
 
     /// The bytes that wait; gives the lease back if none do.
@@ -185,17 +205,24 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// Every [`SendError`].
     pub fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), SendError> {
-        self.send_space(part.len(), rest)?.copy_from_slice(part);
+        self.reserve(part.len(), rest)?.copy_from_slice(part);
         self.commit();
         Ok(())
     }
 
-    /// Room for a part of `len` bytes that `rest` follows, to write it in place. The bytes in it
-    /// are arbitrary. It is sent by [`commit`](Self::commit), and not at all without.
+    /// Room for a part of `len` bytes that `rest` follows, all 0, to write it in place. It is sent
+    /// by [`commit`](Self::commit), and not at all without.
     ///
     /// # Errors
     /// Every [`SendError`].
     pub fn send_space(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
+        let space = self.reserve(len, rest)?;
+        // What the buffer held before was perhaps another connection's.
+        space.fill(0);
+        Ok(space)
+    }
+
+    fn reserve(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
         self.reserved = None;
         let plan = self.queue.reserve(self.storage, len, rest)?;
         let (plan, _) = self.reserved.insert((plan, len));
@@ -223,6 +250,13 @@ impl<'a> Outbox<'a> {
     #[must_use]
     pub fn max_part(&self) -> usize {
         self.queue.max_part(self.storage)
+    }
+
+    /// Ends the session, both ways, with [`Error::Aborted`](crate::Error::Aborted); what was sent
+    /// still goes out. See [`Machine::abort`](crate::Machine::abort).
+    pub fn abort(&mut self, why: Reason) {
+        self.reserved = None;
+        self.queue.aborted.get_or_insert(why);
     }
 
     /// No more messages from this side; what was sent still goes out. Idempotent. See

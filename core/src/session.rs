@@ -39,6 +39,8 @@ pub struct Session<B: Storage> {
     stall_timeout: Duration,
     /// Of the bytes last shown to be transmitted, how many have not been reported.
     shown: usize,
+    /// Of the bytes that waited when the send timer was set, how many still do.
+    overdue: usize,
     key_asked: bool,
     peer_finished: bool,
     closed: bool,
@@ -119,6 +121,7 @@ impl<B: Storage> Session<B> {
             timers,
             stall_timeout: config.stall_timeout,
             shown: 0,
+            overdue: 0,
             key_asked: false,
             peer_finished: false,
             closed: false,
@@ -154,6 +157,17 @@ impl<B: Storage> Session<B> {
         self.settle_exchange();
     }
 
+    /// What now waits to be transmitted has to leave by the stall timeout. Not a byte of it: all;
+    /// else a peer could hold a lease for days, a byte at a time.
+    fn watch_send(&mut self, now: Instant) {
+        self.overdue = self.exchange.pending_len() + self.queue.len();
+        if self.overdue == 0 {
+            self.timers.clear(Timer::Send);
+        } else if !matches!(self.state, State::Failed(_)) || !self.timers.is_set(Timer::Send) {
+            self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
+        }
+    }
+
     /// Gives the handshake's buffer back once nothing needs it.
     fn settle_exchange(&mut self) {
         if !matches!(self.state, State::Handshake(_)) && self.exchange.is_drained() {
@@ -163,6 +177,9 @@ impl<B: Storage> Session<B> {
 
     /// Feeds the handshake.
     fn step(&mut self, input: Input<'_>) {
+        if !matches!(self.state, State::Handshake(_)) {
+            return;
+        }
         let State::Handshake(handshake) = core::mem::replace(&mut self.state, State::Open) else {
             return;
         };
@@ -207,6 +224,9 @@ impl<B: Storage> Session<B> {
 
     /// One event of the open session, or `None` when it waits.
     fn poll_open(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        if let Some(why) = self.queue.aborted() {
+            return Err(Error::Aborted(why));
+        }
         if self.queue.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
@@ -361,15 +381,10 @@ impl<B: Storage> Machine for Session<B> {
         }
     }
 
-    fn handle_received(&mut self, n: usize, now: Instant) {
+    fn handle_received(&mut self, n: usize, _now: Instant) {
         match &self.state {
             State::Handshake(_) => self.exchange.commit(n),
-            State::Open => {
-                self.receiver.commit(n);
-                if n > 0 && self.timers.is_set(Timer::Receive) {
-                    self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
-                }
-            }
+            State::Open => self.receiver.commit(n),
             State::Failed(_) => {}
         }
     }
@@ -408,8 +423,8 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
-        if self.wants_write() && !self.timers.is_set(Timer::Send) {
-            self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
+        if !self.timers.is_set(Timer::Send) {
+            self.watch_send(now);
         }
         let pending = if self.exchange.is_drained() {
             self.queue.pending(&mut self.send)
@@ -432,10 +447,9 @@ impl<B: Storage> Machine for Session<B> {
             self.exchange.handle_transmitted(n);
             self.settle_exchange();
         }
-        if self.wants_write() {
-            self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
-        } else {
-            self.timers.clear(Timer::Send);
+        self.overdue = self.overdue.saturating_sub(n);
+        if self.overdue == 0 {
+            self.watch_send(now);
         }
     }
 

@@ -7,9 +7,9 @@ use crate::time::Instant;
 pub(crate) enum Timer {
     /// The whole handshake, from construction.
     Handshake,
-    /// The peer owes the rest of a frame.
+    /// The peer owes the rest of a part.
     Receive,
-    /// The peer owes us room: queued bytes do not leave.
+    /// The peer owes us room: queued bytes have not left.
     Send,
 }
 

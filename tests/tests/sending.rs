@@ -233,7 +233,6 @@ impl Sender {
             }
             Call::Finish => {
                 self.finished = true;
-                self.promised = 0;
                 self.session.finish(NOW);
             }
             Call::Abort => {
@@ -252,7 +251,8 @@ impl Sender {
             assert!(self.pending() + self.promised <= self.capacity, "there is not enough");
             self.promised = 0;
         }
-        let lease = !self.dry || self.leased();
+        // Who has finished needs no lease to be told that it may go on.
+        let lease = self.finished || !self.dry || self.leased();
         let room = lease && self.pending() + self.promised <= self.capacity;
         assert!(self.promised == 0 || !room, "there is room and nobody says so");
     }

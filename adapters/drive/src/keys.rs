@@ -3,7 +3,7 @@
 //! A key file's bytes are the secret, less one final newline. Nobody but its owner may read it.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -108,16 +108,22 @@ pub fn generate() -> Result<Secret, SecretError> {
 pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(secret)?;
-        file.write_all(b"\n")?;
-        file.sync_all()
+        let written = file
+            .write_all(secret)
+            .and_then(|()| file.write_all(b"\n"))
+            .and_then(|()| file.sync_all());
+        // Half a secret would be taken for one.
+        if written.is_err() {
+            let _ = fs::remove_file(path);
+        }
+        written
     };
     write().map_err(|error| SecretError::Io(path.into(), error))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use countersign::Error;
+use countersign::{Error, Reason};
 use tracing::{debug, info, warn};
 
 use crate::net::Origin;
@@ -28,6 +28,9 @@ pub fn log_end(
 ) {
     match how {
         Ok(()) => debug!(target: "countersign", "closed peer={origin} scheme={scheme}"),
+        Err(Failure::Protocol(Error::Aborted(Reason::Shutdown))) => {
+            debug!(target: "countersign", "stopped peer={origin} scheme={scheme}");
+        }
         Err(failure) => {
             let reason = match failure {
                 Failure::Io(_) => Error::Lost.code(),

@@ -76,8 +76,9 @@ impl Mailbox {
 
     /// Posts a part, of any length, of a message that `rest` follows. It takes the place of what
     /// was posted before and is not yet sent.
-    pub fn post(&mut self, bytes: &[u8], rest: Rest) {
-        self.posted = Some(Posted { bytes: bytes.to_vec(), sent: 0, rest });
+    pub fn post(&mut self, bytes: Vec<u8>, rest: Rest) {
+        self.refused = None;
+        self.posted = Some(Posted { bytes, sent: 0, rest });
     }
 
     /// Why the last post was not sent, if it was refused. Says so once.

@@ -6,14 +6,16 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Connections that the system may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
+/// How long to wait for whoever may be listening on a socket file.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Where to listen or connect: `host:port`, `[v6]:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +96,14 @@ impl Address {
         let addresses = self.resolve()?;
         let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
         for mut address in addresses {
-            let first = match listen_tcp(address, times > 1) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
-            };
+            let first =
+                match probe_tcp(address, times).and_then(|()| listen_tcp(address, times > 1)) {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        last = error;
+                        continue;
+                    }
+                };
             address = first.local_addr()?;
             let mut listeners = vec![Listener::Tcp(first)];
             for _ in 1..times {
@@ -117,14 +120,19 @@ impl Address {
     /// The system's, of the last address tried.
     pub fn connect(&self, timeout: Duration) -> io::Result<Stream> {
         if let Self::Unix(path) = self {
-            let stream = UnixStream::connect(path)?;
+            let stream = connect_unix(path, timeout)?;
             stream.set_nonblocking(true)?;
             return Ok(Stream::Unix(stream));
         }
         let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
         for address in self.resolve()? {
             match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => return Stream::tcp(stream),
+                Ok(stream) => {
+                    let socket = Socket::from(stream);
+                    tune(&socket)?;
+                    socket.set_nonblocking(true)?;
+                    return Ok(Stream::Tcp(socket.into()));
+                }
                 Err(error) => last = error,
             }
         }
@@ -132,19 +140,46 @@ impl Address {
     }
 }
 
-fn listen_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+/// What every TCP connection wants; those accepted have it of their listener.
+fn tune(socket: &Socket) -> io::Result<()> {
+    // Small framed replies would otherwise wait for the acknowledgement of the last, 40 ms.
+    socket.set_tcp_nodelay(true)?;
+    // A peer that has vanished without a word is found out, though there is nothing to say to it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(120))
+        .with_interval(Duration::from_secs(30))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// A port that another server shares would be shared with us, and its clients too. A socket that
+/// does not share finds out.
+fn probe_tcp(address: SocketAddr, times: usize) -> io::Result<()> {
+    if times > 1 && address.port() != 0 {
+        bind_tcp(address, false)?;
+    }
+    Ok(())
+}
+
+fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if share {
         socket.set_reuse_port(true)?;
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listen_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = bind_tcp(address, share)?;
+    tune(&socket)?;
+    socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn listen_unix(path: &PathBuf) -> io::Result<UnixListener> {
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     let bind = || -> io::Result<UnixListener> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
@@ -155,7 +190,7 @@ fn listen_unix(path: &PathBuf) -> io::Result<UnixListener> {
     match bind() {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let stale = std::fs::symlink_metadata(path)?.file_type().is_socket()
-                && UnixStream::connect(path)
+                && connect_unix(path, PROBE)
                     .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
             if !stale {
                 return Err(error);
@@ -165,6 +200,12 @@ fn listen_unix(path: &PathBuf) -> io::Result<UnixListener> {
         }
         other => other,
     }
+}
+
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect_timeout(&SockAddr::unix(path)?, timeout)?;
+    Ok(socket.into())
 }
 
 /// Where a connection comes from.
@@ -203,11 +244,12 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
-                Ok((Stream::tcp(stream)?, Origin::Tcp(address)))
+                stream.set_nonblocking(true).map_err(gone)?;
+                Ok((Stream::Tcp(stream), Origin::Tcp(address)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
+                stream.set_nonblocking(true).map_err(gone)?;
                 Ok((Stream::Unix(stream), Origin::Unix))
             }
         }
@@ -255,13 +297,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Small framed replies would otherwise wait for the acknowledgement of the last, 40 ms.
-    fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        Ok(Self::Tcp(stream))
-    }
-
     /// Reads what is there; `None` if nothing is. Interruptions are retried.
     ///
     /// # Errors
@@ -298,6 +333,11 @@ impl Stream {
             other => other,
         }
     }
+}
+
+/// What fails on a connection just accepted is its own matter, not the listener's.
+fn gone(error: io::Error) -> io::Error {
+    io::Error::new(ErrorKind::ConnectionAborted, error)
 }
 
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {

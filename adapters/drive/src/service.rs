@@ -59,6 +59,12 @@ pub trait Service {
         let _ = (out, now);
     }
 
+    /// Whether no answer is owed that is still to come, by a wake or a timeout. An orderly stop
+    /// waits for it.
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     /// When to call [`on_timeout`](Self::on_timeout).
     fn poll_timeout(&self) -> Option<Instant> {
         None

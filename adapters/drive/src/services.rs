@@ -13,32 +13,32 @@ pub struct Echo;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upper;
 
-/// Answers `part` with as many bytes, written by `write`.
-fn answer(part: Part<'_>, out: &mut Outbox<'_>, write: impl FnOnce(&mut [u8])) -> Flow {
-    match out.send_space(part.bytes.len(), part.rest) {
-        Ok(space) => {
-            write(space);
-            out.commit();
-            Flow::Done
-        }
+/// What becomes of a part whose answer was `sent`.
+fn flow(sent: Result<(), SendError>) -> Flow {
+    match sent {
         Err(SendError::Full) => Flow::Blocked,
-        // We have finished, or the connection has ended: no answer is due.
-        Err(_) => Flow::Done,
+        // If it is refused, we have finished or the connection has ended: no answer is due.
+        _ => Flow::Done,
     }
 }
 
 impl Service for Echo {
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        answer(part, out, |space| space.copy_from_slice(part.bytes))
+        flow(out.send_part(part.bytes, part.rest))
     }
 }
 
 impl Service for Upper {
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        answer(part, out, |space| {
-            for (to, from) in space.iter_mut().zip(part.bytes) {
-                *to = from.to_ascii_uppercase();
+        match out.send_space(part.bytes.len(), part.rest) {
+            Ok(space) => {
+                for (to, from) in space.iter_mut().zip(part.bytes) {
+                    *to = from.to_ascii_uppercase();
+                }
+                out.commit();
+                Flow::Done
             }
-        })
+            Err(error) => flow(Err(error)),
+        }
     }
 }

@@ -11,8 +11,12 @@ use crate::service::{Flow, Keys, Part, Service};
 
 /// Rounds of one turn, each at most one buffer read: then it is another connection's turn.
 const ROUNDS: usize = 8;
+/// How long a connection that is to stop has to be idle: bytes may be on their way.
+const QUIET: Duration = Duration::from_millis(100);
 /// How long a closing connection waits for the peer's end of stream.
 const LINGER: Duration = Duration::from_secs(1);
+/// Rounds to read what a peer had sent before writing to it failed; then it is lost.
+const BROKEN_ROUNDS: usize = 64;
 /// How much of the peer's input it throws away meanwhile, in bytes.
 const DISCARD: usize = 256 << 10;
 
@@ -31,6 +35,8 @@ pub struct Connection<M, S> {
     established: bool,
     woken: bool,
     stopping: bool,
+    /// Stopping, and since when nothing has been under way.
+    quiet_since: Option<Instant>,
     /// Stopping, and nothing was under way: how long the peer has to agree.
     stop_at: Option<Instant>,
     shut: bool,
@@ -101,6 +107,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             established: false,
             woken: false,
             stopping: false,
+            quiet_since: None,
             stop_at: None,
             shut: false,
         }
@@ -109,6 +116,14 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Whether the handshake was ever over.
     pub fn established(&self) -> bool {
         self.established
+    }
+
+    /// Why it failed, as soon as that is known; the peer may still be taking leave of it.
+    pub fn error(&self) -> Option<Error> {
+        match self.stage {
+            Stage::Ending { error, .. } => Some(error),
+            Stage::Live | Stage::Over => None,
+        }
     }
 
     /// The service.
@@ -149,14 +164,11 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         keys: &K,
         now: Instant,
     ) -> Turn<I::Error> {
-        self.machine.handle_timeout(now);
         let refused = self.stopping && !self.established;
         if refused || self.stop_at.is_some_and(|at| at <= now) {
             self.machine.abort(Reason::Shutdown, now);
         }
-        if self.established && self.service.poll_timeout().is_some_and(|at| at <= now) {
-            self.service.on_timeout(&mut self.machine.split().1, now);
-        }
+        let mut late = true;
         let mut broken = None;
         let mut rounds = 0;
         loop {
@@ -169,11 +181,11 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     break;
                 }
                 match io.write(bytes) {
-                    Ok(Some(n)) => {
+                    Ok(Some(n)) if n > 0 => {
                         self.machine.handle_transmitted(n, now);
                         moved = true;
                     }
-                    Ok(None) => {
+                    Ok(_) => {
                         wait.write = true;
                         break;
                     }
@@ -191,11 +203,16 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             if !moved && let Some(error) = broken {
                 return self.lost(error);
             }
-            let idle = wait.read && !moved && self.machine.is_idle();
-            if self.stopping && self.stop_at.is_none() && idle {
-                self.machine.finish(now);
-                self.stop_at = Some(now.saturating_add(LINGER));
-                moved = true;
+            let read_dry = wait.read || !self.machine.wants_read();
+            let idle = read_dry && !moved && self.machine.is_idle() && self.service.is_idle();
+            if self.stopping && self.stop_at.is_none() {
+                if moved || !idle {
+                    self.quiet_since = None;
+                } else if self.quiet_since.get_or_insert(now).saturating_add(QUIET) <= now {
+                    self.machine.finish(now);
+                    self.stop_at = Some(now.saturating_add(LINGER));
+                    moved = true;
+                }
             }
 
             if broken.is_none() && self.machine.wants_shutdown() && !self.shut {
@@ -204,6 +221,14 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     return self.lost(error);
                 }
             }
+            rounds += 1;
+            let spent = rounds >= ROUNDS;
+            // Deadlines come last, lest the peer pay for the time in which nobody took a turn, and
+            // once a turn, lest its bytes put them off.
+            if late && (spent || !moved) {
+                late = false;
+                moved |= self.timeouts(now);
+            }
             if let Some(over) = self.end(now) {
                 return Turn::Over(over.map_err(Failure::Protocol));
             }
@@ -211,22 +236,48 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 wait.until = self.poll_timeout();
                 return Turn::Wait(wait);
             }
-            rounds += 1;
-            // A broken connection has only what its system's buffers hold, and no second turn.
-            if rounds >= ROUNDS && broken.is_none() {
-                return Turn::Again;
+            match broken.take() {
+                // There is no second turn for it, so what the peer had sent is read in this one.
+                Some(error) if rounds >= BROKEN_ROUNDS => return self.lost(error),
+                Some(error) => broken = Some(error),
+                None if spent => return Turn::Again,
+                None => {}
             }
         }
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Live)
+    }
+
+    /// When the service wants to be called, if it can be.
+    fn service_timeout(&self) -> Option<Instant> {
+        if self.established && self.is_live() { self.service.poll_timeout() } else { None }
+    }
+
+    /// Lets the deadlines pass that are due. Returns whether one was.
+    fn timeouts(&mut self, now: Instant) -> bool {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let machine = due(self.machine.poll_timeout());
+        if machine {
+            self.machine.handle_timeout(now);
+        }
+        let service = due(self.service_timeout());
+        if service {
+            self.service.on_timeout(&mut self.machine.split().1, now);
+            self.retry(now);
+        }
+        machine || service
     }
 
     /// Hands the service all there is. Returns whether anything happened.
     fn events<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
         let mut moved = false;
-        if core::mem::take(&mut self.woken) && self.established {
+        if self.established && core::mem::take(&mut self.woken) && self.is_live() {
             self.service.on_wake(&mut self.machine.split().1, now);
             moved |= self.retry(now);
         }
-        while let Stage::Live = self.stage {
+        while self.is_live() {
             match self.machine.poll_event(now) {
                 Ok(Some(event)) => {
                     moved = true;
@@ -297,7 +348,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             if *left == 0 {
                 return Ok(Read::Unwanted);
             }
-            let mut scratch = [0; 2048];
+            let mut scratch = [0; 1024];
             return Ok(match io.read(&mut scratch)? {
                 None => Read::Blocked,
                 Some(0) => {
@@ -362,14 +413,22 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
+    /// When a connection that is to stop has been idle for long enough.
+    fn quiet_at(&self) -> Option<Instant> {
+        let since = self.quiet_since.filter(|_| self.stop_at.is_none())?;
+        Some(since.saturating_add(QUIET))
+    }
+
     /// When to take a turn though nothing has happened.
     fn poll_timeout(&self) -> Option<Instant> {
         let ending = match self.stage {
             Stage::Ending { until, .. } => until,
             Stage::Live | Stage::Over => None,
         };
-        let service = if self.established { self.service.poll_timeout() } else { None };
-        [self.machine.poll_timeout(), ending, service, self.stop_at].into_iter().flatten().min()
+        [self.machine.poll_timeout(), ending, self.service_timeout(), self.quiet_at(), self.stop_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

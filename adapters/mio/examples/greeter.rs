@@ -9,12 +9,25 @@ use countersign_drive::{Address, Flow, Origin, Part, PoolOptions, Pools, Service
 use countersign_mio::{Server, ServerOptions};
 
 /// Greets, and then sends everything back.
-struct Greeter;
+#[derive(Default)]
+struct Greeter {
+    greeted: bool,
+}
+
+impl Greeter {
+    fn greet(&mut self, out: &mut Outbox<'_>) {
+        // With all of the server's buffers in use even this is too much; then there is room later.
+        self.greeted = self.greeted || out.send(b"who goes there?\n").is_ok();
+    }
+}
 
 impl Service for Greeter {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
-        // The send side is empty and the greeting short: it cannot be refused.
-        let _ = out.send(b"who goes there?\n");
+        self.greet(out);
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        self.greet(out);
     }
 
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
@@ -32,6 +45,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keys = Arc::new(Key::new(Digest::Sha256, secret)?);
     let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
     let options = ServerOptions::default();
-    Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter, options)?.run()?;
+    Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter::default(), options)?.run()?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::Instant;
+use countersign::{Error, Instant, Reason};
 use countersign_drive::{
     BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
 };
@@ -23,7 +23,7 @@ use crate::wake::Queue;
 /// [`ours`](Self::is_ours), calls [`run`](Self::run), and sleeps no longer than
 /// [`timeout`](Self::timeout) says. A connection costs the memory of its machine, its service and
 /// some 200 bytes.
-pub struct Connections<S, T = ()> {
+pub struct Connections<S: Service, T = ()> {
     registry: Registry,
     queue: Arc<Queue>,
     queue_token: Token,
@@ -35,7 +35,7 @@ pub struct Connections<S, T = ()> {
     woken: Vec<Token>,
 }
 
-struct Slot<S, T> {
+struct Slot<S: Service, T> {
     connection: Connection<BoxedMachine, S>,
     socket: Socket,
     origin: Origin,
@@ -43,7 +43,10 @@ struct Slot<S, T> {
     /// When the connection is to be looked at even if nothing happens.
     armed: Option<Instant>,
     queued: bool,
-    tag: T,
+    over: bool,
+    /// Its end was reported.
+    reported: bool,
+    _held: T,
 }
 
 /// A socket, and what the last events said of it.
@@ -55,17 +58,15 @@ struct Socket {
     hangup: bool,
 }
 
-/// A connection that is over.
+/// A connection has ended. It may still be taking leave of its peer, for a second or so.
 #[derive(Debug)]
-pub struct Ended<T> {
+pub struct Ended {
     /// Where it came from.
     pub origin: Origin,
     /// Whether its handshake was ever over.
     pub established: bool,
     /// How it ended.
     pub how: Result<(), Failure<io::Error>>,
-    /// What was given to [`Connections::insert`] with it.
-    pub tag: T,
 }
 
 /// The bits of a token that say which slot; those above say which generation.
@@ -108,7 +109,8 @@ impl<S: Service, T> Connections<S, T> {
     }
 
     /// Adds a connection. `make` is given the connection's waker and makes its machine and
-    /// service; [`run`](Self::run) takes its first turn. `tag` comes back in [`Ended`].
+    /// service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
+    /// open, and then dropped.
     ///
     /// # Errors
     /// The system's, from registering the socket, or whatever `make` reports.
@@ -116,7 +118,7 @@ impl<S: Service, T> Connections<S, T> {
         &mut self,
         stream: Stream,
         origin: Origin,
-        tag: T,
+        held: T,
         make: impl FnOnce(&Waker) -> Result<(BoxedMachine, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
@@ -138,7 +140,9 @@ impl<S: Service, T> Connections<S, T> {
             token,
             armed: None,
             queued: true,
-            tag,
+            over: false,
+            reported: false,
+            _held: held,
         });
         self.ready.push_back(token);
         Ok(())
@@ -163,14 +167,9 @@ impl<S: Service, T> Connections<S, T> {
         }
     }
 
-    /// Gives every connection that has something to do one turn, and passes those that are over
-    /// to `ended`.
-    pub fn run<K: Keys + ?Sized>(
-        &mut self,
-        keys: &K,
-        now: Instant,
-        mut ended: impl FnMut(Ended<T>),
-    ) {
+    /// Gives every connection that has something to do one turn, and tells `ended` of each that has
+    /// ended, once.
+    pub fn run<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant, mut ended: impl FnMut(Ended)) {
         let mut woken = mem::take(&mut self.woken);
         self.queue.take(&mut woken);
         for token in woken.drain(..) {
@@ -192,19 +191,31 @@ impl<S: Service, T> Connections<S, T> {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(slot) = get(&mut self.slots, token) else { continue };
             slot.queued = false;
-            match slot.connection.turn(&mut slot.socket, keys, now) {
-                Turn::Again => enqueue(&mut self.ready, slot),
-                Turn::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
-                Turn::Over(how) => ended(self.remove(token, how)),
+            let how = match slot.connection.turn(&mut slot.socket, keys, now) {
+                Turn::Again => {
+                    enqueue(&mut self.ready, slot);
+                    slot.connection.error().map(|error| Err(Failure::Protocol(error)))
+                }
+                Turn::Wait(wait) => {
+                    self.deadlines.arm(token, &mut slot.armed, wait.until);
+                    slot.connection.error().map(|error| Err(Failure::Protocol(error)))
+                }
+                Turn::Over(how) => {
+                    slot.over = true;
+                    Some(how)
+                }
+            };
+            if let Some(how) = how
+                && !mem::replace(&mut slot.reported, true)
+            {
+                let established = slot.connection.established();
+                ended(Ended { origin: slot.origin, established, how });
+            }
+            if slot.over {
+                // Closing the descriptor deregisters it.
+                self.slots.remove(token.0 & SLOT_MASK);
             }
         }
-    }
-
-    fn remove(&mut self, token: Token, how: Result<(), Failure<io::Error>>) -> Ended<T> {
-        let slot = self.slots.remove(token.0 & SLOT_MASK);
-        let established = slot.connection.established();
-        // Closing the descriptor deregisters it.
-        Ended { origin: slot.origin, established, how, tag: slot.tag }
     }
 
     /// How long the loop may sleep: `None` for as long as nothing happens.
@@ -220,24 +231,41 @@ impl<S: Service, T> Connections<S, T> {
     pub fn stop(&mut self) {
         for (_, slot) in &mut self.slots {
             slot.connection.stop();
+            // Its bytes may be here, and the event that says so not yet fetched: whether it is idle
+            // is to be found out by reading.
+            slot.socket.readable = true;
             enqueue(&mut self.ready, slot);
         }
     }
 
-    /// Drops every connection as it is.
-    pub fn abandon(&mut self) {
+    /// Drops every connection as it is, and tells `ended` of each that had not ended.
+    pub fn abandon(&mut self, mut ended: impl FnMut(Ended)) {
         for mut slot in self.slots.drain() {
             slot.connection.abandon();
+            if !slot.reported {
+                let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
+                let established = slot.connection.established();
+                ended(Ended { origin: slot.origin, established, how });
+            }
         }
         self.ready.clear();
     }
 }
 
-fn get<S, T>(slots: &mut Slab<Slot<S, T>>, token: Token) -> Option<&mut Slot<S, T>> {
+impl<S: Service, T> Drop for Connections<S, T> {
+    /// Services are told that their connections are no more.
+    fn drop(&mut self) {
+        for (_, slot) in &mut self.slots {
+            slot.connection.abandon();
+        }
+    }
+}
+
+fn get<S: Service, T>(slots: &mut Slab<Slot<S, T>>, token: Token) -> Option<&mut Slot<S, T>> {
     slots.get_mut(token.0 & SLOT_MASK).filter(|slot| slot.token == token)
 }
 
-fn enqueue<S, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
+fn enqueue<S: Service, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
     if !mem::replace(&mut slot.queued, true) {
         ready.push_back(slot.token);
     }

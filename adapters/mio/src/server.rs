@@ -139,9 +139,10 @@ impl<O: Open> Server<O> {
             let now = self.clock.now();
             self.accept(now);
             let name = self.protocol.name();
-            self.connections.run(&*self.keys, now, |ended: Ended<Permit>| {
+            let log = |ended: Ended| {
                 log_end(&ended.origin, name, ended.established, &ended.how);
-            });
+            };
+            self.connections.run(&*self.keys, now, log);
 
             if self.stopping.load(Ordering::Acquire) && give_up.is_none() {
                 give_up = Some(now.saturating_add(self.options.stop_timeout));
@@ -151,7 +152,7 @@ impl<O: Open> Server<O> {
             if let Some(at) = give_up
                 && (self.connections.is_empty() || at <= now)
             {
-                self.connections.abandon();
+                self.connections.abandon(log);
                 return Ok(());
             }
 

@@ -15,9 +15,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::rouse::Rouse;
 
-/// What is handed to the connection at once, in bytes.
-const CHUNK: usize = 64 << 10;
-
 /// How long a [`Client`] waits.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -48,9 +45,11 @@ pub enum ClientError {
     Protocol(Error),
     /// The message was not sent.
     Send(SendError),
-    /// [`ClientOptions::timeout`] passed. The connection is as it was, and the call can be made
-    /// again; of a message that was being sent, the rest is still sent.
+    /// [`ClientOptions::timeout`] passed. The connection is as it was.
     TimedOut,
+    /// [`ClientOptions::timeout`] passed, and what was sent before had still not left. Nothing was
+    /// done.
+    Busy,
 }
 
 impl fmt::Display for ClientError {
@@ -62,6 +61,7 @@ impl fmt::Display for ClientError {
             Self::Protocol(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
             Self::TimedOut => f.write_str("nothing happened for too long"),
+            Self::Busy => f.write_str("what was sent before has not left yet"),
         }
     }
 }
@@ -80,8 +80,6 @@ pub struct Client {
     /// Notified after each wait on the socket.
     moved: Condvar,
     rouse: Arc<Rouse>,
-    /// Held while a message is sent, so that two senders' messages do not mix.
-    sending: Mutex<()>,
 }
 
 struct Shared {
@@ -121,7 +119,6 @@ impl Client {
             }),
             moved: Condvar::new(),
             rouse,
-            sending: Mutex::new(()),
         };
         client.run(keys, |shared| shared.connection.service().is_open().then_some(Ok(())))?;
         Ok(client)
@@ -131,22 +128,11 @@ impl Client {
     /// empty one is nothing.
     ///
     /// # Errors
-    /// Every [`ClientError`] but those of connecting.
+    /// Every [`ClientError`] but those of connecting. After [`ClientError::TimedOut`] the message is
+    /// still on its way and is not to be sent again: it leaves as other calls, of `recv` too, get
+    /// on. [`ClientError::Busy`]: another message was still on its way, and this one was not taken.
     pub fn send(&self, message: &[u8]) -> Result<(), ClientError> {
-        let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = 0;
-        loop {
-            let chunk = &message[sent..message.len().min(sent + CHUNK)];
-            sent += chunk.len();
-            let rest = match message.len() - sent {
-                0 => Rest::End,
-                more => Rest::Bytes(more as u64),
-            };
-            self.post(|mailbox| mailbox.post(chunk, rest))?;
-            if sent == message.len() {
-                return Ok(());
-            }
-        }
+        self.post(|mailbox| mailbox.post(message.to_vec(), Rest::End))
     }
 
     /// No more messages from this side. Those of the peer can still be received.
@@ -154,7 +140,6 @@ impl Client {
     /// # Errors
     /// Every [`ClientError`] but those of connecting.
     pub fn finish(&self) -> Result<(), ClientError> {
-        let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         self.post(Mailbox::finish)
     }
 
@@ -199,9 +184,11 @@ impl Client {
     /// Puts something in the mailbox once there is room, and waits until it has left.
     fn post(&self, put: impl FnOnce(&mut Mailbox)) -> Result<(), ClientError> {
         let mut put = Some(put);
-        self.run(&NO_KEYS, |shared| {
+        let posted = self.run(&NO_KEYS, |shared| {
             let mailbox = shared.connection.service_mut();
-            if let Some(refused) = mailbox.take_refused() {
+            if put.is_none()
+                && let Some(refused) = mailbox.take_refused()
+            {
                 return Some(Err(ClientError::Send(refused)));
             }
             if !mailbox.is_empty() || !shared.flushed {
@@ -216,7 +203,11 @@ impl Client {
                     None
                 }
             }
-        })
+        });
+        match posted {
+            Err(ClientError::TimedOut) if put.is_some() => Err(ClientError::Busy),
+            posted => posted,
+        }
     }
 
     /// Drives the connection until `done` has an answer.

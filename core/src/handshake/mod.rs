@@ -174,6 +174,10 @@ impl<B: Storage> Exchange<B> {
         &self.storage.bytes()[self.boundary..][self.sent..self.queued]
     }
 
+    pub(crate) fn pending_len(&self) -> usize {
+        self.queued - self.sent
+    }
+
     pub(crate) fn handle_transmitted(&mut self, n: usize) {
         self.sent = self.sent.saturating_add(n).min(self.queued);
     }

@@ -35,7 +35,7 @@ enum Step<'a> {
     Send(&'a [u8], Tail),
     Space(u8, Tail, bool),
     Finish,
-    Abort,
+    Abort(bool),
     Key(u8),
     Pass(u32),
 }
@@ -175,11 +175,9 @@ impl Fuzz {
                 let accepted = if commit { len.into() } else { 0 };
                 self.sent(space.map(|()| accepted));
             }
-            Step::Finish => {
-                self.session.finish(self.now);
-                self.full = false;
-            }
-            Step::Abort => self.session.abort(Reason::Application, self.now),
+            Step::Finish => self.session.finish(self.now),
+            Step::Abort(false) => self.session.abort(Reason::Application, self.now),
+            Step::Abort(true) => self.session.split().1.abort(Reason::Application),
             Step::Key(0) => {
                 let _ = self.session.provide_key(Err(Refuse::Unknown), self.now);
             }

@@ -53,6 +53,8 @@ impl Script {
                 Ok(()) if more == 0 => self.at = (self.at.0 + 1, 0),
                 Ok(()) => self.at.1 += part.len(),
                 Err(SendError::Full) => return,
+                // The server had finished, and so have we.
+                Err(SendError::Finished) => return,
                 Err(error) => unreachable!("an honest send was refused: {error}"),
             }
         }

@@ -218,7 +218,7 @@ fn who_finishes_or_fails_waits_for_no_lease() {
         } else {
             end.finish();
             end.eof();
-            assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
+            assert_eq!(end.events(), [Event::Writable, Event::PeerFinished, Event::Closed]);
         }
         assert!(!end.session.starved());
         assert!(end.session.is_done());

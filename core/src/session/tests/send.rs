@@ -152,13 +152,36 @@ fn something_smaller_that_still_fits_does_not_take_the_writable_away() {
 }
 
 #[test]
-fn after_finish_no_room_is_announced() {
+fn room_that_was_asked_for_is_announced_after_finish_too() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(&[1; 64]).unwrap();
     assert_eq!(end.send(&[2; 64]), Err(SendError::Full));
     end.finish();
     assert_eq!(end.sent().len(), 64);
-    assert_eq!(end.events(), []);
+    // A part may be waiting for it.
+    assert_eq!(end.events(), [Event::Writable]);
+    assert_eq!(end.send(&[2; 64]), Err(SendError::Finished));
+}
+
+#[test]
+fn an_application_can_end_the_session_from_its_outbox() {
+    let mut end = End::open(&framed(Framing::Raw));
+    end.send(b"last word").unwrap();
+    let mut outbox = end.session.split().1;
+    outbox.abort(Reason::Application);
+    outbox.abort(Reason::Protocol);
+    assert_eq!(end.error(), Error::Aborted(Reason::Application));
+    assert_eq!(end.sent(), b"last word");
+    assert!(end.session.is_done());
+}
+
+#[test]
+fn space_to_write_in_place_shows_nothing_of_what_was_there_before() {
+    let mut end = End::open(&framed(Framing::Raw));
+    end.send(b"another's secret").unwrap();
+    assert_eq!(end.sent(), b"another's secret");
+    let mut outbox = end.session.split().1;
+    assert_eq!(outbox.send_space(16, Rest::Unknown).unwrap(), [0; 16]);
 }
 
 #[test]

@@ -92,17 +92,31 @@ fn half_a_frame_may_stand_still_for_the_stall_timeout() {
 }
 
 #[test]
-fn each_byte_of_a_frame_gives_it_the_stall_timeout_again() {
+fn a_part_has_the_stall_timeout_as_a_whole_however_its_bytes_drip() {
     let mut end = End::open(&framed(Framing::U32));
-    let mut now = 0;
-    for byte in frame(b"slow") {
-        end.at(now);
-        end.feed(&[byte]);
-        now += STALL - 1;
-        let last = end.events() == [whole()];
-        assert_eq!(end.timeout(), (!last).then_some(now + 1));
+    for (n, byte) in (0..).zip(&frame(b"slow")[..7]) {
+        end.at(n * 1_000_000);
+        end.feed(&[*byte]);
+        assert_eq!(end.events(), []);
+        assert_eq!(end.timeout(), Some(STALL));
     }
-    assert_eq!(end.part(), b"slow");
+    end.at(STALL);
+    assert_eq!(end.error(), Error::TimedOut(TimedOut::Receive));
+}
+
+#[test]
+fn each_part_of_a_long_frame_has_the_stall_timeout_of_its_own() {
+    let mut end = End::open(&framed(Framing::U32));
+    let long = frame(&[7; 150]);
+    end.feed(&long[..60]);
+    assert_eq!(end.events(), []);
+    assert_eq!(end.timeout(), Some(STALL));
+    end.at(STALL - 1);
+    end.feed(&long[60..64]);
+    assert_eq!(end.events().len(), 1);
+    end.session.consume(end.now);
+    assert_eq!(end.events(), []);
+    assert_eq!(end.timeout(), Some(STALL - 1 + STALL));
 }
 
 #[test]
@@ -174,14 +188,21 @@ fn a_peer_that_does_not_read_is_given_up() {
 }
 
 #[test]
-fn each_byte_that_leaves_gives_the_rest_the_stall_timeout_again() {
+fn what_waits_has_the_stall_timeout_to_leave_as_a_whole() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(b"slow").unwrap();
-    for n in 0..4 {
-        end.at(n * (STALL - 1));
+    for n in 0..3 {
+        end.at(n * 1_000_000);
         assert_eq!(end.transmit(1).len(), 1);
-        assert_eq!(end.timeout(), (n < 3).then_some(n * (STALL - 1) + STALL));
+        assert_eq!(end.timeout(), Some(STALL));
     }
+    // What came behind it has as long again, from when it left.
+    end.send(b"er").unwrap();
+    assert_eq!(end.timeout(), Some(STALL));
+    assert_eq!(end.transmit(1).len(), 1);
+    assert_eq!(end.timeout(), Some(2_000_000 + STALL));
+    assert_eq!(end.transmit(2).len(), 2);
+    assert_eq!(end.timeout(), None);
     assert_eq!(end.events(), []);
 }
 

@@ -1,0 +1,23 @@
+//! The program from outside: its command line, its files, its signals, its sockets.
+
+#![cfg(test)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod neighbour;
+mod peer;
+mod process;
+
+mod connect;
+mod crowds;
+mod hostile;
+mod keys;
+mod listen;
+mod log;
+mod recipe;
+mod shutdown;
+mod terminal;
+mod usage;
+
+/// Long enough for nobody to be warned of it.
+const KEY: &str = "a key that is long enough for anyone";
