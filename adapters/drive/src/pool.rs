@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -27,10 +28,10 @@ struct State {
     /// Leased.
     out: usize,
     /// Who waits, by ticket; tickets are drawn in order.
-    waiting: BTreeMap<u64, Waker>,
+    waiting: BTreeMap<NonZeroU64, Waker>,
     /// Tickets whose holder was woken and has a buffer coming.
-    granted: BTreeSet<u64>,
-    next_ticket: u64,
+    granted: BTreeSet<NonZeroU64>,
+    tickets: u64,
 }
 
 impl Pool {
@@ -82,7 +83,7 @@ pub struct Lease {
     pool: Arc<Shared>,
     /// Empty while not leased.
     bytes: Box<[u8]>,
-    ticket: Option<u64>,
+    ticket: Option<NonZeroU64>,
     wake: Waker,
 }
 
@@ -107,10 +108,11 @@ impl Storage for Lease {
             drop(state);
             self.bytes = free.unwrap_or_else(|| vec![0; self.pool.len].into_boxed_slice());
         } else if self.ticket.is_none() {
-            let ticket = state.next_ticket;
-            state.next_ticket += 1;
-            state.waiting.insert(ticket, self.wake.clone());
-            self.ticket = Some(ticket);
+            state.tickets += 1;
+            self.ticket = NonZeroU64::new(state.tickets);
+            if let Some(ticket) = self.ticket {
+                state.waiting.insert(ticket, self.wake.clone());
+            }
         }
         had
     }

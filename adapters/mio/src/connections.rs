@@ -27,7 +27,8 @@ pub struct Connections<S: Service, T = ()> {
     registry: Registry,
     queue: Arc<Queue>,
     queue_token: Token,
-    slots: Slab<Slot<S, T>>,
+    /// Boxed, so that growing moves pointers and leaves no great holes in the heap.
+    slots: Slab<Box<Slot<S, T>>>,
     /// Told apart from whatever had the same slot before.
     generation: u32,
     deadlines: Deadlines<Token>,
@@ -132,7 +133,7 @@ impl<S: Service, T> Connections<S, T> {
             token,
             interest,
         )?;
-        entry.insert(Slot {
+        entry.insert(Box::new(Slot {
             connection: Connection::new(machine, service),
             // Until an event says otherwise, trying is the way to find out.
             socket: Socket { stream, readable: true, writable: true, hangup: false },
@@ -143,7 +144,7 @@ impl<S: Service, T> Connections<S, T> {
             over: false,
             reported: false,
             _held: held,
-        });
+        }));
         self.ready.push_back(token);
         Ok(())
     }
@@ -261,8 +262,8 @@ impl<S: Service, T> Drop for Connections<S, T> {
     }
 }
 
-fn get<S: Service, T>(slots: &mut Slab<Slot<S, T>>, token: Token) -> Option<&mut Slot<S, T>> {
-    slots.get_mut(token.0 & SLOT_MASK).filter(|slot| slot.token == token)
+fn get<S: Service, T>(slots: &mut Slab<Box<Slot<S, T>>>, token: Token) -> Option<&mut Slot<S, T>> {
+    slots.get_mut(token.0 & SLOT_MASK).map(|slot| &mut **slot).filter(|slot| slot.token == token)
 }
 
 fn enqueue<S: Service, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
