@@ -224,6 +224,9 @@ impl<B: Storage> Session<B> {
 
     /// One event of the open session, or `None` when it waits.
     fn poll_open(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        if self.closed {
+            return Ok(None);
+        }
         if let Some(why) = self.queue.aborted() {
             return Err(Error::Aborted(why));
         }
@@ -254,7 +257,7 @@ impl<B: Storage> Session<B> {
                 }
             }
         }
-        if self.peer_finished && self.queue.is_finished() && self.is_drained() && !self.closed {
+        if self.peer_finished && self.queue.is_finished() && self.is_drained() {
             self.closed = true;
             self.queue.settle(&mut self.send);
             return Ok(Some(Event::Closed));

@@ -159,3 +159,15 @@ fn a_session_is_idle_between_messages_only() {
     end.session.abort(Reason::Shutdown, end.now);
     assert!(!end.session.is_idle());
 }
+
+#[test]
+fn after_closed_an_abort_changes_nothing() {
+    let mut end = End::open(&framed(Framing::Raw));
+    end.finish();
+    end.eof();
+    assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
+    end.session.split().1.abort(Reason::Application);
+    end.session.abort(Reason::Application, end.now);
+    assert_eq!(end.events(), []);
+    assert!(end.session.is_done());
+}
