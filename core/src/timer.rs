@@ -18,32 +18,41 @@ impl Timer {
 }
 
 /// Absolute deadlines, one per [`Timer`]. Setting one replaces it.
-#[derive(Debug, Default)]
-pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+#[derive(Debug)]
+pub(crate) struct Timers([Instant; Timer::ALL.len()]);
+
+/// A deadline that does not come.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self([NEVER; Timer::ALL.len()])
+    }
+}
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+        self.0[timer as usize] = at;
     }
 
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+        self.0[timer as usize] = NEVER;
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+        self.0[timer as usize] != NEVER
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.iter().min().copied().filter(|at| *at != NEVER)
     }
 
     /// Clears and returns one deadline that has passed, so that acting on it cannot see it again.
     pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Timer> {
         let due = Timer::ALL
             .into_iter()
-            .find(|&timer| self.0[timer as usize].is_some_and(|at| at <= now))?;
+            .find(|&timer| self.is_set(timer) && self.0[timer as usize] <= now)?;
         self.clear(due);
         Some(due)
     }

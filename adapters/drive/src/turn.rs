@@ -34,12 +34,29 @@ pub struct Connection<M, S> {
     blocked: Option<(bool, Rest)>,
     established: bool,
     woken: bool,
-    stopping: bool,
-    /// Stopping, and since when nothing has been under way.
-    quiet_since: Option<Instant>,
-    /// Stopping, and nothing was under way: how long the peer has to agree.
-    stop_at: Option<Instant>,
+    stop: Stop,
     shut: bool,
+}
+
+/// How far an orderly stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Something is under way.
+    Asked,
+    /// Nothing has been since the moment before this one by [`QUIET`].
+    Quiet(Instant),
+    /// We have finished, and the peer has until then to agree.
+    Finished(Instant),
+}
+
+impl Stop {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::No | Self::Asked => None,
+            Self::Quiet(at) | Self::Finished(at) => Some(at),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,9 +123,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             blocked: None,
             established: false,
             woken: false,
-            stopping: false,
-            quiet_since: None,
-            stop_at: None,
+            stop: Stop::No,
             shut: false,
         }
     }
@@ -154,7 +169,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Ends the connection as soon as nothing is under way: what the peer has begun to send is
     /// read and answered first, a handshake is given up. Take a turn afterwards.
     pub fn stop(&mut self) {
-        self.stopping = true;
+        if self.stop == Stop::No {
+            self.stop = Stop::Asked;
+        }
     }
 
     /// Does whatever can be done without waiting.
@@ -164,8 +181,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         keys: &K,
         now: Instant,
     ) -> Turn<I::Error> {
-        let refused = self.stopping && !self.established;
-        if refused || self.stop_at.is_some_and(|at| at <= now) {
+        let given_up = match self.stop {
+            Stop::No => false,
+            Stop::Asked | Stop::Quiet(_) => !self.established,
+            Stop::Finished(until) => until <= now,
+        };
+        if given_up {
             self.machine.abort(Reason::Shutdown, now);
         }
         let mut late = true;
@@ -203,16 +224,10 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             if !moved && let Some(error) = broken {
                 return self.lost(error);
             }
-            let read_dry = wait.read || !self.machine.wants_read();
-            let idle = read_dry && !moved && self.machine.is_idle() && self.service.is_idle();
-            if self.stopping && self.stop_at.is_none() {
-                if moved || !idle {
-                    self.quiet_since = None;
-                } else if self.quiet_since.get_or_insert(now).saturating_add(QUIET) <= now {
-                    self.machine.finish(now);
-                    self.stop_at = Some(now.saturating_add(LINGER));
-                    moved = true;
-                }
+            if !moved && (wait.read || !self.machine.wants_read()) {
+                moved |= self.stop_if_idle(now);
+            } else if let Stop::Quiet(_) = self.stop {
+                self.stop = Stop::Asked;
             }
 
             if broken.is_none() && self.machine.wants_shutdown() && !self.shut {
@@ -255,6 +270,23 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         if self.established && self.is_live() { self.service.poll_timeout() } else { None }
     }
 
+    /// If we are to stop, and the peer has sent nothing that we have not read: finishes if nothing
+    /// has been under way for long enough. Returns whether it did.
+    fn stop_if_idle(&mut self, now: Instant) -> bool {
+        let before = self.stop;
+        let idle = self.machine.is_idle() && self.service.is_idle();
+        self.stop = match self.stop {
+            Stop::Asked | Stop::Quiet(_) if !idle => Stop::Asked,
+            Stop::Asked => Stop::Quiet(now.saturating_add(QUIET)),
+            Stop::Quiet(at) if at <= now => {
+                self.machine.finish(now);
+                Stop::Finished(now.saturating_add(LINGER))
+            }
+            other => other,
+        };
+        self.stop != before && matches!(self.stop, Stop::Finished(_))
+    }
+
     /// Lets the deadlines pass that are due. Returns whether one was.
     fn timeouts(&mut self, now: Instant) -> bool {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -287,7 +319,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 Err(error) => {
                     moved = true;
                     self.blocked = None;
-                    self.stage = Stage::Ending { error, until: self.stop_at, left: DISCARD };
+                    // Who had its time to agree has no more to take its leave.
+                    let until = match self.stop {
+                        Stop::Finished(until) => Some(until),
+                        _ => None,
+                    };
+                    self.stage = Stage::Ending { error, until, left: DISCARD };
                     self.service.on_closed(Err(error));
                 }
             }
@@ -413,19 +450,13 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
-    /// When a connection that is to stop has been idle for long enough.
-    fn quiet_at(&self) -> Option<Instant> {
-        let since = self.quiet_since.filter(|_| self.stop_at.is_none())?;
-        Some(since.saturating_add(QUIET))
-    }
-
     /// When to take a turn though nothing has happened.
     fn poll_timeout(&self) -> Option<Instant> {
         let ending = match self.stage {
             Stage::Ending { until, .. } => until,
             Stage::Live | Stage::Over => None,
         };
-        [self.machine.poll_timeout(), ending, self.service_timeout(), self.quiet_at(), self.stop_at]
+        [self.machine.poll_timeout(), ending, self.service_timeout(), self.stop.deadline()]
             .into_iter()
             .flatten()
             .min()
