@@ -127,3 +127,19 @@ impl Config {
         handshake::receive_len(self.scheme) + handshake::transmit_len(self.scheme)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_what_it_was_made() {
+        let challenge = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+        assert_eq!(challenge.framing(), Framing::Raw);
+        assert_eq!(challenge.scheme().name(), "challenge");
+        let none = Config::new(Scheme::None).with_max_frame(77);
+        assert_eq!(none.framing(), Framing::U32);
+        assert_eq!((none.scheme().name(), none.max_frame()), ("none", 77));
+        assert_eq!(none.with_framing(Framing::Raw).framing(), Framing::Raw);
+    }
+}

@@ -253,3 +253,84 @@ impl fmt::Display for SendError {
 }
 
 impl core::error::Error for SendError {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeSet;
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn all() -> Vec<Error> {
+        let mut all =
+            std::vec![Error::WrongKey, Error::FrameTooLong { len: 9, max: 8 }, Error::Lost];
+        all.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
+        all.extend([Truncated::Handshake, Truncated::Message].map(Error::Truncated));
+        all.extend([TimedOut::Handshake, TimedOut::Receive, TimedOut::Send].map(Error::TimedOut));
+        let reasons = [Reason::Shutdown, Reason::Protocol, Reason::Timeout, Reason::Application];
+        all.extend(reasons.map(Error::Aborted));
+        all
+    }
+
+    /// A line for a person: something was said, and it is not said of anything else.
+    fn assert_told_apart<T: ToString>(all: &[T]) {
+        let said: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), all.len());
+        assert!(said.iter().all(|line| line.len() > 8 && !line.contains('\n')), "{said:?}");
+    }
+
+    #[test]
+    fn each_error_has_a_word_and_a_line_of_its_own() {
+        let words: BTreeSet<_> = all().into_iter().map(Error::code).collect();
+        assert_eq!(words.len(), all().len());
+        for word in words {
+            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && word.len() > 3);
+        }
+        assert_told_apart(&all());
+        assert_told_apart(&[
+            ConfigError::HandshakeBuffer { needed: 64 },
+            ConfigError::Buffer { needed: 64 },
+            ConfigError::Busy,
+        ]);
+        assert_told_apart(&[
+            KeyError::Empty,
+            KeyError::TooLong,
+            KeyError::Digest,
+            KeyError::NotAsked,
+        ]);
+        assert_told_apart(&[
+            SendError::Full,
+            SendError::TooLong { max: 7 },
+            SendError::LengthNeeded,
+            SendError::LengthMismatch { due: 7 },
+            SendError::NotEstablished,
+            SendError::Finished,
+            SendError::Ended,
+        ]);
+    }
+
+    #[test]
+    fn the_words_are_those_that_log_watchers_know() {
+        let words: Vec<_> = all().into_iter().map(Error::code).collect();
+        let known = [
+            "wrong-key",
+            "frame-too-long",
+            "connection-lost",
+            "unknown-key",
+            "reflected",
+            "truncated-handshake",
+            "truncated-message",
+            "handshake-timeout",
+            "receive-timeout",
+            "send-timeout",
+            "aborted-shutdown",
+            "aborted-protocol",
+            "aborted-timeout",
+            "aborted-application",
+        ];
+        assert_eq!(words, known);
+    }
+}

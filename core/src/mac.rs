@@ -346,6 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn digests_are_named_as_the_command_line_names_them() {
+        extern crate std;
+        use std::string::{String, ToString};
+        use std::vec::Vec;
+
+        let names: Vec<String> = Digest::ALL.iter().map(ToString::to_string).collect();
+        let known = ["sha256", "md5", "sha1", "sha384", "sha512", "sha3-256", "sha3-384"];
+        assert_eq!(names, known[..names.len()]);
+    }
+
+    #[test]
     fn only_the_whole_tag_verifies() {
         for &digest in Digest::ALL {
             let mac = Mac::new(digest, b"key");

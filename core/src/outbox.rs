@@ -108,8 +108,9 @@ impl Queue {
         if self.is_drained() { &[] } else { &storage.bytes()[self.head..self.tail] }
     }
 
+    /// `n` of the [`pending`](Self::pending) bytes are out.
     pub(crate) fn handle_transmitted(&mut self, n: usize, storage: &mut dyn Storage) {
-        self.head += n.min(self.tail - self.head);
+        self.head += n;
         self.settle(storage);
     }
 

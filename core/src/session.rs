@@ -147,14 +147,21 @@ impl<B: Storage> Session<B> {
         if self.outcome.is_none() {
             // No scheme's handshake has a last word, and half a challenge is none. A stranger who
             // does not read costs no more than the handshake's deadline.
-            self.exchange.release();
-            self.timers.clear(Timer::Send);
+            self.discard();
         }
         self.timers.clear(Timer::Handshake);
         self.timers.clear(Timer::Receive);
         self.receiver.release();
         self.queue.end(&mut self.send);
         self.settle_exchange();
+    }
+
+    /// Drops what waits to be transmitted.
+    fn discard(&mut self) {
+        self.exchange.release();
+        self.queue.discard(&mut self.send);
+        self.shown = 0;
+        self.timers.clear(Timer::Send);
     }
 
     /// What now waits to be transmitted has to leave by the stall timeout. Not a byte of it: all;
@@ -185,13 +192,7 @@ impl<B: Storage> Session<B> {
         };
         let (received, mut out) = self.exchange.split();
         match handshake.step(input, received, &mut out) {
-            Ok(next) => {
-                // A handshake that now waits for a key still has to see these bytes.
-                if !next.needs_key() {
-                    self.exchange.clear_received();
-                }
-                self.state = State::Handshake(next);
-            }
+            Ok(next) => self.state = State::Handshake(next),
             Err(error) => self.fail(error),
         }
     }
@@ -405,8 +406,7 @@ impl<B: Storage> Machine for Session<B> {
                 Timer::Receive => TimedOut::Receive,
                 Timer::Send => {
                     // Also after an error, where this ends the last word.
-                    self.exchange.release();
-                    self.queue.discard(&mut self.send);
+                    self.discard();
                     TimedOut::Send
                 }
             };

@@ -60,7 +60,8 @@ impl Handshake {
         }
     }
 
-    /// How many bytes the next step takes; 0 if it waits for none.
+    /// How many bytes are to have arrived, from the handshake's first on, for the next step; 0 if it
+    /// waits for none.
     pub(crate) fn want(&self) -> usize {
         match self {
             Self::Challenge(challenge) => challenge.want(),
@@ -152,11 +153,6 @@ impl<B: Storage> Exchange<B> {
         self.received
     }
 
-    /// The next step's bytes start afresh.
-    pub(crate) fn clear_received(&mut self) {
-        self.received = 0;
-    }
-
     /// What was received, and where to write the answer.
     pub(crate) fn split(&mut self) -> (&[u8], Transmit<'_>) {
         let (front, back) = self.storage.bytes_mut().split_at_mut(self.boundary);
@@ -178,8 +174,9 @@ impl<B: Storage> Exchange<B> {
         self.queued - self.sent
     }
 
+    /// `n` of the [`pending`](Self::pending) bytes are out.
     pub(crate) fn handle_transmitted(&mut self, n: usize) {
-        self.sent = self.sent.saturating_add(n).min(self.queued);
+        self.sent += n;
     }
 
     pub(crate) fn is_drained(&self) -> bool {

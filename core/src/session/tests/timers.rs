@@ -271,3 +271,20 @@ fn the_end_of_the_stream_stops_the_receive_timer() {
     end.at(STALL);
     assert_eq!(end.error(), Error::Truncated(Truncated::Message));
 }
+
+#[test]
+fn a_response_that_does_not_leave_stalls_the_open_session() {
+    let mut end = End::client(&challenge(Digest::Sha256));
+    end.feed(&[7; 32]);
+    assert_eq!(end.events(), [Event::KeyNeeded]);
+    end.key(&key(Digest::Sha256, SECRET));
+    assert_eq!(end.events(), [Event::Established]);
+    assert_eq!(end.transmit(1).len(), 1);
+    assert_eq!(end.timeout(), Some(STALL));
+    end.at(STALL);
+    assert_eq!(end.error(), UNREAD);
+    assert_eq!(end.sent(), b"");
+    // What was shown before is gone, and saying that it was sent changes nothing.
+    end.session.handle_transmitted(31, end.now);
+    assert!(end.session.is_done());
+}
