@@ -287,9 +287,7 @@ impl<B: Storage> Machine for Session<B> {
 
     fn key_request(&self) -> Option<KeyRequest<'_>> {
         match &self.state {
-            State::Handshake(handshake) if self.key_asked => {
-                handshake.key_request(self.exchange.received())
-            }
+            State::Handshake(handshake) => handshake.key_request(self.exchange.received()),
             _ => None,
         }
     }

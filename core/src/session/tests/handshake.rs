@@ -357,3 +357,40 @@ fn bytes_that_nobody_offered_room_for_do_not_count() {
     server.key(&key(Digest::Sha256, SECRET));
     assert_eq!(server.events(), [Event::Established]);
 }
+
+#[test]
+fn bytes_are_wanted_until_all_of_the_answer_is_in() {
+    let mut server = End::server(&challenge(Digest::Sha256));
+    assert!(server.session.wants_read());
+    server.feed(&[1; 31]);
+    assert_eq!(server.events(), []);
+    assert!(server.session.wants_read());
+    server.feed(&[1]);
+    assert!(!server.session.wants_read());
+    assert_eq!(server.events(), [Event::KeyNeeded]);
+    assert!(!server.session.wants_read());
+}
+
+#[test]
+fn after_the_end_of_the_stream_there_is_no_room_for_more() {
+    let mut server = End::server(&challenge(Digest::Sha256));
+    server.eof();
+    assert!(!server.session.wants_read());
+    assert!(server.session.recv_space().is_empty());
+}
+
+#[test]
+fn a_peer_can_be_greeted_once_the_handshake_is_over() {
+    let mut client = End::client(&challenge(Digest::Sha256));
+    assert!(client.session.split_peer().is_none());
+    client.feed(&[7; 32]);
+    assert_eq!(client.events(), [Event::KeyNeeded]);
+    client.key(&key(Digest::Sha256, SECRET));
+    assert_eq!(client.events(), [Event::Established]);
+    let response = client.sent();
+    assert_eq!(response.len(), 32);
+    let (peer, mut outbox) = client.session.split_peer().unwrap();
+    assert!(!peer.authenticated, "the server has proved nothing");
+    outbox.send(b"hello").unwrap();
+    assert_eq!(client.sent(), b"hello");
+}
