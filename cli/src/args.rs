@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use countersign::{Config, Digest};
-use countersign_drive::Address;
+use countersign_drive::{Address, SourceOptions};
 
 /// Two programs prove to each other that they hold one key, and then talk.
 #[derive(Parser)]
@@ -60,6 +60,23 @@ pub(crate) struct ServeArgs {
     /// Connections at once; one more is closed as soon as it is made
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_connections: usize,
+
+    /// Handshakes under way at once; one more connection is closed as soon as it is made
+    #[arg(long, value_name = "N", default_value_t = 8192)]
+    pub(crate) max_handshakes: usize,
+
+    /// Of these, from one address: an IPv4 address, or an IPv6 network of 64 bits
+    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().handshakes)]
+    pub(crate) source_handshakes: u32,
+
+    /// Failed authentications from one address before its connections are closed as soon as they
+    /// are made; ten a second are forgiven
+    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().failures)]
+    pub(crate) source_failures: u32,
+
+    /// Apply the limits of one address to peers on this machine too, who share one
+    #[arg(long)]
+    pub(crate) limit_local: bool,
 
     /// What to log: off, error, warn, info, debug, trace, or a filter such as countersign=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]

@@ -9,7 +9,8 @@ use std::thread;
 
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions,
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions, SourceOptions,
+    Sources,
 };
 use countersign_mio::{Server, ServerOptions, Stopper};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -49,12 +50,19 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
         }
     }
 
-    let pools = Pools::new(&PoolOptions::default());
+    let mut buffers = PoolOptions::default();
+    buffers.handshakes = args.max_handshakes;
+    let pools = Pools::new(&buffers);
     let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(args.protocol.config(), pools));
     announce(args, &found, &bound);
     let keys = Arc::new(found.key);
     let mut options = ServerOptions::default();
     options.gate = Gate::new(args.max_connections);
+    let mut limits = SourceOptions::default();
+    limits.handshakes = args.source_handshakes;
+    limits.failures = args.source_failures;
+    limits.local = args.limit_local;
+    options.sources = Sources::new(limits);
     match args.service {
         ServiceName::Echo => {
             let open = |_: &Origin, _| Echo;

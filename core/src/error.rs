@@ -74,6 +74,13 @@ pub enum Reason {
 }
 
 impl Error {
+    /// Whether the peer tried to authenticate and failed: what a guesser would cause, and an honest
+    /// peer on a bad line would not.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::WrongKey | Self::Refused(_))
+    }
+
     /// One word for logs and metrics; it will not change.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -310,6 +317,13 @@ mod tests {
             SendError::Finished,
             SendError::Ended,
         ]);
+    }
+
+    #[test]
+    fn a_refusal_is_a_failed_proof_and_nothing_else() {
+        let refusals: Vec<_> = all().into_iter().filter(|error| error.is_refusal()).collect();
+        let refused = [Refuse::Unknown, Refuse::Reflected].map(Error::Refused);
+        assert_eq!(refusals, [Error::WrongKey, refused[0], refused[1]]);
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod net;
 mod pool;
 #[cfg(feature = "std")]
 mod protocol;
+#[cfg(feature = "std")]
+mod sources;
 
 #[cfg(feature = "keys")]
 pub mod keys;
@@ -58,3 +60,5 @@ pub use net::{Address, AddressError, Listener, Origin, Stream};
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 #[cfg(feature = "std")]
 pub use protocol::{BoxedMachine, Open, Protocol, Sessions, StartError};
+#[cfg(feature = "std")]
+pub use sources::{Attempt, Limited, SourceOptions, Sources};

@@ -45,9 +45,9 @@ struct Slot<S: Service, T> {
     armed: Option<Instant>,
     queued: bool,
     over: bool,
-    /// Its end was reported.
-    reported: bool,
-    _held: T,
+    told_established: bool,
+    told_ended: bool,
+    held: T,
 }
 
 /// A socket, and what the last events said of it.
@@ -57,6 +57,15 @@ struct Socket {
     writable: bool,
     /// The peer has shut something: a short read does not mean that there is no more.
     hangup: bool,
+}
+
+/// What there is to tell of a connection.
+#[derive(Debug)]
+pub enum Notice {
+    /// Its handshake is over.
+    Established,
+    /// It has ended.
+    Ended(Ended),
 }
 
 /// A connection has ended. It may still be taking leave of its peer, for a second or so.
@@ -142,8 +151,9 @@ impl<S: Service, T> Connections<S, T> {
             armed: None,
             queued: true,
             over: false,
-            reported: false,
-            _held: held,
+            told_established: false,
+            told_ended: false,
+            held,
         }));
         self.ready.push_back(token);
         Ok(())
@@ -168,9 +178,14 @@ impl<S: Service, T> Connections<S, T> {
         }
     }
 
-    /// Gives every connection that has something to do one turn, and tells `ended` of each that has
-    /// ended, once.
-    pub fn run<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant, mut ended: impl FnMut(Ended)) {
+    /// Gives every connection that has something to do one turn. `tell` is told of each that is
+    /// established, and of each that has ended, once, with what is held for it.
+    pub fn run<K: Keys + ?Sized>(
+        &mut self,
+        keys: &K,
+        now: Instant,
+        mut tell: impl FnMut(Notice, &mut T),
+    ) {
         let mut woken = mem::take(&mut self.woken);
         self.queue.take(&mut woken);
         for token in woken.drain(..) {
@@ -206,11 +221,11 @@ impl<S: Service, T> Connections<S, T> {
                     Some(how)
                 }
             };
-            if let Some(how) = how
-                && !mem::replace(&mut slot.reported, true)
-            {
-                let established = slot.connection.established();
-                ended(Ended { origin: slot.origin, established, how });
+            if slot.connection.established() && !mem::replace(&mut slot.told_established, true) {
+                tell(Notice::Established, &mut slot.held);
+            }
+            if let Some(how) = how {
+                slot.tell_ended(how, &mut tell);
             }
             if slot.over {
                 // Closing the descriptor deregisters it.
@@ -239,17 +254,27 @@ impl<S: Service, T> Connections<S, T> {
         }
     }
 
-    /// Drops every connection as it is, and tells `ended` of each that had not ended.
-    pub fn abandon(&mut self, mut ended: impl FnMut(Ended)) {
+    /// Drops every connection as it is, and tells `tell` of each that had not ended.
+    pub fn abandon(&mut self, mut tell: impl FnMut(Notice, &mut T)) {
         for mut slot in self.slots.drain() {
             slot.connection.abandon();
-            if !slot.reported {
-                let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
-                let established = slot.connection.established();
-                ended(Ended { origin: slot.origin, established, how });
-            }
+            let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
+            slot.tell_ended(how, &mut tell);
         }
         self.ready.clear();
+    }
+}
+
+impl<S: Service, T> Slot<S, T> {
+    fn tell_ended(
+        &mut self,
+        how: Result<(), Failure<io::Error>>,
+        tell: &mut impl FnMut(Notice, &mut T),
+    ) {
+        if !mem::replace(&mut self.told_ended, true) {
+            let established = self.connection.established();
+            tell(Notice::Ended(Ended { origin: self.origin, established, how }), &mut self.held);
+        }
     }
 }
 

@@ -11,5 +11,5 @@ mod connections;
 mod server;
 mod wake;
 
-pub use connections::{Connections, Ended};
+pub use connections::{Connections, Ended, Notice};
 pub use server::{Server, ServerOptions, Stopper};

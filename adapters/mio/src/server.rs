@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use countersign::Instant;
 use countersign_drive::{
-    Clock, Gate, Keys, Listener, Open, Origin, Permit, Protocol, StartError, Stream, log_end,
-    log_refused,
+    Attempt, Clock, Failure, Gate, Keys, Listener, Open, Origin, Permit, Protocol, SourceOptions,
+    Sources, StartError, Stream, log_end, log_refused,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tracing::warn;
 
-use crate::connections::{Connections, Ended};
+use crate::connections::{Connections, Ended, Notice};
 use crate::wake::Queue;
 
 /// Events of one sleep.
@@ -34,22 +34,30 @@ pub struct ServerOptions {
     /// Connections at once; one more is closed as soon as it is accepted. Servers in several
     /// threads may share a clone.
     pub gate: Gate,
+    /// What one address may cost before it has authenticated. May be shared, if the clock is.
+    pub sources: Sources,
+    /// What the server counts time by.
+    pub clock: Clock,
     /// How long what is under way may take after a [`Stopper::stop`].
     pub stop_timeout: Duration,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { gate: Gate::new(10_000), stop_timeout: Duration::from_secs(10) }
+        Self {
+            gate: Gate::new(10_000),
+            sources: Sources::new(SourceOptions::default()),
+            clock: Clock::start(),
+            stop_timeout: Duration::from_secs(10),
+        }
     }
 }
 
 /// A server on one thread.
 pub struct Server<O: Open> {
     poll: Poll,
-    clock: Clock,
     listeners: Vec<Port>,
-    connections: Connections<O::Service, Permit>,
+    connections: Connections<O::Service, Held>,
     protocol: Arc<dyn Protocol>,
     keys: Arc<dyn Keys + Send + Sync>,
     open: O,
@@ -111,7 +119,6 @@ impl<O: Open> Server<O> {
             .collect();
         Ok(Self {
             poll,
-            clock: Clock::start(),
             listeners,
             connections,
             protocol,
@@ -136,13 +143,22 @@ impl<O: Open> Server<O> {
         let mut events = Events::with_capacity(EVENTS);
         let mut give_up: Option<Instant> = None;
         loop {
-            let now = self.clock.now();
+            let now = self.options.clock.now();
             self.accept(now);
             let name = self.protocol.name();
-            let log = |ended: Ended| {
-                log_end(&ended.origin, name, ended.established, &ended.how);
+            let note = |notice: Notice, held: &mut Held| match notice {
+                Notice::Established => held.attempt = None,
+                Notice::Ended(Ended { origin, established, how }) => {
+                    log_end(&origin, name, established, &how);
+                    if let (Some(attempt), Err(Failure::Protocol(error))) =
+                        (held.attempt.take(), &how)
+                        && error.is_refusal()
+                    {
+                        attempt.failed(now);
+                    }
+                }
             };
-            self.connections.run(&*self.keys, now, log);
+            self.connections.run(&*self.keys, now, note);
 
             if self.stopping.load(Ordering::Acquire) && give_up.is_none() {
                 give_up = Some(now.saturating_add(self.options.stop_timeout));
@@ -152,7 +168,7 @@ impl<O: Open> Server<O> {
             if let Some(at) = give_up
                 && (self.connections.is_empty() || at <= now)
             {
-                self.connections.abandon(log);
+                self.connections.abandon(note);
                 return Ok(());
             }
 
@@ -172,7 +188,7 @@ impl<O: Open> Server<O> {
 
     /// How long to sleep.
     fn timeout(&self, give_up: Option<Instant>) -> Option<Duration> {
-        let now = self.clock.now();
+        let now = self.options.clock.now();
         let accept =
             self.listeners.iter().filter(|port| port.ready).map(|port| {
                 port.pause.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
@@ -214,12 +230,20 @@ impl<O: Open> Server<O> {
 
     fn admit(&mut self, stream: Stream, origin: Origin, now: Instant) {
         let name = self.protocol.name();
+        let attempt = match self.options.sources.begin(&origin, now) {
+            Ok(attempt) => attempt,
+            Err(limited) => {
+                log_refused(&origin, name, limited.code());
+                return;
+            }
+        };
         let Some(permit) = self.options.gate.enter() else {
             log_refused(&origin, name, "overload");
             return;
         };
+        let held = Held { attempt: Some(attempt), _permit: permit };
         let (protocol, open) = (&*self.protocol, &self.open);
-        let inserted = self.connections.insert(stream, origin, permit, |wake| {
+        let inserted = self.connections.insert(stream, origin, held, |wake| {
             let machine = protocol.server(wake, now).map_err(NotStarted::Start)?;
             Ok((machine, open.open(&origin, wake.clone())))
         });
@@ -231,6 +255,13 @@ impl<O: Open> Server<O> {
             }
         }
     }
+}
+
+/// What a connection holds besides itself.
+struct Held {
+    /// Until it is established.
+    attempt: Option<Attempt>,
+    _permit: Permit,
 }
 
 enum NotStarted {

@@ -159,3 +159,46 @@ fn clients_that_never_read_cost_little_memory_and_lose_nothing() {
         neighbour.move_out();
     });
 }
+
+#[test]
+fn an_address_that_keeps_failing_is_refused_for_a_while_and_those_it_has_served_stay() {
+    let scratch = Scratch::new();
+    let args = ["--listen", "127.0.0.1:0", "--limit-local", "--source-failures", "3"];
+    let server = Server::start(&scratch, KEY, &args);
+    let at = &server.at[0];
+    let friend = Peer::enter(at, WAY);
+    // Ten a second are forgiven; this is faster.
+    let since = Instant::now();
+    loop {
+        assert!(since.elapsed() < PATIENCE, "nobody stops the guesser");
+        let guesser = Peer::connect(at);
+        if std::io::Read::read_exact(&mut &guesser.0, &mut [0; 32]).is_err() {
+            break;
+        }
+        guesser.send(&[0; 32]);
+        guesser.rest();
+    }
+    server.logged("scheme=challenge reason=too-many-failures");
+    assert_eq!(friend.ask(WAY, b"hello"), b"HELLO");
+    is_served_in_the_end(at);
+}
+
+#[test]
+fn an_address_has_so_many_handshakes_at_once_and_the_established_do_not_count() {
+    let scratch = Scratch::new();
+    let args = ["--listen", "127.0.0.1:0", "--limit-local", "--source-handshakes", "2"];
+    let server = Server::start(&scratch, KEY, &args);
+    let at = &server.at[0];
+    let friends: Vec<_> = (0..5).map(|_| Peer::enter(at, WAY)).collect();
+    for friend in &friends {
+        assert_eq!(friend.ask(WAY, b"hello"), b"HELLO");
+    }
+    let strangers = [Peer::connect(at), Peer::connect(at)];
+    for stranger in &strangers {
+        assert_eq!(stranger.challenge().len(), 32);
+    }
+    assert!(Peer::connect(at).rest().is_empty());
+    server.logged("scheme=challenge reason=too-many-handshakes");
+    drop(strangers);
+    is_served_in_the_end(at);
+}
