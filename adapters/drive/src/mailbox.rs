@@ -13,7 +13,10 @@ pub struct Mailbox {
     open: bool,
     received: Option<Received>,
     posted: Option<Posted>,
-    refused: Option<SendError>,
+    /// How many posts there were.
+    posts: u64,
+    /// Which of them was refused last, and why.
+    refused: Option<(u64, SendError)>,
     finishing: bool,
     peer_finished: bool,
     closed: Option<Result<(), Error>>,
@@ -75,27 +78,31 @@ impl Mailbox {
     }
 
     /// Posts a part, of any length, of a message that `rest` follows. It takes the place of what
-    /// was posted before and is not yet sent.
-    pub fn post(&mut self, bytes: Vec<u8>, rest: Rest) {
-        self.refused = None;
+    /// was posted before and is not yet sent. Returns the post's number.
+    pub fn post(&mut self, bytes: Vec<u8>, rest: Rest) -> u64 {
+        self.posts += 1;
         self.posted = Some(Posted { bytes, sent: 0, rest });
+        self.posts
     }
 
-    /// Why the last post was not sent, if it was refused. Says so once.
-    pub fn take_refused(&mut self) -> Option<SendError> {
-        self.refused.take()
+    /// Why the post of this number was not sent, if it was refused and none after it was.
+    #[must_use]
+    pub fn refused(&self, post: u64) -> Option<SendError> {
+        self.refused.and_then(|(number, why)| (number == post).then_some(why))
     }
 
-    /// No more messages once what is posted is sent.
-    pub fn finish(&mut self) {
+    /// No more messages once what is posted is sent. Counts as a post, and returns its number.
+    pub fn finish(&mut self) -> u64 {
         self.finishing = true;
+        self.posts += 1;
+        self.posts
     }
 
     fn send(&mut self, out: &mut Outbox<'_>) {
         if let Some(posted) = &mut self.posted {
             match posted.send(out) {
                 Err(SendError::Full) => return,
-                Err(refused) => self.refused = Some(refused),
+                Err(why) => self.refused = Some((self.posts, why)),
                 Ok(()) => {}
             }
             self.posted = None;

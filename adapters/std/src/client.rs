@@ -70,8 +70,8 @@ impl std::error::Error for ClientError {}
 
 /// A connection to a server, for blocking programs.
 ///
-/// All methods take `&self`: one thread may send while another receives. Reading never waits for
-/// writing. Whichever thread waits first waits on the socket for all of them.
+/// All methods take `&self`: one thread may send while another receives, and several that send take
+/// turns. Reading never waits for writing. Whichever thread waits first waits on the socket for all of them.
 pub struct Client {
     stream: Stream,
     clock: Clock,
@@ -135,12 +135,16 @@ impl Client {
         self.post(|mailbox| mailbox.post(message.to_vec(), Rest::End))
     }
 
-    /// No more messages from this side. Those of the peer can still be received.
+    /// No more messages from this side. Those of the peer can still be received. Idempotent.
     ///
     /// # Errors
     /// Every [`ClientError`] but those of connecting.
     pub fn finish(&self) -> Result<(), ClientError> {
-        self.post(Mailbox::finish)
+        match self.post(Mailbox::finish) {
+            // Both sides had.
+            Err(ClientError::Send(SendError::Ended)) => Ok(()),
+            finished => finished,
+        }
     }
 
     /// The next part of a message: of a raw byte stream, whatever has arrived. `None`: the peer
@@ -182,14 +186,16 @@ impl Client {
     }
 
     /// Puts something in the mailbox once there is room, and waits until it has left.
-    fn post(&self, put: impl FnOnce(&mut Mailbox)) -> Result<(), ClientError> {
-        let mut put = Some(put);
+    fn post(&self, put: impl FnOnce(&mut Mailbox) -> u64) -> Result<(), ClientError> {
+        let (mut put, mut post) = (Some(put), None);
         let posted = self.run(&NO_KEYS, |shared| {
             let mailbox = shared.connection.service_mut();
-            if put.is_none()
-                && let Some(refused) = mailbox.take_refused()
-            {
+            if let Some(refused) = post.and_then(|post| mailbox.refused(post)) {
                 return Some(Err(ClientError::Send(refused)));
+            }
+            if matches!(mailbox.closed(), Some(Err(_))) {
+                // What it had posted is gone with it.
+                return None;
             }
             if !mailbox.is_empty() || !shared.flushed {
                 return None;
@@ -197,7 +203,7 @@ impl Client {
             match put.take() {
                 None => Some(Ok(())),
                 Some(put) => {
-                    put(mailbox);
+                    post = Some(put(mailbox));
                     shared.flushed = false;
                     shared.connection.wake();
                     None

@@ -300,12 +300,24 @@ fn a_send_that_times_out_is_still_sent_whole_and_the_next_one_is_told_to_wait() 
 
 #[test]
 fn what_was_sent_has_left_when_the_call_is_over() {
-    let (address, playing) = server(|stream| read_frame(&stream));
-    let client = connect(&address);
-    let message = bytes(MUCH);
-    client.send(&message).unwrap();
-    // And not with the next call.
-    assert!(playing.join().unwrap() == message);
+    let (go, told) = channel();
+    let (address, playing) = server(move |stream| {
+        let count = told.recv_timeout(PATIENCE).unwrap();
+        (0..count).for_each(|_| assert_eq!(read_frame(&stream), [7; 4096]));
+    });
+    let protocol = sessions(Config::new(Scheme::None));
+    let client = Client::connect(&address, &protocol, &NO_KEY, &options(SHORT)).unwrap();
+    let mut count = 0;
+    let failed = loop {
+        match client.send(&[7; 4096]) {
+            Ok(()) => count += 1,
+            Err(failed) => break failed,
+        }
+    };
+    assert!(matches!(failed, ClientError::TimedOut), "{failed:?}");
+    // They do not wait for another call.
+    go.send(count).unwrap();
+    playing.join().unwrap();
     drop(client);
 }
 
@@ -550,5 +562,51 @@ fn a_long_message_comes_in_parts_that_add_up() {
     }
     assert_eq!(heard, message);
     assert_eq!(client.recv_part().unwrap(), None);
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_server_that_stops_reading_is_left_at_the_stall_timeout() {
+    let (done, told) = channel::<()>();
+    let (address, playing) = server(move |stream| {
+        let _ = told.recv();
+        drop(stream);
+    });
+    let protocol = sessions(Config::new(Scheme::None).with_stall_timeout(SHORT));
+    let client = Client::connect(&address, &protocol, &NO_KEY, &options(PATIENCE)).unwrap();
+    let failed = client.send(&bytes(MUCH));
+    assert!(
+        matches!(failed, Err(ClientError::Protocol(Error::TimedOut(TimedOut::Send)))),
+        "{failed:?}"
+    );
+    drop(done);
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_send_during_which_the_connection_breaks_is_an_error() {
+    let (address, playing) = server(|mut stream| {
+        // So that the client is in the middle of it.
+        stream.read_exact(&mut [0; 1 << 16]).unwrap();
+        reset(stream);
+    });
+    let client = connect(&address);
+    let failed = client.send(&bytes(MUCH));
+    assert!(matches!(failed, Err(ClientError::Io(_))), "{failed:?}");
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_send_during_which_the_peer_breaks_the_protocol_is_an_error() {
+    let (done, told) = channel::<()>();
+    let (address, playing) = server(move |mut stream| {
+        stream.read_exact(&mut [0; 1 << 16]).unwrap();
+        stream.write_all(&[0xff; 4]).unwrap();
+        let _ = told.recv();
+    });
+    let client = connect(&address);
+    let failed = client.send(&bytes(MUCH));
+    assert!(matches!(failed, Err(ClientError::Protocol(Error::FrameTooLong { .. }))), "{failed:?}");
+    drop(done);
     playing.join().unwrap();
 }
