@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,9 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use countersign::{Config, Digest};
 use countersign_drive::{Address, SourceOptions};
 
-/// Two programs prove to each other that they hold one key, and then talk.
+/// One program proves to another that it holds the same key, and then they talk
 #[derive(Parser)]
-#[command(name = "countersign", version, propagate_version = true, about, max_term_width = 100)]
+#[command(name = "countersign", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -21,6 +20,9 @@ pub(crate) enum Command {
     /// Serve: authenticate whoever connects, and answer their messages
     Serve(ServeArgs),
     /// Connect to a server, send it messages and print its replies
+    ///
+    /// Each line of standard input is a message, without its newline; a line `quit`, or the end of
+    /// input, finishes. In a byte stream (scheme challenge) an empty message is nothing.
     Connect(ConnectArgs),
     /// Make a new random secret
     Keygen(KeygenArgs),
@@ -54,24 +56,29 @@ pub(crate) struct ServeArgs {
     pub(crate) adapter: ServeAdapter,
 
     /// Threads, each with an event loop of its own
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) workers: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: u16,
 
     /// Connections at once; one more is closed as soon as it is made
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) max_connections: usize,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+
+    /// Buffers each way, 16 KiB each: connections that may be in the middle of receiving, and of
+    /// sending, at once; the others wait for one
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_buffers: u32,
 
     /// Handshakes under way at once; one more connection is closed as soon as it is made
-    #[arg(long, value_name = "N", default_value_t = 8192)]
-    pub(crate) max_handshakes: usize,
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_handshakes: u32,
 
     /// Of these, from one address: an IPv4 address, or an IPv6 network of 64 bits
-    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().handshakes)]
+    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().handshakes, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) source_handshakes: u32,
 
     /// Failed authentications from one address before its connections are closed as soon as they
     /// are made; ten a second are forgiven
-    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().failures)]
+    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().failures, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) source_failures: u32,
 
     /// Apply the limits of one address to peers on this machine too, who share one
@@ -101,7 +108,7 @@ pub(crate) struct ConnectArgs {
     pub(crate) adapter: ConnectAdapter,
 
     /// A message to send, instead of the lines of standard input; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Vec<String>,
 
     /// After the end of input, leave when nothing has come for so long
@@ -125,7 +132,7 @@ pub(crate) struct ProtocolArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// The longest frame to accept, in bytes
+    /// Of schemes with frames: the longest to accept, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub(crate) max_frame: u64,
 

@@ -15,7 +15,7 @@ use crate::args::ConnectArgs;
 use crate::input::{Input, Terminal};
 use crate::replies::Replies;
 use crate::secret::{self, Missing};
-use crate::{Exit, Failed, report};
+use crate::{Exit, Failed, report, say};
 
 /// How long one thread waits for the other to learn how the conversation ended.
 const REASON: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ struct Conversation {
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let found = secret::find(&args.protocol, Missing::Fail)?;
     if let Some(warning) = found.warning() {
-        eprintln!("countersign: warning: {warning}");
+        say(&format!("warning: {warning}"));
     }
     let config = args.protocol.config();
     let (scheme, framing) = (config.scheme(), config.framing());
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let receiver = conversation.clone();
     thread::spawn(move || receiver.receive());
     if input.is_terminal() {
-        eprintln!("connected to {}: type messages, `quit` ends", args.address);
+        say(&format!("connected to {}: type messages, `quit` ends", args.address));
     }
     // Of a byte stream only what comes before the next message can be told to answer this one.
     let in_step = input.is_terminal() || framing == Framing::Raw;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use countersign_drive::keys;
+use countersign_drive::keys::{self, SecretError};
 
 use crate::args::KeygenArgs;
 use crate::{Exit, Failed};
@@ -11,7 +11,10 @@ pub(crate) fn run(args: &KeygenArgs) -> Result<(), Failed> {
     let secret = keys::generate().map_err(|error| Failed::new(Exit::Failure, error))?;
     match &args.out {
         Some(path) => {
-            keys::write_new(path, &secret).map_err(|error| Failed::new(Exit::Usage, error))
+            keys::write_new(path, &secret).map_err(|error| {
+                let exists = matches!(&error, SecretError::Io(_, io) if io.kind() == io::ErrorKind::AlreadyExists);
+                Failed::new(if exists { Exit::Usage } else { Exit::Failure }, error)
+            })
         }
         None => {
             let mut out = io::stdout().lock();

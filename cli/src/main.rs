@@ -50,9 +50,9 @@ fn main() -> ExitCode {
         Command::Connect(args) => connect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Completions { shell } => {
-            let mut command = Args::command();
-            clap_complete::generate(shell, &mut command, "countersign", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "countersign", &mut script);
+            print(&script)
         }
         Command::Man { command } => man(command.as_deref()),
     };
@@ -64,10 +64,24 @@ fn report(done: &Result<(), Failed>) -> u8 {
     match done {
         Ok(()) => 0,
         Err(failed) => {
-            // Nobody may be there to read it.
-            let _ = writeln!(io::stderr(), "countersign: {}", failed.message);
+            say(&failed.message);
             failed.exit as u8
         }
+    }
+}
+
+/// Says `line` on standard error; nobody may be there to read it.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "countersign: {line}");
+}
+
+/// Prints `text`. Who pipes it into `head` has seen enough, and that is no failure.
+fn print(text: &[u8]) -> Result<(), Failed> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failed::new(Exit::Failure, error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -84,11 +98,9 @@ fn man(name: Option<&str>) -> Result<(), Failed> {
             found.ok_or_else(unknown)?.name(page)
         }
     };
-    match clap_mangen::Man::new(command).render(&mut io::stdout()) {
-        // Who pipes it into `head` has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failed::new(Exit::Failure, error))
-        }
-        _ => Ok(()),
-    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .render(&mut page)
+        .map_err(|error| Failed::new(Exit::Failure, error))?;
+    print(&page)
 }

@@ -70,10 +70,19 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
                         "no key: give --key-file, set COUNTERSIGN_KEY, or run this where `countersign serve` has made {DEFAULT_FILE}"
                     )));
                 }
-                let secret = keys::generate().map_err(usage)?;
-                keys::write_new(path, &secret).map_err(usage)?;
-                found.made = true;
-                secret
+                let failure = |error| Failed::new(Exit::Failure, error);
+                let secret = keys::generate().map_err(failure)?;
+                match keys::write_new(path, &secret) {
+                    Ok(()) => {
+                        found.made = true;
+                        secret
+                    }
+                    // Another server has made one in the meantime.
+                    Err(SecretError::Io(_, error)) if error.kind() == ErrorKind::AlreadyExists => {
+                        keys::read(path).map_err(usage)?
+                    }
+                    Err(error) => return Err(failure(error)),
+                }
             }
             other => other.map_err(usage)?,
         }

@@ -20,19 +20,22 @@ use tracing::{info, warn};
 
 use crate::args::{LogFormat, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
-use crate::{Exit, Failed, log};
+use crate::{Exit, Failed, log, say};
 
-/// Descriptors that are not connections: standard streams, listeners, the event loops' own.
-const OTHER_FILES: u64 = 64;
+/// Descriptors that are not connections: standard streams, signals, and some to spare.
+const OTHER_FILES: u64 = 32;
+/// Descriptors of one worker: its listeners and its event loop's own.
+const WORKER_FILES: usize = 8;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     log::start(&args.log, args.log_format)?;
-    let found = secret::find(&args.protocol, Missing::Make)?;
-    raise_file_limit(args.max_connections);
+    let workers = usize::from(args.workers);
+    let max_connections = args.max_connections as usize;
+    raise_file_limit(max_connections, workers);
 
     // One set of listeners for each worker.
     let mut sets: Vec<Vec<Listener>> = Vec::new();
-    sets.resize_with(args.workers.get(), Vec::new);
+    sets.resize_with(workers, Vec::new);
     let mut bound = Vec::new();
     let mut unix_paths = UnixPaths::default();
     for address in &args.listen {
@@ -50,14 +53,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
         }
     }
 
+    // Not before it is certain that there will be a server to use it.
+    let found = secret::find(&args.protocol, Missing::Make)?;
     let mut buffers = PoolOptions::default();
-    buffers.handshakes = args.max_handshakes;
+    buffers.handshakes = args.max_handshakes as usize;
+    buffers.receiving = args.max_buffers as usize;
+    buffers.sending = buffers.receiving;
     let pools = Pools::new(&buffers);
     let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(args.protocol.config(), pools));
     announce(args, &found, &bound);
     let keys = Arc::new(found.key);
     let mut options = ServerOptions::default();
-    options.gate = Gate::new(args.max_connections);
+    options.gate = Gate::new(max_connections);
     let mut limits = SourceOptions::default();
     limits.handshakes = args.source_handshakes;
     limits.failures = args.source_failures;
@@ -141,7 +148,7 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
     let command = format!(
         "{} connect {}{}",
         quoted(&program),
-        quoted(&address.to_string()),
+        quoted(&reachable(address).to_string()),
         args.protocol.for_the_other_end()
     );
     match args.log_format {
@@ -149,10 +156,22 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
             info!(target: "countersign", "{verb} {file}; to connect, in the same directory: {command}");
         }
         LogFormat::Text => {
-            eprintln!("countersign: {verb} {file}");
-            eprintln!("countersign: to connect, in a second terminal, here:");
-            eprintln!("    {command}");
+            say(&format!("{verb} {file}"));
+            say(&format!("to connect, in a second terminal, here:\n    {command}"));
         }
+    }
+}
+
+/// Where to connect to a server that listens at `address`, from the same machine.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Tcp { host, port } if host == "0.0.0.0" => {
+            Address::Tcp { host: "127.0.0.1".into(), port: *port }
+        }
+        Address::Tcp { host, port } if host == "::" => {
+            Address::Tcp { host: "::1".into(), port: *port }
+        }
+        other => other.clone(),
     }
 }
 
@@ -183,10 +202,10 @@ fn stop_on_signals(stoppers: Vec<Stopper>) -> io::Result<()> {
 }
 
 /// As many files as connections are allowed, if the system permits.
-fn raise_file_limit(max_connections: usize) {
+fn raise_file_limit(max_connections: usize, workers: usize) {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let wanted = max_connections as u64 + OTHER_FILES;
+    let wanted = (max_connections + workers * WORKER_FILES) as u64 + OTHER_FILES;
     if let Some(files) = getrlimit(Resource::Nofile).current
         && files < wanted
     {

@@ -117,7 +117,7 @@ impl fmt::Display for Error {
             ),
             Self::FrameTooLong { len, max } => write!(
                 f,
-                "the peer announced a frame of {len} bytes and at most {max} are taken: raise the limit, or check that both ends use the same framing"
+                "the peer announced a frame of {len} bytes and at most {max} are taken: raise the limit, or check that both ends speak the same"
             ),
             Self::Truncated(Truncated::Handshake) => f.write_str(
                 "the peer closed the connection before the handshake was over: check that both ends use the same scheme",

@@ -1,4 +1,4 @@
-//! Two programs prove to each other that they hold one key, and then talk.
+//! One program proves to another that it holds the same key, and then they talk.
 //!
 //! This crate is the protocol alone: handshakes and framings as pure state machines that touch no
 //! socket, no clock, no randomness and no allocator. Bytes and moments go in, bytes and
@@ -38,31 +38,37 @@
 //! #         n
 //! #     }
 //! # }
-//! /// One turn. Returns whether anything moved; if not, it is time to wait.
+//! /// One turn. Returns whether anything moved; if not, it is time to wait. `answer` is called when
+//! /// the handshake is over, with no part, and then with each part.
 //! fn turn(
 //!     machine: &mut dyn Machine,
 //!     key: &Key,
-//!     answer: &mut dyn FnMut(&[u8], &mut Outbox<'_>),
+//!     answer: &mut dyn FnMut(Option<&[u8]>, &mut Outbox<'_>),
 //!     (input, output): (&mut Wire, &mut Wire),
 //!     now: Instant,
 //! ) -> Result<bool, Error> {
 //!     let mut moved = false;
 //!     machine.handle_timeout(now);
-//!     while let Some(event) = machine.poll_event(now)? {
+//!     let ended = loop {
+//!         let event = match machine.poll_event(now) {
+//!             Ok(Some(event)) => event,
+//!             Ok(None) => break Ok(()),
+//!             Err(error) => break Err(error), // what was queued before still goes out
+//!         };
 //!         moved = true;
 //!         match event {
 //!             Event::KeyNeeded => machine.provide_key(Ok(Candidates::one(key)), now).unwrap(),
-//!             Event::Established => answer(b"", &mut machine.split().1),
+//!             Event::Established => answer(None, &mut machine.split().1),
 //!             Event::Message { .. } => {
 //!                 let (part, mut outbox) = machine.split();
-//!                 answer(part, &mut outbox);
+//!                 answer(Some(part), &mut outbox);
 //!                 machine.consume(now); // not before it is answered: Full says try again later
 //!             }
 //!             Event::PeerFinished => machine.finish(now),
 //!             _ => {}
 //!         }
-//!     }
-//!     let n = output.write(machine.poll_transmit(now)); // after an error, too
+//!     };
+//!     let n = output.write(machine.poll_transmit(now));
 //!     machine.handle_transmitted(n, now);
 //!     moved |= n > 0;
 //!     let space = machine.recv_space();
@@ -79,7 +85,7 @@
 //!     if machine.wants_shutdown() {
 //!         output.shut = true;
 //!     }
-//!     Ok(moved)
+//!     ended.map(|()| moved)
 //! }
 //!
 //! let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
@@ -97,7 +103,11 @@
 //!     let served = turn(
 //!         &mut server,
 //!         &key,
-//!         &mut |part, outbox| outbox.send(&part.to_ascii_uppercase()).unwrap(),
+//!         &mut |part, outbox| {
+//!             if let Some(part) = part {
+//!                 outbox.send(&part.to_ascii_uppercase()).unwrap();
+//!             }
+//!         },
 //!         (&mut up, &mut down),
 //!         now,
 //!     )?;
@@ -105,8 +115,8 @@
 //!         &mut client,
 //!         &key,
 //!         &mut |part, outbox| match part {
-//!             b"" => outbox.send(b"hello").unwrap(),
-//!             part => {
+//!             None => outbox.send(b"hello").unwrap(),
+//!             Some(part) => {
 //!                 heard.extend_from_slice(part);
 //!                 outbox.finish();
 //!             }

@@ -24,6 +24,8 @@ const NEW_LEN: usize = 32;
 pub enum SecretError {
     /// The file cannot be read or written.
     Io(PathBuf, io::Error),
+    /// It is no file but a directory, a device, a pipe.
+    NotAFile(PathBuf),
     /// The file can be read by others than its owner; its mode.
     Exposed(PathBuf, u32),
     /// The file has no bytes.
@@ -38,6 +40,13 @@ impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(path, error) => write!(f, "key file {}: {error}", path.display()),
+            Self::NotAFile(path) => {
+                write!(
+                    f,
+                    "key file {}: it is not a file: name one that holds a secret",
+                    path.display()
+                )
+            }
             Self::Exposed(path, mode) => write!(
                 f,
                 "key file {0}: its mode {mode:04o} lets others read it: run `chmod 600 {0}`",
@@ -67,6 +76,10 @@ impl std::error::Error for SecretError {}
 /// Every [`SecretError`].
 pub fn read(path: &Path) -> Result<Secret, SecretError> {
     let io = |error| SecretError::Io(path.into(), error);
+    // Before opening it, which would wait for the other end of a pipe.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(SecretError::NotAFile(path.into()));
+    }
     let file = File::open(path).map_err(io)?;
     // Of the open file, not of the path: between the two it could be exchanged.
     let mode = file.metadata().map_err(io)?.mode() & 0o7777;
@@ -101,22 +114,24 @@ pub fn generate() -> Result<Secret, SecretError> {
     Ok(secret)
 }
 
-/// Writes `secret` and a newline to a new file `path` that only its owner can read.
+/// Writes `secret` and a newline to a new file `path` that only its owner can read. The file appears
+/// whole or not at all.
 ///
 /// # Errors
 /// [`SecretError::Io`], also if the file exists.
 pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let draft = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let written = file
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let linked = file
             .write_all(secret)
             .and_then(|()| file.write_all(b"\n"))
-            .and_then(|()| file.sync_all());
-        // Half a secret would be taken for one.
-        if written.is_err() {
-            let _ = fs::remove_file(path);
-        }
-        written
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&draft, path));
+        fs::remove_file(&draft)?;
+        linked
     };
     write().map_err(|error| SecretError::Io(path.into(), error))
 }
@@ -163,6 +178,14 @@ mod tests {
             assert!(matches!(error, SecretError::Exposed(..)));
             assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())));
             fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_not_read_and_not_to_be_mended() {
+        for path in ["/", "/dev/null", "/dev/zero"] {
+            let error = read(Path::new(path)).unwrap_err();
+            assert!(matches!(error, SecretError::NotAFile(_)), "{error}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! A server with a service of its own: `cargo run -p countersign-mio --example greeter`, and then
-//! `printf 'peekaboo' > key; chmod 600 key; countersign connect 127.0.0.1:9999 --key-file key`.
+//! A server with a service of its own: `cargo run -p countersign-mio --example greeter`, and then, in
+//! a second terminal, `COUNTERSIGN_KEY=peekaboo cargo run -- connect 127.0.0.1:9999`.
 
 use std::error::Error;
 use std::sync::Arc;
