@@ -209,3 +209,39 @@ fn keygen_writes_a_file_for_its_owner_alone_and_never_over_another() {
     connect.args(["connect", &server.at[0].to_string(), "--key-file", "new", "--message", "hello"]);
     run(&mut connect, b"").exited(0).printed("HELLO\n");
 }
+
+#[test]
+fn servers_that_start_at_once_agree_on_one_key() {
+    let scratch = Scratch::new();
+    let servers: Vec<_> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| keyless(&scratch, &["--listen", "127.0.0.1:0"])))
+            .collect();
+        starting.into_iter().map(|server| server.join().unwrap()).collect()
+    });
+    for server in &servers {
+        let mut client = countersign(&scratch);
+        client.args(["connect", &server.at[0].to_string(), "--message", "hello"]);
+        assert_eq!(run(&mut client, b"").exited(0).out, "HELLO\n");
+    }
+    let files = fs::read_dir(scratch.path()).unwrap().count();
+    assert_eq!(files, 1, "drafts are left");
+}
+
+#[test]
+fn a_server_that_cannot_listen_leaves_no_key() {
+    let scratch = Scratch::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    run(countersign(&scratch).args(["serve", "--listen", &at]), b"").exited(1);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_harmful_advice() {
+    let scratch = Scratch::new();
+    for path in ["/", "/dev/zero"] {
+        let ran = run(countersign(&scratch).args(["serve", "--key-file", path]), b"").exited(2);
+        assert!(ran.err.contains("not a file") && !ran.err.contains("chmod"), "{}", ran.err);
+    }
+}

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::KEY;
-use crate::common::{At, Scratch, Server};
+use crate::common::{At, Capture, Scratch, Server, countersign};
 use crate::peer::{Peer, Way};
-use crate::process::at_once;
+use crate::process::{at_once, run};
 
 /// Where `peer` comes from, as the log has it.
 fn origin(peer: &Peer) -> String {
@@ -108,4 +108,32 @@ fn neither_keys_nor_messages_are_in_the_log() {
     server.signal(rustix::process::Signal::TERM);
     let log = server.end().exited(0).err.to_lowercase();
     assert!(!log.contains("between us") && !log.contains(KEY), "{log}");
+}
+
+#[test]
+fn who_reads_neither_log_nor_announcement_ends_nothing() {
+    let scratch = Scratch::new();
+    let mut command = countersign(&scratch);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(writer);
+    let mut server = command.spawn().unwrap();
+    let ready = Capture::start(server.stdout.take().unwrap());
+    let line = ready.wait("the ready line", |text, _| text.ends_with('\n'));
+    let port = line.trim().rsplit(' ').next().unwrap();
+    let at = format!("127.0.0.1:{port}");
+    let connect = |key: Option<&str>| {
+        let mut client = countersign(&scratch);
+        client.args(["connect", &at, "--message", "hello"]);
+        client.envs(key.map(|key| ("COUNTERSIGN_KEY", key)));
+        run(&mut client, b"")
+    };
+    // Each of these is a line in the log.
+    for _ in 0..3 {
+        connect(Some("a key that is not the server's")).exited(3);
+    }
+    assert_eq!(connect(None).exited(0).out, "HELLO\n");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
