@@ -184,11 +184,12 @@ impl<B: Storage> Session<B> {
 
     /// Feeds the handshake.
     fn step(&mut self, input: Input<'_>) {
-        if !matches!(self.state, State::Handshake(_)) {
-            return;
-        }
-        let State::Handshake(handshake) = core::mem::replace(&mut self.state, State::Open) else {
-            return;
+        let handshake = match core::mem::replace(&mut self.state, State::Open) {
+            State::Handshake(handshake) => handshake,
+            other => {
+                self.state = other;
+                return;
+            }
         };
         let (received, mut out) = self.exchange.split();
         match handshake.step(input, received, &mut out) {

@@ -5,8 +5,9 @@
 //!   any [`Io`].
 //! * [`Keys`]: who answers key requests.
 //! * with the feature `std`: [`Pools`] of buffers that connections share, [`Sessions`] that make
-//!   machines with them, the [`Gate`] that bounds connections, [`Deadlines`], sockets by
-//!   [`Address`], and the log lines.
+//!   machines with them, the [`Gate`] and the [`Sources`] that bound connections, [`Deadlines`],
+//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, and the log
+//!   lines.
 //! * with the feature `keys`: secrets from files, [`keys`].
 //!
 //! Without features the crate is `no_std` and allocates nothing.
