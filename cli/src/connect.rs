@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
         say(&format!("warning: {warning}"));
     }
     let config = args.protocol.config();
-    let (scheme, framing) = (config.scheme(), config.framing());
+    let (scheme, framing) = (config.scheme().clone(), config.framing());
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
     let options = ClientOptions::default();
     let client = Client::connect(&args.address, &sessions, &found.key, &options)

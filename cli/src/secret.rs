@@ -88,6 +88,6 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
         }
     };
     found.len = secret.len();
-    found.key = Some(Key::new(args.digest.digest(), &secret).map_err(usage)?);
+    found.key = Some(Key::challenge(args.digest.digest(), &secret).map_err(usage)?);
     Ok(found)
 }

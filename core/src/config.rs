@@ -2,11 +2,15 @@
 
 use core::time::Duration;
 
+use crate::error::ConfigError;
+use crate::framing;
 use crate::handshake;
+use crate::instance::Instance;
 use crate::mac::Digest;
+use crate::name::{Kid, Name};
 
 /// How two ends prove who they are. docs/PROTOCOL.md has each to the byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Scheme {
     /// Nothing is proved. For use inside something that proves it, such as mutual TLS.
@@ -16,17 +20,111 @@ pub enum Scheme {
         /// What the HMAC is over; both ends must agree beforehand.
         digest: Digest,
     },
+    /// Both ends prove that they hold the key, and every frame that follows is protected.
+    Mutual(Mutual),
 }
 
 impl Scheme {
     /// The name as the command line and the documents write it.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Challenge { .. } => "challenge",
+            Self::Mutual(_) => "mutual",
         }
     }
+}
+
+/// Who we are in the scheme `mutual`, and whom we expect.
+#[derive(Clone, Debug)]
+pub struct Mutual {
+    pub(crate) name: Name,
+    pub(crate) instance: Instance,
+    pub(crate) kid: Kid,
+    pub(crate) expected: Option<Name>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) bound: bool,
+    pub(crate) untagged: bool,
+}
+
+impl Mutual {
+    /// The key id of whoever names none.
+    pub const DEFAULT_KID: &str = "default";
+
+    /// An end called `name`, of the process `instance`. A client uses the key `default` and takes
+    /// any server that holds it, but one of its own name; a server has both ends send a heartbeat
+    /// every 15 s.
+    #[must_use]
+    pub const fn new(name: Name, instance: Instance) -> Self {
+        let Ok(kid) = Kid::new(Self::DEFAULT_KID) else { unreachable!() };
+        Self {
+            name,
+            instance,
+            kid,
+            expected: None,
+            heartbeat: Duration::from_secs(15),
+            bound: false,
+            untagged: false,
+        }
+    }
+
+    /// A client: the key to use.
+    #[must_use]
+    pub const fn with_kid(mut self, kid: Kid) -> Self {
+        self.kid = kid;
+        self
+    }
+
+    /// A client: the only name that a server may have.
+    #[must_use]
+    pub const fn with_expected_server(mut self, name: Name) -> Self {
+        self.expected = Some(name);
+        self
+    }
+
+    /// A server: how long either end may be silent before it sends a PING. 1 s to 1 h, or 0 for
+    /// never. A peer of which nothing was heard for twice as long and 5 s is given up.
+    #[must_use]
+    pub const fn with_heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// Inside TLS: the session waits for [`Machine::bind_channel`](crate::Machine::bind_channel),
+    /// and will not be established with an end that is not at the other end of that very TLS
+    /// connection.
+    #[must_use]
+    pub const fn with_channel_binding(mut self) -> Self {
+        self.bound = true;
+        self
+    }
+
+    /// With a channel binding: leaves the protection of frames to TLS if both ends allow it.
+    #[must_use]
+    pub const fn without_tags(mut self) -> Self {
+        self.untagged = true;
+        self
+    }
+
+    /// The same end in another process: after a `fork`, say.
+    #[must_use]
+    pub fn with_instance(mut self, instance: Instance) -> Self {
+        self.instance = instance;
+        self
+    }
+
+    /// What to advertise as heartbeat.
+    pub(crate) fn heartbeat_ms(&self) -> Result<u32, ConfigError> {
+        let ms = u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX);
+        let whole = Duration::from_millis(ms.into()) == self.heartbeat;
+        if whole && is_heartbeat(ms) { Ok(ms) } else { Err(ConfigError::Heartbeat) }
+    }
+}
+
+/// Whether a server may ask for a heartbeat of so many milliseconds.
+pub(crate) const fn is_heartbeat(ms: u32) -> bool {
+    matches!(ms, 0 | 1_000..=3_600_000)
 }
 
 /// How bytes become messages once the handshake is over.
@@ -37,6 +135,9 @@ pub enum Framing {
     Raw,
     /// `u32 N`, big-endian, then N bytes.
     U32,
+    /// Frames with a type, a sequence number and a tag: what follows the scheme `mutual`, and
+    /// nothing else.
+    Sealed,
 }
 
 /// Everything two ends must agree on, and the limits of this one. Made once, used for every
@@ -51,27 +152,28 @@ pub struct Config {
 }
 
 impl Config {
-    /// The shortest receive and the shortest send buffer, in bytes.
+    /// The shortest send buffer, and the shortest receive buffer of most framings, in bytes.
     pub const MIN_BUFFER: usize = 64;
 
-    /// `scheme` with its own framing: `challenge` is followed by a raw byte stream, `none` by
-    /// frames with a `u32` length. Handshakes take at most 5 s, stalls at most 30 s, frames
-    /// at most 16 MiB.
+    /// `scheme` with its own framing: `mutual` is followed by sealed frames, `challenge` by a raw
+    /// byte stream, `none` by frames with a `u32` length. Handshakes take at most 5 s, stalls at
+    /// most 30 s, frames at most 16 MiB.
     #[must_use]
     pub const fn new(scheme: Scheme) -> Self {
         Self {
-            scheme,
             framing: match scheme {
                 Scheme::None => Framing::U32,
                 Scheme::Challenge { .. } => Framing::Raw,
+                Scheme::Mutual(_) => Framing::Sealed,
             },
+            scheme,
             max_frame: 16 << 20,
             handshake_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(30),
         }
     }
 
-    /// Another framing than the scheme's own.
+    /// Another framing than the scheme's own. `mutual` has no other.
     #[must_use]
     pub const fn with_framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
@@ -80,7 +182,9 @@ impl Config {
 
     /// The longest frame to accept, in bytes, its length field not counted. A longer one ends the
     /// session before any of it is kept. Frames longer than the receive buffer come in parts, so
-    /// this bounds what a peer may say at once and not memory. A raw byte stream has no frames.
+    /// this bounds what a peer may say at once and not memory. A raw byte stream has no frames. A
+    /// sealed frame has to fit the receive buffer, so there that is a bound as well, of which the
+    /// peer is told; a message of any length comes in several.
     #[must_use]
     pub const fn with_max_frame(mut self, bytes: u64) -> Self {
         self.max_frame = bytes;
@@ -103,10 +207,19 @@ impl Config {
         self
     }
 
+    /// The same in another process: see [`Instance`]. Changes nothing but for the scheme `mutual`.
+    #[must_use]
+    pub fn with_instance(mut self, instance: Instance) -> Self {
+        if let Scheme::Mutual(mutual) = &mut self.scheme {
+            mutual.instance = instance;
+        }
+        self
+    }
+
     /// The scheme.
     #[must_use]
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
+    pub const fn scheme(&self) -> &Scheme {
+        &self.scheme
     }
 
     /// The framing.
@@ -124,7 +237,24 @@ impl Config {
     /// The shortest handshake buffer, in bytes. 1024 are enough for every scheme.
     #[must_use]
     pub const fn handshake_len(&self) -> usize {
-        handshake::receive_len(self.scheme) + handshake::transmit_len(self.scheme)
+        handshake::receive_len(&self.scheme) + handshake::transmit_len(&self.scheme)
+    }
+
+    /// The shortest receive buffer, in bytes. [`MIN_BUFFER`](Self::MIN_BUFFER), and 260 for sealed
+    /// frames.
+    #[must_use]
+    pub const fn receive_len(&self) -> usize {
+        match self.framing {
+            Framing::Raw | Framing::U32 => Self::MIN_BUFFER,
+            Framing::Sealed => framing::SEALED_RECEIVE_LEN,
+        }
+    }
+
+    /// What to send, before closing, to a client for which there is no room: in the scheme `mutual`
+    /// that the server is busy, else nothing.
+    #[must_use]
+    pub const fn busy(&self) -> &'static [u8] {
+        handshake::busy(&self.scheme)
     }
 }
 
@@ -141,5 +271,20 @@ mod tests {
         assert_eq!(none.framing(), Framing::U32);
         assert_eq!((none.scheme().name(), none.max_frame()), ("none", 77));
         assert_eq!(none.with_framing(Framing::Raw).framing(), Framing::Raw);
+    }
+
+    #[test]
+    fn heartbeats_are_whole_milliseconds_within_bounds() {
+        let instance = Instance::from_bytes(&[0; Instance::LEN]);
+        let mutual = Mutual::new(Name::new("n").unwrap(), instance);
+        assert_eq!(mutual.heartbeat_ms(), Ok(15_000));
+        let ms = |heartbeat| mutual.clone().with_heartbeat(heartbeat).heartbeat_ms();
+        for good in [0, 1_000, 3_600_000] {
+            assert_eq!(ms(Duration::from_millis(good)), Ok(good as u32));
+        }
+        for bad in [1, 999, 3_600_001, 1 << 32, (1 << 32) + 5_000, u64::MAX] {
+            assert_eq!(ms(Duration::from_millis(bad)), Err(ConfigError::Heartbeat));
+        }
+        assert_eq!(ms(Duration::from_micros(1_000_001)), Err(ConfigError::Heartbeat));
     }
 }

@@ -7,17 +7,30 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer's proof does not verify: it holds another key, or uses another digest.
+    /// The peer's proof does not verify: it holds another key, or uses another digest; or somebody
+    /// changed what was said on the way.
     WrongKey,
+    /// The peer's proof verifies, and it is not whom it should be.
+    Identity(Identity),
+    /// The peer's bytes are no message of the handshake: it speaks another scheme.
+    Malformed,
+    /// The peer knows no version or no suite of the handshake that we allow.
+    NothingInCommon,
+    /// The server said so in place of the handshake's next message. It is a hint: whoever is on the
+    /// way can say it too.
+    Alert(Alert),
     /// The holder of our keys refused to answer for this session.
     Refused(Refuse),
-    /// The peer announced a frame of `len` bytes and we take `max`.
+    /// The peer announced a frame that is longer than we take:
+    /// [`Config::max_frame`](crate::Config::max_frame).
     FrameTooLong {
         /// Bytes that the peer announced.
         len: u64,
-        /// [`Config::max_frame`](crate::Config::max_frame).
-        max: u64,
     },
+    /// A frame is not what the peer of a `mutual` session can have sent.
+    Frame(BadFrame),
+    /// The peer ended the session, and said why.
+    PeerClosed(Reason),
     /// The peer's bytes ended in the middle of something.
     Truncated(Truncated),
     /// The peer was too slow.
@@ -29,6 +42,53 @@ pub enum Error {
     Lost,
 }
 
+/// Who a peer should have been and is not. It holds the key all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Identity {
+    /// The client asks for a server of another name than ours.
+    NotMe,
+    /// The server has another name than the one expected of it.
+    Unexpected,
+    /// It has our own name.
+    MyName,
+    /// It is of our own [`Instance`](crate::Instance): we are talking to ourselves.
+    Myself,
+    /// Whoever holds the keys does not admit this name for this key.
+    NotAdmitted,
+}
+
+/// What a server says in place of its next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alert {
+    /// Authentication failed; it does not say how.
+    Refused,
+    /// No version or no suite in common.
+    NothingInCommon,
+    /// It has no room now.
+    Busy,
+    /// It could not read what we sent.
+    Malformed,
+    /// The handshake took too long.
+    TimedOut,
+    /// A code that this version does not know.
+    Unknown(u8),
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BadFrame {
+    /// Its tag: a frame was changed, left out, repeated, or put in on the way.
+    Tag,
+    /// Its type, which this version does not know and may not ignore.
+    Type,
+    /// Its payload is not as long as its type says, or is no text where it should be.
+    Payload,
+    /// It may not come here: data behind the end, or the end within a message.
+    Order,
+}
+
 /// What was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Truncated {
@@ -36,6 +96,8 @@ pub enum Truncated {
     Handshake,
     /// A message.
     Message,
+    /// The stream, between two messages: the peer did not say that it had finished.
+    Stream,
 }
 
 /// What took too long.
@@ -47,6 +109,8 @@ pub enum TimedOut {
     Receive,
     /// The peer's reading: what we queued had not all left by the stall timeout.
     Send,
+    /// The peer, of whom nothing was heard for more than two heartbeats.
+    Peer,
 }
 
 /// Why a key request is refused.
@@ -55,6 +119,10 @@ pub enum TimedOut {
 pub enum Refuse {
     /// There is no key for it.
     Unknown,
+    /// There is, and it is not valid now.
+    OutOfDate,
+    /// There is, and it is not for this end to use in this role.
+    WrongRole,
     /// The peer sent a challenge of our own back to us.
     Reflected,
 }
@@ -78,7 +146,7 @@ impl Error {
     /// peer on a bad line would not.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
-        matches!(self, Self::WrongKey | Self::Refused(_))
+        matches!(self, Self::WrongKey | Self::Refused(_) | Self::Identity(_))
     }
 
     /// One word for logs and metrics; it will not change.
@@ -86,14 +154,39 @@ impl Error {
     pub const fn code(self) -> &'static str {
         match self {
             Self::WrongKey => "wrong-key",
+            Self::Identity(Identity::NotMe) => "other-server-expected",
+            Self::Identity(Identity::Unexpected) => "unexpected-name",
+            Self::Identity(Identity::MyName) => "own-name",
+            Self::Identity(Identity::Myself) => "own-instance",
+            Self::Identity(Identity::NotAdmitted) => "name-not-admitted",
+            Self::Malformed => "malformed",
+            Self::NothingInCommon => "nothing-in-common",
+            Self::Alert(Alert::Refused) => "alert-refused",
+            Self::Alert(Alert::NothingInCommon) => "alert-nothing-in-common",
+            Self::Alert(Alert::Busy) => "alert-busy",
+            Self::Alert(Alert::Malformed) => "alert-malformed",
+            Self::Alert(Alert::TimedOut) => "alert-timeout",
+            Self::Alert(Alert::Unknown(_)) => "alert-unknown",
+            Self::Frame(BadFrame::Tag) => "bad-tag",
+            Self::Frame(BadFrame::Type) => "bad-frame-type",
+            Self::Frame(BadFrame::Payload) => "bad-frame-payload",
+            Self::Frame(BadFrame::Order) => "bad-frame-order",
+            Self::PeerClosed(Reason::Shutdown) => "peer-closed-shutdown",
+            Self::PeerClosed(Reason::Protocol) => "peer-closed-protocol",
+            Self::PeerClosed(Reason::Timeout) => "peer-closed-timeout",
+            Self::PeerClosed(Reason::Application) => "peer-closed-application",
             Self::Refused(Refuse::Unknown) => "unknown-key",
+            Self::Refused(Refuse::OutOfDate) => "key-out-of-date",
+            Self::Refused(Refuse::WrongRole) => "key-wrong-role",
             Self::Refused(Refuse::Reflected) => "reflected",
             Self::FrameTooLong { .. } => "frame-too-long",
             Self::Truncated(Truncated::Handshake) => "truncated-handshake",
             Self::Truncated(Truncated::Message) => "truncated-message",
+            Self::Truncated(Truncated::Stream) => "truncated-stream",
             Self::TimedOut(TimedOut::Handshake) => "handshake-timeout",
             Self::TimedOut(TimedOut::Receive) => "receive-timeout",
             Self::TimedOut(TimedOut::Send) => "send-timeout",
+            Self::TimedOut(TimedOut::Peer) => "peer-silent",
             Self::Aborted(Reason::Shutdown) => "aborted-shutdown",
             Self::Aborted(Reason::Protocol) => "aborted-protocol",
             Self::Aborted(Reason::Timeout) => "aborted-timeout",
@@ -107,17 +200,84 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongKey => f.write_str(
-                "the peer's answer to the challenge is wrong: give both ends the same key and digest",
+                "the peer's proof is wrong: give both ends the same key, key id and digest",
             ),
+            Self::Identity(Identity::NotMe) => f.write_str(
+                "the client expects a server of another name: check its --expect-server and our --name",
+            ),
+            Self::Identity(Identity::Unexpected) => f.write_str(
+                "the server holds the key and has another name than was expected: check its name and the address",
+            ),
+            Self::Identity(Identity::MyName) => f.write_str(
+                "the peer holds the key and has our own name: give each end a name of its own",
+            ),
+            Self::Identity(Identity::Myself) => f.write_str(
+                "the peer is this very process: it has connected to itself, or somebody has connected the two",
+            ),
+            Self::Identity(Identity::NotAdmitted) => f.write_str(
+                "the peer holds the key and may not use it under its name: add the name to the key's `names`",
+            ),
+            Self::Malformed => f.write_str(
+                "the peer sent what is no message of this handshake: check that both ends use the same scheme",
+            ),
+            Self::NothingInCommon => f.write_str(
+                "the peer knows no version or suite that is allowed here: update the older end",
+            ),
+            Self::Alert(Alert::Refused) => f.write_str(
+                "the server refused to authenticate us: check the key, the key id and the names; its log says which",
+            ),
+            Self::Alert(Alert::NothingInCommon) => f.write_str(
+                "the server knows no version or suite of ours: update the older end",
+            ),
+            Self::Alert(Alert::Busy) => f.write_str("the server has no room now: try again later"),
+            Self::Alert(Alert::Malformed) => {
+                f.write_str("the server could not read our message: update the older end")
+            }
+            Self::Alert(Alert::TimedOut) => f.write_str(
+                "the server found the handshake too slow: check the network, or allow it more time",
+            ),
+            Self::Alert(Alert::Unknown(code)) => {
+                write!(f, "the server ended the handshake with code {code}: look into its log")
+            }
+            Self::Frame(BadFrame::Tag) => f.write_str(
+                "a frame's tag is wrong: something on the way changes the stream, and it cannot be trusted",
+            ),
+            Self::Frame(BadFrame::Type) => {
+                f.write_str("the peer sent a frame of an unknown type: update the older end")
+            }
+            Self::Frame(BadFrame::Payload) => {
+                f.write_str("the peer sent a frame whose payload is not what its type says")
+            }
+            Self::Frame(BadFrame::Order) => {
+                f.write_str("the peer sent a frame that may not come here: a message was cut off, or went on behind the end")
+            }
+            Self::PeerClosed(Reason::Shutdown) => {
+                f.write_str("the peer is shutting down: connect again later")
+            }
+            Self::PeerClosed(Reason::Protocol) => {
+                f.write_str("the peer ended the session, for we broke the protocol: look into its log")
+            }
+            Self::PeerClosed(Reason::Timeout) => {
+                f.write_str("the peer ended the session, for we were too slow: look into its log")
+            }
+            Self::PeerClosed(Reason::Application) => {
+                f.write_str("the peer's application ended the session: look into its log")
+            }
             Self::Refused(Refuse::Unknown) => {
                 f.write_str("no key for this peer: add it, or check which key the peer names")
+            }
+            Self::Refused(Refuse::OutOfDate) => f.write_str(
+                "the key for this peer is not valid now: check its not_before and not_after, and both clocks",
+            ),
+            Self::Refused(Refuse::WrongRole) => {
+                f.write_str("the key for this peer is not for this end: check its `roles`")
             }
             Self::Refused(Refuse::Reflected) => f.write_str(
                 "the peer sent our own challenge back: a program between the two is bouncing it, or they are one",
             ),
-            Self::FrameTooLong { len, max } => write!(
+            Self::FrameTooLong { len } => write!(
                 f,
-                "the peer announced a frame of {len} bytes and at most {max} are taken: raise the limit, or check that both ends speak the same"
+                "the peer announced a frame of {len} bytes, which is longer than is taken here: raise the limit, or check that both ends speak the same"
             ),
             Self::Truncated(Truncated::Handshake) => f.write_str(
                 "the peer closed the connection before the handshake was over: check that both ends use the same scheme",
@@ -125,6 +285,12 @@ impl fmt::Display for Error {
             Self::Truncated(Truncated::Message) => f.write_str(
                 "the peer closed the connection in the middle of a message: what came of it is not whole",
             ),
+            Self::Truncated(Truncated::Stream) => f.write_str(
+                "the connection was closed and the peer had not said that it had finished: there may have been more",
+            ),
+            Self::TimedOut(TimedOut::Peer) => {
+                f.write_str("nothing was heard of the peer for more than two heartbeats: it is gone, or the network is")
+            }
             Self::TimedOut(TimedOut::Handshake) => f.write_str(
                 "the handshake took too long: check that the peer speaks this scheme, or allow more time",
             ),
@@ -165,6 +331,12 @@ pub enum ConfigError {
     },
     /// There is no lease of a handshake buffer to be had now: too many handshakes are under way.
     Busy,
+    /// [`Framing::Sealed`](crate::Framing::Sealed) goes with the scheme `mutual` and with no other.
+    Framing,
+    /// Frames without tags are for sessions with a channel binding.
+    Unprotected,
+    /// A heartbeat is 0 for none, or 1 s to 1 h in whole milliseconds.
+    Heartbeat,
 }
 
 impl fmt::Display for ConfigError {
@@ -177,6 +349,15 @@ impl fmt::Display for ConfigError {
                 write!(f, "the receive or send buffer is too short: give each {needed} bytes")
             }
             Self::Busy => f.write_str("too many handshakes are under way: try later"),
+            Self::Framing => f.write_str(
+                "sealed frames go with the scheme mutual, and mutual with sealed frames: leave the framing to the scheme",
+            ),
+            Self::Unprotected => f.write_str(
+                "frames without tags are allowed inside TLS only: configure a channel binding, or leave the tags on",
+            ),
+            Self::Heartbeat => {
+                f.write_str("a heartbeat is 0 for none, or 1 s to 1 h: choose one of these")
+            }
         }
     }
 }
@@ -191,8 +372,11 @@ pub enum KeyError {
     Empty,
     /// The secret is longer than [`Key::MAX_LEN`](crate::Key::MAX_LEN).
     TooLong,
-    /// The key was made for another digest than the request names.
-    Digest,
+    /// The secret is too short to derive keys from: less than
+    /// [`Key::MIN_DERIVATION_LEN`](crate::Key::MIN_DERIVATION_LEN) bytes.
+    TooShort,
+    /// The key was made for another purpose than the request names.
+    Purpose,
     /// No key request is open.
     NotAsked,
 }
@@ -202,7 +386,10 @@ impl fmt::Display for KeyError {
         f.write_str(match self {
             Self::Empty => "the secret is empty: make one with `countersign keygen`",
             Self::TooLong => "the secret is longer than 1024 bytes: use a shorter one",
-            Self::Digest => "the key was made for another digest than this session uses",
+            Self::TooShort => {
+                "the secret is shorter than 16 bytes, and one like that can be guessed: make one with `countersign keygen`"
+            }
+            Self::Purpose => "the key was made for another scheme or digest than this session uses",
             Self::NotAsked => "no key was asked for: wait for the event KeyNeeded",
         })
     }
@@ -262,89 +449,4 @@ impl fmt::Display for SendError {
 impl core::error::Error for SendError {}
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use std::collections::BTreeSet;
-    use std::string::ToString;
-    use std::vec::Vec;
-
-    use super::*;
-
-    fn all() -> Vec<Error> {
-        let mut all =
-            std::vec![Error::WrongKey, Error::FrameTooLong { len: 9, max: 8 }, Error::Lost];
-        all.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
-        all.extend([Truncated::Handshake, Truncated::Message].map(Error::Truncated));
-        all.extend([TimedOut::Handshake, TimedOut::Receive, TimedOut::Send].map(Error::TimedOut));
-        let reasons = [Reason::Shutdown, Reason::Protocol, Reason::Timeout, Reason::Application];
-        all.extend(reasons.map(Error::Aborted));
-        all
-    }
-
-    /// A line for a person: something was said, and it is not said of anything else.
-    fn assert_told_apart<T: ToString>(all: &[T]) {
-        let said: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
-        assert_eq!(said.len(), all.len());
-        assert!(said.iter().all(|line| line.len() > 8 && !line.contains('\n')), "{said:?}");
-    }
-
-    #[test]
-    fn each_error_has_a_word_and_a_line_of_its_own() {
-        let words: BTreeSet<_> = all().into_iter().map(Error::code).collect();
-        assert_eq!(words.len(), all().len());
-        for word in words {
-            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && word.len() > 3);
-        }
-        assert_told_apart(&all());
-        assert_told_apart(&[
-            ConfigError::HandshakeBuffer { needed: 64 },
-            ConfigError::Buffer { needed: 64 },
-            ConfigError::Busy,
-        ]);
-        assert_told_apart(&[
-            KeyError::Empty,
-            KeyError::TooLong,
-            KeyError::Digest,
-            KeyError::NotAsked,
-        ]);
-        assert_told_apart(&[
-            SendError::Full,
-            SendError::TooLong { max: 7 },
-            SendError::LengthNeeded,
-            SendError::LengthMismatch { due: 7 },
-            SendError::NotEstablished,
-            SendError::Finished,
-            SendError::Ended,
-        ]);
-    }
-
-    #[test]
-    fn a_refusal_is_a_failed_proof_and_nothing_else() {
-        let refusals: Vec<_> = all().into_iter().filter(|error| error.is_refusal()).collect();
-        let refused = [Refuse::Unknown, Refuse::Reflected].map(Error::Refused);
-        assert_eq!(refusals, [Error::WrongKey, refused[0], refused[1]]);
-    }
-
-    #[test]
-    fn the_words_are_those_that_log_watchers_know() {
-        let words: Vec<_> = all().into_iter().map(Error::code).collect();
-        let known = [
-            "wrong-key",
-            "frame-too-long",
-            "connection-lost",
-            "unknown-key",
-            "reflected",
-            "truncated-handshake",
-            "truncated-message",
-            "handshake-timeout",
-            "receive-timeout",
-            "send-timeout",
-            "aborted-shutdown",
-            "aborted-protocol",
-            "aborted-timeout",
-            "aborted-application",
-        ];
-        assert_eq!(words, known);
-    }
-}
+mod tests;

@@ -89,7 +89,7 @@
 //! }
 //!
 //! let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
-//! let key = Key::new(Digest::Sha256, b"peekaboo").unwrap();
+//! let key = Key::challenge(Digest::Sha256, b"peekaboo").unwrap();
 //! let now = Instant::EPOCH; // a real driver asks its clock before each turn
 //! let buffers = || Buffers { handshake: [0; 1024], receive: [0; 1024], send: [0; 1024] };
 //! // A real nonce is Nonce::generate(&mut rng).
@@ -145,12 +145,17 @@ mod config;
 mod error;
 mod framing;
 mod handshake;
+mod instance;
 mod key;
+mod liveness;
 mod mac;
 mod machine;
+mod name;
 mod nonce;
 mod outbox;
+mod owed;
 mod receive;
+mod schedule;
 mod session;
 mod storage;
 mod time;
@@ -158,13 +163,19 @@ mod timer;
 
 pub use rand_core;
 
-pub use config::{Config, Framing, Scheme};
-pub use error::{ConfigError, Error, KeyError, Reason, Refuse, SendError, TimedOut, Truncated};
-pub use key::{Candidates, Key};
+pub use config::{Config, Framing, Mutual, Scheme};
+pub use error::{
+    Alert, BadFrame, ConfigError, Error, Identity, KeyError, Reason, Refuse, SendError, TimedOut,
+    Truncated,
+};
+pub use instance::Instance;
+pub use key::{Candidate, Candidates, Key, Purpose};
 pub use mac::{Digest, Mac, Tag};
 pub use machine::{Event, KeyRequest, Machine, Peer, Rest, Role};
+pub use name::{Kid, Name, NameError, Text};
 pub use nonce::Nonce;
 pub use outbox::Outbox;
+pub use schedule::Fingerprint;
 pub use session::Session;
 pub use storage::{Buffers, Storage};
 pub use time::Instant;

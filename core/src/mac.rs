@@ -215,6 +215,17 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// HMAC-SHA256 under `key` of the concatenation of `parts`.
+pub(crate) fn sha256(key: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut mac: Hmac<Sha256> = keyed(key);
+    parts.iter().for_each(|part| mac.update(part));
+    let mut output = mac.finalize().into_bytes();
+    let mut tag = Zeroizing::new([0; 32]);
+    tag.copy_from_slice(&output);
+    output.as_mut_slice().zeroize();
+    tag
+}
+
 /// The longest tag of any digest in this build, in bytes.
 pub(crate) const MAX_TAG: usize = if cfg!(feature = "digests") { 64 } else { 32 };
 

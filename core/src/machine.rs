@@ -1,9 +1,10 @@
 //! The interface between a protocol and whatever drives it.
 
 use crate::error::{Error, KeyError, Reason, Refuse};
-use crate::key::Candidates;
+use crate::key::{Candidates, Purpose};
 use crate::mac::Digest;
 use crate::outbox::Outbox;
+use crate::schedule::Fingerprint;
 use crate::time::Instant;
 
 /// A protocol as a pure state machine: bytes and moments in, bytes and events out.
@@ -19,7 +20,7 @@ use crate::time::Instant;
 ///
 /// [`poll_event`]: Self::poll_event
 pub trait Machine {
-    /// Who the peer is, from [`Event::Established`] on.
+    /// Who the peer is, from [`Event::Established`] on, after an error too.
     fn peer(&self) -> Option<Peer<'_>>;
 
     /// The open key request, from [`Event::KeyNeeded`] until [`provide_key`](Self::provide_key).
@@ -48,13 +49,18 @@ pub trait Machine {
     /// Answers the open key request, on either side.
     ///
     /// # Errors
-    /// [`KeyError::NotAsked`] with no request open, [`KeyError::Digest`] when a candidate was made
-    /// for another digest. Nothing has changed then, and the deadline runs on.
+    /// [`KeyError::NotAsked`] with no request open, [`KeyError::Purpose`] when a candidate was made
+    /// for another purpose. Nothing has changed then, and the deadline runs on.
     fn provide_key(
         &mut self,
         answer: Result<Candidates<'_>, Refuse>,
         now: Instant,
     ) -> Result<(), KeyError>;
+
+    /// Ties a session that was configured for it to the TLS connection that it is in: `exporter` is
+    /// the connection's channel binding (RFC 9266, section 4.2). Until then the session is silent,
+    /// while its deadline runs. Changes nothing in any other session, or if called again.
+    fn bind_channel(&mut self, exporter: &[u8; 32], now: Instant);
 
     /// The part at hand, empty if there is none, and where to answer it.
     fn split(&mut self) -> (&[u8], Outbox<'_>);
@@ -113,7 +119,9 @@ pub trait Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// The handshake needs a key: see [`Machine::key_request`]. Once in a handshake.
+    /// The handshake needs a key: see [`Machine::key_request`]. A client of the scheme `mutual` asks
+    /// twice: to prove itself, and when it knows the server's name, whether the key is for such a
+    /// peer.
     KeyNeeded,
     /// The handshake is over and messages may be sent. Once.
     Established,
@@ -153,16 +161,36 @@ pub enum Role {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Peer<'a> {
     /// Whether it has proved that it holds the key. Not so for any peer of the scheme `none`, nor
     /// for the server of a `challenge`.
     pub authenticated: bool,
-    /// What it calls itself, in schemes that have names.
+    /// What it calls itself, in schemes that have names. Whoever holds the key can take any name
+    /// that the key's holder admits; see [`KeyRequest::name`].
     pub name: Option<&'a str>,
-    /// The id of the key it used, in schemes that have them.
+    /// The id of the key that was used, in schemes that have them.
     pub kid: Option<&'a str>,
+    /// Which of the keys of that id it was: its [`Key::fingerprint`](crate::Key::fingerprint).
+    pub fingerprint: Option<Fingerprint>,
+    /// What both ends, and nobody else's session, have in common; public, for logs. In the scheme
+    /// `mutual`.
+    pub session_id: Option<&'a [u8; 16]>,
+    /// A secret of both ends of this session, to derive the keys of other protocols from. In the
+    /// scheme `mutual`; a secret from all who do not hold the key.
+    pub exporter: Option<&'a [u8; 32]>,
+}
+
+impl core::fmt::Debug for Peer<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Peer")
+            .field("authenticated", &self.authenticated)
+            .field("name", &self.name)
+            .field("kid", &self.kid)
+            .field("session_id", &self.session_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a key is needed for.
@@ -172,16 +200,30 @@ pub struct KeyRequest<'a> {
     /// Which end we are.
     pub role: Role,
     /// What the key must be made for.
-    pub digest: Digest,
-    /// The challenge that is to be answered, or that was.
+    pub purpose: Purpose,
+    /// The id of the key, in schemes that have them.
+    pub kid: Option<&'a str>,
+    /// What the peer calls itself, where that is known: a key that is not for such a peer is to be
+    /// given as [`Candidate::name_refused`](crate::Candidate::name_refused). A client that does not
+    /// know the server's name yet will ask again when it does.
+    pub name: Option<&'a str>,
+    /// The challenge that is to be answered, or that was; empty in the scheme `mutual`.
     pub challenge: &'a [u8],
+}
+
+impl<'a> KeyRequest<'a> {
+    pub(crate) const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
+        Self { role, purpose: Purpose::Mac(digest), kid: None, name: None, challenge }
+    }
 }
 
 impl core::fmt::Debug for KeyRequest<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("KeyRequest")
             .field("role", &self.role)
-            .field("digest", &self.digest)
+            .field("purpose", &self.purpose)
+            .field("kid", &self.kid)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }

@@ -3,9 +3,10 @@
 use core::fmt;
 
 use crate::error::{Reason, SendError};
-use crate::framing::{Encoder, Plan};
+use crate::framing::{Control, Encoder, MAX_CONTROL, Plan};
+use crate::handshake::Sealing;
 use crate::machine::Rest;
-use crate::storage::Storage;
+use crate::storage::{Span, Storage};
 
 /// What an application may do with the send side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +19,13 @@ enum Phase {
 
 /// The state of the send buffer; the buffer itself is beside it, so that [`Outbox`] need not know
 /// its type.
-#[derive(Debug)]
 pub(crate) struct Queue {
     encoder: Encoder,
     phase: Phase,
-    /// The bytes from `head` to `tail` wait to be transmitted.
-    head: usize,
-    tail: usize,
+    /// The bytes that wait to be transmitted.
+    waiting: Span,
     /// Room that was asked for and not to be had, in bytes; 0 if none.
-    wanted: usize,
+    wanted: u32,
     /// It was the lease that was not to be had.
     starved: bool,
     /// The application wants the session ended.
@@ -38,18 +37,37 @@ impl Queue {
         Self {
             encoder,
             phase: Phase::Handshake,
-            head: 0,
-            tail: 0,
+            waiting: Span::default(),
             wanted: 0,
             starved: false,
             aborted: None,
         }
     }
 
-    pub(crate) fn open(&mut self) {
+    /// The handshake is over; `sealing`: what protects the frames, if anything does.
+    pub(crate) fn open(&mut self, sealing: Option<&Sealing>) {
         if self.phase == Phase::Handshake {
             self.phase = Phase::Open;
         }
+        if let Some(sealing) = sealing {
+            self.encoder.open(sealing);
+        }
+    }
+
+    /// Whether the end of our messages is a frame, rather than the end of the stream.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.encoder.is_sealed()
+    }
+
+    /// Writes a control frame that goes out before anything that is queued from now on; returns its
+    /// length. Nothing must be queued.
+    pub(crate) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
+        self.encoder.control(control, to)
+    }
+
+    /// What a PING is to carry.
+    pub(crate) fn token(&self) -> [u8; 8] {
+        self.encoder.token()
     }
 
     pub(crate) fn finish(&mut self, storage: &mut dyn Storage) {
@@ -76,7 +94,7 @@ impl Queue {
 
     /// Nor does what waits.
     pub(crate) fn discard(&mut self, storage: &mut dyn Storage) {
-        (self.head, self.tail) = (0, 0);
+        self.waiting.clear();
         self.end(storage);
     }
 
@@ -89,7 +107,7 @@ impl Queue {
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        self.head == self.tail
+        self.waiting.is_empty()
     }
 
     /// Whether no message is half sent.
@@ -99,25 +117,25 @@ impl Queue {
 
     /// How many bytes wait.
     pub(crate) fn len(&self) -> usize {
-        self.tail - self.head
+        self.waiting.len()
     }
 
     /// The bytes that wait; gives the lease back if none do.
     pub(crate) fn pending<'a>(&mut self, storage: &'a mut dyn Storage) -> &'a [u8] {
         self.settle(storage);
-        if self.is_drained() { &[] } else { &storage.bytes()[self.head..self.tail] }
+        if self.is_drained() { &[] } else { &storage.bytes()[self.waiting.range()] }
     }
 
     /// `n` of the [`pending`](Self::pending) bytes are out.
     pub(crate) fn handle_transmitted(&mut self, n: usize, storage: &mut dyn Storage) {
-        self.head += n;
+        self.waiting.drop_front(n);
         self.settle(storage);
     }
 
     /// Gives the lease back if nothing waits, not even for a lease.
     pub(crate) fn settle(&mut self, storage: &mut dyn Storage) {
         if self.is_drained() && !self.starved {
-            (self.head, self.tail) = (0, 0);
+            self.waiting.clear();
             storage.release();
         }
     }
@@ -130,7 +148,8 @@ impl Queue {
         if self.starved {
             self.starved = !storage.lease();
         }
-        let ready = !self.starved && storage.capacity() - (self.tail - self.head) >= self.wanted;
+        let room = Span::capacity(storage) - self.waiting.len();
+        let ready = !self.starved && room >= self.wanted as usize;
         if ready {
             self.wanted = 0;
         }
@@ -155,25 +174,24 @@ impl Queue {
         if len > max {
             return Err(SendError::TooLong { max });
         }
-        let needed = plan.header().len() + len;
+        let needed = plan.overhead() + len;
         if needed == 0 {
             return Ok(plan);
         }
-        let capacity = storage.capacity();
+        let capacity = Span::capacity(storage);
         self.starved = !storage.lease();
-        if self.starved || capacity - (self.tail - self.head) < needed {
-            self.wanted = self.wanted.max(needed);
+        if self.starved || capacity - self.waiting.len() < needed {
+            self.wanted = self.wanted.max(needed as u32);
             return Err(SendError::Full);
         }
-        if capacity - self.tail < needed {
-            storage.bytes_mut().copy_within(self.head..self.tail, 0);
-            (self.head, self.tail) = (0, self.tail - self.head);
+        if capacity - self.waiting.end() < needed {
+            self.waiting.compact(storage.bytes_mut());
         }
         Ok(plan)
     }
 
-    fn max_part(&self, storage: &dyn Storage) -> usize {
-        storage.capacity() - self.encoder.overhead()
+    pub(crate) fn max_part(&self, storage: &dyn Storage) -> usize {
+        (Span::capacity(storage) - self.encoder.overhead()).min(self.encoder.max_payload())
     }
 }
 
@@ -230,7 +248,7 @@ impl<'a> Outbox<'a> {
         if len == 0 {
             return Ok(&mut []);
         }
-        let start = self.queue.tail + plan.header().len();
+        let start = self.queue.waiting.end() + plan.header().len();
         Ok(&mut self.storage.bytes_mut()[start..start + len])
     }
 
@@ -238,12 +256,12 @@ impl<'a> Outbox<'a> {
     /// none.
     pub fn commit(&mut self) {
         if let Some((plan, len)) = self.reserved.take() {
-            let header = plan.header();
-            if !header.is_empty() {
-                self.storage.bytes_mut()[self.queue.tail..][..header.len()].copy_from_slice(header);
+            let len = plan.overhead() + len;
+            if len > 0 {
+                let frame = &mut self.storage.bytes_mut()[self.queue.waiting.end()..][..len];
+                self.queue.encoder.commit(&plan, frame);
+                self.queue.waiting.grow(len);
             }
-            self.queue.tail += header.len() + len;
-            self.queue.encoder = plan.next;
         }
     }
 
@@ -270,6 +288,6 @@ impl<'a> Outbox<'a> {
 
 impl fmt::Debug for Outbox<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Outbox").field("phase", &self.queue.phase).finish_non_exhaustive()
     }
 }

@@ -3,27 +3,30 @@
 use core::ops::Range;
 
 use crate::error::Error;
-use crate::framing::{Decoder, Limits, Parsed};
+use crate::framing::{Control, Decoder, Limits, Parsed};
+use crate::handshake::Sealing;
 use crate::machine::Rest;
-use crate::storage::Storage;
+use crate::storage::{Span, Storage};
 
 /// What may wait without a lease, in bytes: a frame's header, or a frame that is no longer.
-const PARK: usize = 32;
+const PARK: usize = 16;
 
-/// Bytes wait in one of two places: in the leased buffer between `head` and `tail`, or parked in
-/// the struct while the session is idle within its first few bytes. Never in both.
+/// Bytes wait in one of two places: in the leased buffer, or parked in the struct while the session
+/// is idle within its first few bytes. Never in both.
 pub(crate) struct Receiver<B> {
     storage: B,
     decoder: Decoder,
     limits: Limits,
-    head: usize,
-    tail: usize,
-    /// The part at hand; it begins at `head`.
-    part: Option<usize>,
-    /// How many bytes from `head` the next part takes, as far as is known.
-    need: usize,
+    /// What waits in the buffer.
+    waiting: Span,
+    /// Length of the part at hand; it is what waits first.
+    part: Option<u32>,
+    /// What goes with it when it is consumed, in bytes.
+    trailer: u8,
+    /// How many bytes the next part takes, as far as is known.
+    need: u32,
     /// Length of the space last offered.
-    offered: usize,
+    offered: u32,
     /// There are bytes that were not looked at.
     fresh: bool,
     parked: [u8; PARK],
@@ -36,6 +39,8 @@ pub(crate) struct Receiver<B> {
 pub(crate) enum Found {
     /// A part, now at hand.
     Part { first: bool, rest: Rest },
+    /// Something that is no message, already dropped.
+    Control(Control),
     /// Nothing whole, and whether something has begun.
     Nothing { begun: bool },
 }
@@ -46,9 +51,9 @@ impl<B: Storage> Receiver<B> {
             storage,
             decoder,
             limits,
-            head: 0,
-            tail: 0,
+            waiting: Span::default(),
             part: None,
+            trailer: 0,
             need: 1,
             offered: 0,
             fresh: false,
@@ -59,10 +64,16 @@ impl<B: Storage> Receiver<B> {
         }
     }
 
+    /// The handshake is over: what protects the frames, and the longest part to deliver.
+    pub(crate) fn open(&mut self, sealing: &Sealing, max_part: usize) {
+        self.decoder.open(sealing);
+        self.limits.max_part = max_part;
+    }
+
     /// The part at hand, empty if there is none.
     pub(crate) fn part(&self) -> &[u8] {
         match self.part {
-            Some(len) => &self.storage.bytes()[self.head..self.head + len],
+            Some(len) => &self.storage.bytes()[self.waiting.start()..][..len as usize],
             None => &[],
         }
     }
@@ -71,14 +82,22 @@ impl<B: Storage> Receiver<B> {
         self.part.is_some()
     }
 
-    pub(crate) fn consume(&mut self) {
-        if let Some(len) = self.part.take() {
-            self.head += len;
+    /// Drops the part at hand; whether there was one.
+    pub(crate) fn consume(&mut self) -> bool {
+        let part = self.part.take();
+        if let Some(len) = part {
+            self.waiting.drop_front(len as usize + usize::from(self.trailer));
         }
+        part.is_some()
+    }
+
+    /// The longest part to deliver, in bytes.
+    pub(crate) fn max_part(&self) -> usize {
+        self.limits.max_part
     }
 
     pub(crate) fn wants_read(&self) -> bool {
-        !self.eof && (self.part.is_none() || self.tail < self.storage.capacity())
+        !self.eof && (self.part.is_none() || self.waiting.end() < Span::capacity(&self.storage))
     }
 
     pub(crate) fn starved(&self) -> bool {
@@ -105,40 +124,41 @@ impl<B: Storage> Receiver<B> {
             return &mut [];
         }
         let range = self.room();
-        self.offered = range.len();
+        self.offered = range.len() as u32;
         &mut self.storage.bytes_mut()[range]
     }
 
     fn room(&mut self) -> Range<usize> {
-        let capacity = self.storage.capacity();
+        let capacity = Span::capacity(&self.storage);
         let bytes = self.storage.bytes_mut();
         let parked = usize::from(core::mem::take(&mut self.parked_len));
         if parked > 0 {
             bytes[..parked].copy_from_slice(&self.parked[..parked]);
-            (self.head, self.tail) = (0, parked);
+            self.waiting.clear();
+            self.waiting.grow(parked);
         }
+        let need = self.need as usize;
         if self.part.is_none() {
-            if self.head == self.tail {
-                (self.head, self.tail) = (0, 0);
-            } else if self.head + self.need > capacity {
-                bytes.copy_within(self.head..self.tail, 0);
-                (self.head, self.tail) = (0, self.tail - self.head);
+            if self.waiting.is_empty() {
+                self.waiting.clear();
+            } else if self.waiting.start() + need > capacity {
+                self.waiting.compact(bytes);
             }
         }
         // Of a long part read just what is missing: what follows it would have to be moved to the
         // front to make room for its own rest.
-        let end = if self.part.is_none() && self.need > capacity / 2 {
-            self.head + self.need
+        let end = if self.part.is_none() && need > capacity / 2 {
+            self.waiting.start() + need
         } else {
             capacity
         };
-        self.tail..end.clamp(self.tail, capacity)
+        self.waiting.end()..end.clamp(self.waiting.end(), capacity)
     }
 
     /// `n` bytes were written to the space last offered.
     pub(crate) fn commit(&mut self, n: usize) {
-        let n = n.min(core::mem::take(&mut self.offered));
-        self.tail += n;
+        let n = n.min(core::mem::take(&mut self.offered) as usize);
+        self.waiting.grow(n);
         self.fresh |= n > 0;
         // What was not looked at may be a whole part, and is not to be put away.
         if !self.fresh {
@@ -149,42 +169,53 @@ impl<B: Storage> Receiver<B> {
     /// Looks for the next part, unless one is at hand.
     pub(crate) fn find(&mut self) -> Result<Found, Error> {
         if self.part.is_none() && self.parked_len == 0 {
-            let bytes = if self.head == self.tail {
-                &[]
-            } else {
-                &self.storage.bytes()[self.head..self.tail]
+            let bytes = match self.waiting {
+                waiting if waiting.is_empty() => &[],
+                waiting => &self.storage.bytes()[waiting.range()],
             };
             match self.decoder.parse(bytes, self.limits)? {
-                Parsed::Part { header, len, first, rest } => {
-                    self.head += header;
-                    self.part = Some(len);
+                Parsed::Part { header, len, trailer, first, rest } => {
+                    self.waiting.drop_front(header);
+                    self.part = Some(len as u32);
+                    self.trailer = trailer as u8;
                     return Ok(Found::Part { first, rest });
                 }
-                Parsed::Need(need) => self.need = need,
+                Parsed::Control { len, control } => {
+                    self.waiting.drop_front(len);
+                    return Ok(Found::Control(control));
+                }
+                // No more than the buffer holds, so it fits.
+                Parsed::Need(need) => self.need = need as u32,
             }
             self.fresh = false;
             self.settle();
         }
-        let begun = self.part.is_none() && !self.at_boundary();
+        let begun = self.part.is_none() && (self.decoder.in_frame() || !self.is_empty());
         Ok(Found::Nothing { begun })
+    }
+
+    /// Whether no bytes wait.
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.parked_len == 0
     }
 
     /// Whether nothing has begun: the stream may end here.
     pub(crate) fn at_boundary(&self) -> bool {
-        self.decoder.at_boundary() && self.head == self.tail && self.parked_len == 0
+        self.decoder.at_boundary() && self.is_empty()
     }
 
     /// Gives the lease back if what waits can wait without it.
     fn settle(&mut self) {
-        let waiting = self.tail - self.head;
+        let waiting = self.waiting.len();
         if self.part.is_some() || waiting > PARK || self.starved {
             return;
         }
         if waiting > 0 {
-            self.parked[..waiting].copy_from_slice(&self.storage.bytes()[self.head..self.tail]);
+            self.parked[..waiting].copy_from_slice(&self.storage.bytes()[self.waiting.range()]);
             self.parked_len = waiting as u8;
         }
-        (self.head, self.tail, self.offered) = (0, 0, 0);
+        self.waiting.clear();
+        self.offered = 0;
         self.storage.release();
     }
 
@@ -194,7 +225,8 @@ impl<B: Storage> Receiver<B> {
         self.parked_len = 0;
         self.starved = false;
         self.fresh = false;
-        (self.head, self.tail, self.offered) = (0, 0, 0);
+        self.waiting.clear();
+        self.offered = 0;
         self.storage.release();
     }
 }

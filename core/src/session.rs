@@ -3,18 +3,23 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Framing};
 use crate::error::{ConfigError, Error, KeyError, Reason, Refuse, TimedOut, Truncated};
-use crate::framing::{Decoder, Encoder, Limits};
-use crate::handshake::{Exchange, Handshake, Input, Outcome};
+use crate::framing::{self, Control, Decoder, Encoder, Limits};
+use crate::handshake::{self, Exchange, Handshake, Input, Known, Outcome};
 use crate::key::Candidates;
+use crate::liveness::Liveness;
 use crate::machine::{Event, KeyRequest, Machine, Peer, Role};
 use crate::nonce::Nonce;
 use crate::outbox::{Outbox, Queue};
+use crate::owed::Owed;
 use crate::receive::{Found, Receiver};
 use crate::storage::{Buffers, Storage};
 use crate::time::Instant;
 use crate::timer::{Timer, Timers};
+
+/// How long the last word of a failed handshake may take to leave.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// One end of one connection, from its first byte to its last.
 ///
@@ -28,29 +33,41 @@ use crate::timer::{Timer, Timers};
 /// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Machine::finish`]
 /// ours; `Closed` is when both have.
 pub struct Session<B: Storage> {
-    state: State,
+    state: State<B>,
     role: Role,
-    outcome: Option<Outcome>,
-    exchange: Exchange<B>,
     receiver: Receiver<B>,
     queue: Queue,
     send: B,
+    owed: Owed,
+    liveness: Liveness,
     timers: Timers,
     stall_timeout: Duration,
     /// Of the bytes last shown to be transmitted, how many have not been reported.
-    shown: usize,
+    shown: u32,
     /// Of the bytes that waited when the send timer was set, how many still do.
-    overdue: usize,
+    overdue: u32,
     key_asked: bool,
     peer_finished: bool,
     closed: bool,
 }
 
-#[derive(Debug)]
-enum State {
-    Handshake(Handshake),
-    Open,
-    Failed(Error),
+enum State<B> {
+    Handshake { handshake: Handshake, exchange: Exchange<B> },
+    Open(Known),
+    Failed { error: Error, peer: Option<Known> },
+}
+
+impl<B> State<B> {
+    /// Stands in while a state is on its way into another.
+    const PLACEHOLDER: Self = Self::Failed { error: Error::Lost, peer: None };
+
+    fn known(&self) -> Option<&Known> {
+        match self {
+            Self::Handshake { .. } => None,
+            Self::Open(known) => Some(known),
+            Self::Failed { peer, .. } => peer.as_ref(),
+        }
+    }
 }
 
 impl<B: Storage> Session<B> {
@@ -88,8 +105,16 @@ impl<B: Storage> Session<B> {
         now: Instant,
     ) -> Result<Self, ConfigError> {
         let Buffers { mut handshake, receive, send } = buffers;
+        let sealed = matches!(config.scheme, crate::config::Scheme::Mutual(_));
+        if sealed != (config.framing == Framing::Sealed) {
+            return Err(ConfigError::Framing);
+        }
+        let needed = config.receive_len();
+        if receive.capacity() < needed {
+            return Err(ConfigError::Buffer { needed });
+        }
         let needed = Config::MIN_BUFFER;
-        if receive.capacity() < needed || send.capacity() < needed {
+        if send.capacity() < needed {
             return Err(ConfigError::Buffer { needed });
         }
         let needed = config.handshake_len();
@@ -100,24 +125,32 @@ impl<B: Storage> Session<B> {
             return Err(ConfigError::Busy);
         }
         let encoder = Encoder::new(config.framing);
+        let sealed_max = framing::sealed_max_frame(receive.capacity(), config.max_frame);
         let limits = Limits {
             // What is received must fit its own buffer with its header, and the send buffer once
             // a service sends it on.
             max_part: receive.capacity().min(send.capacity()) - encoder.overhead(),
-            max_frame: config.max_frame,
+            max_frame: if sealed { sealed_max.into() } else { config.max_frame },
         };
-        let mut exchange = Exchange::new(handshake, config.scheme);
-        let handshake = Handshake::new(config.scheme, role, nonce, &mut exchange);
+        let mut exchange = Exchange::new(handshake, &config.scheme);
+        let handshake = Handshake::new(config, role, nonce, sealed_max, &mut exchange);
+        let handshake = match handshake {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                exchange.release();
+                return Err(error);
+            }
+        };
         let mut timers = Timers::default();
-        timers.set(Timer::Handshake, now.saturating_add(config.handshake_timeout));
+        timers.set(Timer::Peer, now.saturating_add(config.handshake_timeout));
         Ok(Self {
-            state: State::Handshake(handshake),
+            state: State::Handshake { handshake, exchange },
             role,
-            outcome: None,
-            exchange,
             receiver: Receiver::new(receive, Decoder::new(config.framing), limits),
             queue: Queue::new(encoder),
             send,
+            owed: Owed::new(),
+            liveness: Liveness::default(),
             timers,
             stall_timeout: config.stall_timeout,
             shown: 0,
@@ -135,30 +168,67 @@ impl<B: Storage> Session<B> {
     }
 
     fn is_drained(&self) -> bool {
-        self.exchange.is_drained() && self.queue.is_drained()
+        match &self.state {
+            State::Handshake { exchange, .. } => exchange.is_drained(),
+            _ => self.queue.is_drained() && self.owed.is_settled(&self.queue),
+        }
+    }
+
+    /// How many bytes wait to be transmitted.
+    fn pending_len(&self) -> usize {
+        match &self.state {
+            State::Handshake { exchange, .. } => exchange.pending_len(),
+            _ => self.owed.pending().len() + self.queue.len(),
+        }
+    }
+
+    /// Whether all our messages are out, and that they are all.
+    fn is_finished(&self) -> bool {
+        self.queue.is_finished() && self.is_drained()
     }
 
     /// Ends the session with `error`, unless it has ended.
-    fn fail(&mut self, error: Error) {
-        if self.closed || matches!(self.state, State::Failed(_)) {
+    fn fail(&mut self, error: Error, now: Instant) {
+        if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
         }
-        self.state = State::Failed(error);
-        if self.outcome.is_none() {
-            // No scheme's handshake has a last word, and half a challenge is none. A stranger who
-            // does not read costs no more than the handshake's deadline.
-            self.discard();
+        let failed = State::Failed { error, peer: None };
+        match core::mem::replace(&mut self.state, failed) {
+            State::Handshake { exchange, .. } => self.fail_handshake(error, exchange, now),
+            State::Open(known) => {
+                self.state = State::Failed { error, peer: Some(known) };
+                match error {
+                    // The peer has said that it reads no more.
+                    Error::PeerClosed(_) => self.discard(),
+                    _ if self.queue.is_sealed() => self.owed.close(last_word(error)),
+                    _ => {}
+                }
+            }
+            State::Failed { .. } => {}
         }
-        self.timers.clear(Timer::Handshake);
-        self.timers.clear(Timer::Receive);
+        for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
+            self.timers.clear(timer);
+        }
         self.receiver.release();
         self.queue.end(&mut self.send);
-        self.settle_exchange();
+    }
+
+    /// A handshake has failed. What it had to say is dropped, for half a challenge is no last word,
+    /// and a stranger who does not read shall cost no more than the handshake's deadline.
+    fn fail_handshake(&mut self, error: Error, mut exchange: Exchange<B>, now: Instant) {
+        let alert = self.queue.is_sealed() && self.role == Role::Server && exchange.has_spoken();
+        exchange.release();
+        self.discard();
+        if alert {
+            self.owed.say(&handshake::alert(error));
+            self.overdue = self.owed.pending().len() as u32;
+            self.timers.set(Timer::Send, now.saturating_add(LAST_WORD));
+        }
     }
 
     /// Drops what waits to be transmitted.
     fn discard(&mut self) {
-        self.exchange.release();
+        self.owed.forget();
         self.queue.discard(&mut self.send);
         self.shown = 0;
         self.timers.clear(Timer::Send);
@@ -167,61 +237,79 @@ impl<B: Storage> Session<B> {
     /// What now waits to be transmitted has to leave by the stall timeout. Not a byte of it: all;
     /// else a peer could hold a lease for days, a byte at a time.
     fn watch_send(&mut self, now: Instant) {
-        self.overdue = self.exchange.pending_len() + self.queue.len();
+        self.overdue = self.pending_len() as u32;
         if self.overdue == 0 {
             self.timers.clear(Timer::Send);
-        } else if !matches!(self.state, State::Failed(_)) || !self.timers.is_set(Timer::Send) {
+        } else if !matches!(self.state, State::Failed { .. }) || !self.timers.is_set(Timer::Send) {
             self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
         }
     }
 
-    /// Gives the handshake's buffer back once nothing needs it.
-    fn settle_exchange(&mut self) {
-        if !matches!(self.state, State::Handshake(_)) && self.exchange.is_drained() {
-            self.exchange.release();
-        }
-    }
-
     /// Feeds the handshake.
-    fn step(&mut self, input: Input<'_>) {
-        let handshake = match core::mem::replace(&mut self.state, State::Open) {
-            State::Handshake(handshake) => handshake,
-            other => {
-                self.state = other;
-                return;
+    fn step(&mut self, input: Input<'_>, now: Instant) {
+        match core::mem::replace(&mut self.state, State::PLACEHOLDER) {
+            State::Handshake { handshake, mut exchange } => {
+                let (received, mut out) = exchange.split();
+                match handshake.step(input, received, &mut out) {
+                    Ok(handshake) => self.state = State::Handshake { handshake, exchange },
+                    Err(error) => {
+                        // Only now is it known how the state that is gone ended.
+                        let handshake = Handshake::Complete { authenticated: false };
+                        self.state = State::Handshake { handshake, exchange };
+                        self.fail(error, now);
+                    }
+                }
             }
-        };
-        let (received, mut out) = self.exchange.split();
-        match handshake.step(input, received, &mut out) {
-            Ok(next) => self.state = State::Handshake(next),
-            Err(error) => self.fail(error),
+            other => self.state = other,
         }
     }
 
     /// One event of the handshake, or `None` when it waits.
-    fn poll_handshake(&mut self) -> Option<Event> {
+    fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
         loop {
-            let State::Handshake(handshake) = &self.state else { return None };
-            if let Handshake::Complete(outcome) = handshake {
-                self.outcome = Some(*outcome);
-                self.state = State::Open;
-                self.timers.clear(Timer::Handshake);
-                self.queue.open();
-                self.settle_exchange();
+            let State::Handshake { handshake, exchange } = &mut self.state else { return None };
+            if handshake.is_over() {
+                // Not before its last byte is out: until then it holds its lease.
+                if !exchange.is_drained() {
+                    return None;
+                }
+                let outcome = handshake.outcome(exchange.view())?;
+                exchange.release();
+                self.open(outcome, now);
                 return Some(Event::Established);
             }
             if handshake.needs_key() {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
-            if self.exchange.received_len() < handshake.want() {
-                if self.receiver.eof() {
-                    self.fail(Error::Truncated(Truncated::Handshake));
-                }
+            if exchange.received_len() >= handshake.want() {
+                self.step(Input::Received, now);
+            } else if self.receiver.eof() {
+                self.fail(Error::Truncated(Truncated::Handshake), now);
+            } else {
                 return None;
             }
-            self.step(Input::Received);
         }
+    }
+
+    /// The handshake is over, and this came of it.
+    fn open(&mut self, outcome: Outcome, now: Instant) {
+        let Outcome { known, sealing } = outcome;
+        self.state = State::Open(known);
+        self.timers.clear(Timer::Peer);
+        self.queue.open(sealing.as_ref());
+        if let Some(sealing) = sealing {
+            let max_part = self.receiver.max_part().min(self.queue.max_part(&self.send));
+            self.receiver.open(&sealing, max_part);
+            self.liveness = Liveness::new(sealing.heartbeat_ms);
+            self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+            self.hear(now);
+        }
+    }
+
+    /// The peer has given a sign of life, or it is only now that we listen for one.
+    fn hear(&mut self, now: Instant) {
+        self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
     }
 
     /// One event of the open session, or `None` when it waits.
@@ -235,45 +323,103 @@ impl<B: Storage> Session<B> {
         if self.queue.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
-        if !self.peer_finished {
+        if let Some(event) = self.poll_received(now)? {
+            return Ok(Some(event));
+        }
+        if self.peer_finished && self.is_finished() {
+            return Ok(Some(self.close()));
+        }
+        Ok(None)
+    }
+
+    fn close(&mut self) -> Event {
+        self.closed = true;
+        self.timers = Timers::default();
+        self.receiver.release();
+        self.queue.settle(&mut self.send);
+        Event::Closed
+    }
+
+    /// What the received bytes say.
+    fn poll_received(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        // Behind its FIN, the peer's signs of life still come; behind its end of stream, nothing.
+        while !self.peer_finished || self.queue.is_sealed() {
             match self.receiver.find()? {
                 Found::Part { first, rest } => {
                     self.timers.clear(Timer::Receive);
+                    // Until it is consumed we do not listen.
+                    self.timers.clear(Timer::Peer);
                     return Ok(Some(Event::Message { first, rest }));
                 }
-                Found::Nothing { begun: true } if self.receiver.eof() => {
-                    return Err(Error::Truncated(Truncated::Message));
-                }
-                // The peer owes the rest, unless it is we who do not read.
-                Found::Nothing { begun: true } => {
-                    if !self.receiver.starved() && !self.timers.is_set(Timer::Receive) {
-                        self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
+                Found::Control(control) => {
+                    self.timers.clear(Timer::Receive);
+                    self.hear(now);
+                    match control {
+                        Control::Ping(token) => self.owed.pong(token),
+                        Control::Pong(_) | Control::Other => {}
+                        Control::Fin => {
+                            self.peer_finished = true;
+                            return Ok(Some(Event::PeerFinished));
+                        }
+                        Control::Close(_) if self.peer_finished && self.is_finished() => {
+                            return Ok(Some(self.close()));
+                        }
+                        Control::Close(why) => return Err(Error::PeerClosed(why)),
                     }
                 }
-                Found::Nothing { begun: false } => {
-                    if self.receiver.eof() && !self.receiver.has_part() {
-                        self.peer_finished = true;
-                        self.receiver.release();
-                        return Ok(Some(Event::PeerFinished));
-                    }
-                }
+                Found::Nothing { begun } => return self.nothing_received(begun, now),
             }
         }
-        if self.peer_finished && self.queue.is_finished() && self.is_drained() {
-            self.closed = true;
-            self.queue.settle(&mut self.send);
-            return Ok(Some(Event::Closed));
+        Ok(None)
+    }
+
+    /// No part is whole; `begun`: one has begun.
+    fn nothing_received(&mut self, begun: bool, now: Instant) -> Result<Option<Event>, Error> {
+        if self.receiver.has_part() {
+            return Ok(None);
+        }
+        if self.receiver.eof() {
+            if !self.receiver.at_boundary() {
+                return Err(Error::Truncated(Truncated::Message));
+            }
+            if !self.peer_finished {
+                if self.queue.is_sealed() {
+                    return Err(Error::Truncated(Truncated::Stream));
+                }
+                self.peer_finished = true;
+                self.receiver.release();
+                return Ok(Some(Event::PeerFinished));
+            }
+        } else if begun && !self.receiver.starved() && !self.timers.is_set(Timer::Receive) {
+            // The peer owes the rest, unless it is we who do not read.
+            self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
         }
         Ok(None)
+    }
+}
+
+/// What to tell the peer when `error` ends an open session.
+fn last_word(error: Error) -> Option<Reason> {
+    match error {
+        Error::Aborted(why) => Some(why),
+        Error::Frame(_) | Error::FrameTooLong { .. } => Some(Reason::Protocol),
+        Error::TimedOut(TimedOut::Receive | TimedOut::Peer) => Some(Reason::Timeout),
+        // What was queued is dropped, or nobody is there to be told.
+        _ => None,
     }
 }
 
 /// Says where the session is, and nothing of its bytes.
 impl<B: Storage> fmt::Debug for Session<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state: &dyn fmt::Debug = match &self.state {
+            State::Handshake { handshake, .. } => handshake,
+            State::Open(_) => &"Open",
+            State::Failed { error, .. } => error,
+        };
         f.debug_struct("Session")
             .field("role", &self.role)
-            .field("state", &self.state)
+            .field("state", state)
             .field("timers", &self.timers)
             .field("peer_finished", &self.peer_finished)
             .field("closed", &self.closed)
@@ -283,23 +429,23 @@ impl<B: Storage> fmt::Debug for Session<B> {
 
 impl<B: Storage> Machine for Session<B> {
     fn peer(&self) -> Option<Peer<'_>> {
-        self.outcome.as_ref().map(Outcome::peer)
+        self.state.known().map(Known::peer)
     }
 
     fn key_request(&self) -> Option<KeyRequest<'_>> {
         match &self.state {
-            State::Handshake(handshake) => handshake.key_request(self.exchange.received()),
+            State::Handshake { handshake, exchange } => handshake.key_request(exchange.view()),
             _ => None,
         }
     }
 
     fn wants_read(&self) -> bool {
         match &self.state {
-            State::Handshake(handshake) => {
-                !self.receiver.eof() && self.exchange.received_len() < handshake.want()
+            State::Handshake { handshake, exchange } => {
+                !self.receiver.eof() && exchange.received_len() < handshake.want()
             }
-            State::Open => self.receiver.wants_read(),
-            State::Failed(_) => false,
+            State::Open(_) => !self.closed && self.receiver.wants_read(),
+            State::Failed { .. } => false,
         }
     }
 
@@ -314,18 +460,21 @@ impl<B: Storage> Machine for Session<B> {
     fn wants_shutdown(&self) -> bool {
         self.is_drained()
             && match self.state {
-                State::Handshake(_) => false,
-                State::Open => self.queue.is_finished(),
-                State::Failed(_) => true,
+                State::Handshake { .. } => false,
+                // Where the end is a frame, signs of life follow it until the peer's has come.
+                State::Open(_) => {
+                    self.queue.is_finished() && (self.peer_finished || !self.queue.is_sealed())
+                }
+                State::Failed { .. } => true,
             }
     }
 
     fn is_done(&self) -> bool {
-        self.closed || (matches!(self.state, State::Failed(_)) && self.is_drained())
+        self.closed || (matches!(self.state, State::Failed { .. }) && self.is_drained())
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self.state, State::Open)
+        matches!(self.state, State::Open(_))
             && !self.closed
             && !self.receiver.has_part()
             && self.receiver.at_boundary()
@@ -336,15 +485,19 @@ impl<B: Storage> Machine for Session<B> {
     fn provide_key(
         &mut self,
         answer: Result<Candidates<'_>, Refuse>,
-        _now: Instant,
+        now: Instant,
     ) -> Result<(), KeyError> {
         let request = self.key_request().ok_or(KeyError::NotAsked)?;
         if let Ok(candidates) = &answer {
-            candidates.check(request.digest)?;
+            candidates.check(request.purpose)?;
         }
         self.key_asked = false;
-        self.step(Input::Key(answer));
+        self.step(Input::Key(answer), now);
         Ok(())
+    }
+
+    fn bind_channel(&mut self, exporter: &[u8; 32], now: Instant) {
+        self.step(Input::Channel(exporter), now);
     }
 
     fn split(&mut self) -> (&[u8], Outbox<'_>) {
@@ -352,104 +505,136 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)> {
-        let peer = self.outcome.as_ref()?.peer();
+        let peer = self.state.known()?.peer();
         Some((peer, Outbox::new(&mut self.queue, &mut self.send)))
     }
 
-    fn consume(&mut self, _now: Instant) {
-        self.receiver.consume();
+    fn consume(&mut self, now: Instant) {
+        if self.receiver.consume() && !self.receiver.eof() {
+            self.hear(now);
+        }
     }
 
     fn finish(&mut self, _now: Instant) {
         self.queue.finish(&mut self.send);
     }
 
-    fn abort(&mut self, why: Reason, _now: Instant) {
-        self.fail(Error::Aborted(why));
+    fn abort(&mut self, why: Reason, now: Instant) {
+        self.fail(Error::Aborted(why), now);
     }
 
     fn recv_space(&mut self) -> &mut [u8] {
-        match &self.state {
-            State::Handshake(_) if self.receiver.eof() => &mut [],
-            State::Handshake(handshake) => self.exchange.space(handshake.want()),
-            State::Open => {
+        match &mut self.state {
+            State::Handshake { .. } if self.receiver.eof() => &mut [],
+            State::Handshake { handshake, exchange } => exchange.space(handshake.want()),
+            State::Open(_) if !self.closed => {
                 let space = self.receiver.space();
                 if space.is_empty() {
                     // Time in which we do not read is not the peer's.
                     self.timers.clear(Timer::Receive);
+                    self.timers.clear(Timer::Peer);
                 }
                 space
             }
-            State::Failed(_) => &mut [],
+            State::Open(_) | State::Failed { .. } => &mut [],
         }
     }
 
-    fn handle_received(&mut self, n: usize, _now: Instant) {
-        match &self.state {
-            State::Handshake(_) => self.exchange.commit(n),
-            State::Open => self.receiver.commit(n),
-            State::Failed(_) => {}
+    fn handle_received(&mut self, n: usize, now: Instant) {
+        match &mut self.state {
+            State::Handshake { exchange, .. } => exchange.commit(n),
+            State::Open(_) => {
+                self.receiver.commit(n);
+                let listens = !self.closed && !self.receiver.eof() && !self.receiver.has_part();
+                if listens && !self.timers.is_set(Timer::Peer) {
+                    self.hear(now);
+                }
+            }
+            State::Failed { .. } => {}
         }
     }
 
     fn handle_eof(&mut self, _now: Instant) {
-        self.exchange.handle_eof();
+        if let State::Handshake { exchange, .. } = &mut self.state {
+            exchange.handle_eof();
+        }
         self.receiver.handle_eof();
         self.timers.clear(Timer::Receive);
+        if let State::Open(_) = self.state {
+            self.timers.clear(Timer::Peer);
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.take_expired(now) {
             let what = match timer {
-                Timer::Handshake => TimedOut::Handshake,
                 Timer::Receive => TimedOut::Receive,
                 Timer::Send => {
                     // Also after an error, where this ends the last word.
-                    self.discard();
+                    if !matches!(self.state, State::Handshake { .. }) {
+                        self.discard();
+                    }
                     TimedOut::Send
                 }
+                Timer::Peer if matches!(self.state, State::Handshake { .. }) => TimedOut::Handshake,
+                Timer::Peer => TimedOut::Peer,
+                Timer::Ping => {
+                    // What waits to leave will be a sign of life when it does.
+                    if self.is_drained() {
+                        self.owed.ping();
+                    }
+                    self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+                    continue;
+                }
             };
-            self.fail(Error::TimedOut(what));
+            self.fail(Error::TimedOut(what), now);
         }
     }
 
     fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
-        if let Some(event) = self.poll_handshake() {
+        if let Some(event) = self.poll_handshake(now) {
             return Ok(Some(event));
         }
         match self.state {
-            State::Handshake(_) => Ok(None),
-            State::Open => self.poll_open(now).inspect_err(|&error| self.fail(error)),
-            State::Failed(error) => Err(error),
+            State::Handshake { .. } => Ok(None),
+            State::Open(_) => self.poll_open(now).inspect_err(|&error| self.fail(error, now)),
+            State::Failed { error, .. } => Err(error),
         }
     }
 
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
+        if !matches!(self.state, State::Handshake { .. }) {
+            self.owed.make(&mut self.queue);
+        }
         if !self.timers.is_set(Timer::Send) {
             self.watch_send(now);
         }
-        let pending = if self.exchange.is_drained() {
-            self.queue.pending(&mut self.send)
-        } else {
-            self.exchange.pending()
+        let pending = match &self.state {
+            State::Handshake { exchange, .. } => exchange.pending(),
+            _ => match self.owed.pending() {
+                [] => self.queue.pending(&mut self.send),
+                pending => pending,
+            },
         };
-        self.shown = pending.len();
+        self.shown = pending.len() as u32;
         pending
     }
 
     fn handle_transmitted(&mut self, n: usize, now: Instant) {
-        let n = n.min(self.shown);
-        self.shown -= n;
+        let n = n.min(self.shown as usize);
+        self.shown -= n as u32;
         if n == 0 {
             return;
         }
-        if self.exchange.is_drained() {
-            self.queue.handle_transmitted(n, &mut self.send);
-        } else {
-            self.exchange.handle_transmitted(n);
-            self.settle_exchange();
+        match &mut self.state {
+            State::Handshake { exchange, .. } => exchange.handle_transmitted(n),
+            _ if !self.owed.pending().is_empty() => self.owed.handle_transmitted(n),
+            _ => self.queue.handle_transmitted(n, &mut self.send),
         }
-        self.overdue = self.overdue.saturating_sub(n);
+        if let State::Open(_) = self.state {
+            self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+        }
+        self.overdue = self.overdue.saturating_sub(n as u32);
         if self.overdue == 0 {
             self.watch_send(now);
         }

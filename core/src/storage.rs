@@ -1,5 +1,7 @@
 //! Where a session keeps bytes: regions that the caller owns.
 
+use core::ops::Range;
+
 /// A region of bytes that can be leased and given back.
 ///
 /// A session takes a lease when it has something to keep and gives it back when it has not, so
@@ -42,6 +44,64 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Storage for T {
     }
 
     fn release(&mut self) {}
+}
+
+/// Which bytes of a region are in use: those from `start` to `end`.
+///
+/// There are many sessions and few regions of 4 GiB, so it is half as large as it could be, and of
+/// a longer region only the first 4 GiB are used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// How much of `storage` is used, in bytes.
+    pub(crate) fn capacity(storage: &(impl Storage + ?Sized)) -> usize {
+        storage.capacity().min(u32::MAX as usize)
+    }
+
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    pub(crate) fn end(self) -> usize {
+        self.end as usize
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.end() - self.start()
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn range(self) -> Range<usize> {
+        self.start()..self.end()
+    }
+
+    /// The first `n` bytes are no longer in use.
+    pub(crate) fn drop_front(&mut self, n: usize) {
+        self.start += n as u32;
+    }
+
+    /// So are the next `n`.
+    pub(crate) fn grow(&mut self, n: usize) {
+        self.end += n as u32;
+    }
+
+    /// Moves them to the front of their region.
+    pub(crate) fn compact(&mut self, bytes: &mut [u8]) {
+        bytes.copy_within(self.range(), 0);
+        (self.start, self.end) = (0, self.end - self.start);
+    }
+
+    /// None are.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// The three regions of one session. The lengths that a session asks for are in

@@ -5,16 +5,19 @@ use crate::time::Instant;
 /// What a deadline is for; the index into [`Timers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// The whole handshake, from construction.
-    Handshake,
     /// The peer owes the rest of a part.
     Receive,
     /// The peer owes us room: queued bytes have not left.
     Send,
+    /// We owe the peer a sign of life.
+    Ping,
+    /// The peer owes us the end of the handshake, counted from construction, and once that is over
+    /// signs of life.
+    Peer,
 }
 
 impl Timer {
-    const ALL: [Self; 3] = [Self::Handshake, Self::Receive, Self::Send];
+    const ALL: [Self; 4] = [Self::Receive, Self::Send, Self::Ping, Self::Peer];
 }
 
 /// Absolute deadlines, one per [`Timer`]. Setting one replaces it.
@@ -37,6 +40,11 @@ impl Timers {
 
     pub(crate) fn clear(&mut self, timer: Timer) {
         self.0[timer as usize] = NEVER;
+    }
+
+    /// Replaces one, or clears it.
+    pub(crate) fn put(&mut self, timer: Timer, at: Option<Instant>) {
+        self.0[timer as usize] = at.unwrap_or(NEVER);
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
@@ -82,12 +90,12 @@ mod tests {
     #[test]
     fn setting_again_replaces_and_clearing_removes() {
         let mut timers = Timers::default();
-        timers.set(Timer::Handshake, at(1));
-        timers.set(Timer::Handshake, at(9));
+        timers.set(Timer::Peer, at(1));
+        timers.set(Timer::Peer, at(9));
         assert_eq!(timers.next(), Some(at(9)));
-        assert!(timers.is_set(Timer::Handshake));
-        timers.clear(Timer::Handshake);
-        assert!(!timers.is_set(Timer::Handshake));
+        assert!(timers.is_set(Timer::Peer));
+        timers.clear(Timer::Peer);
+        assert!(!timers.is_set(Timer::Peer));
         assert_eq!(timers.take_expired(at(u64::MAX)), None);
     }
 }

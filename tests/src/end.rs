@@ -173,7 +173,7 @@ impl End {
                 match self.session.provide_key(answer, now) {
                     Ok(()) => {}
                     // Ours is for another digest; there is no other to give.
-                    Err(KeyError::Digest) => {
+                    Err(KeyError::Purpose) => {
                         self.session.provide_key(Err(Refuse::Unknown), now).unwrap();
                     }
                     Err(error) => panic!("{error}"),

@@ -55,11 +55,11 @@ fn has() -> impl Strategy<Value = Has> {
 }
 
 impl Has {
-    fn key(self, scheme: Scheme) -> Result<Key, Refuse> {
-        let Scheme::Challenge { digest } = scheme else { return Err(Refuse::Unknown) };
+    fn key(self, scheme: &Scheme) -> Result<Key, Refuse> {
+        let &Scheme::Challenge { digest } = scheme else { return Err(Refuse::Unknown) };
         match self {
-            Self::Right => Ok(Key::new(digest, SECRET).unwrap()),
-            Self::Wrong => Ok(Key::new(digest, b"another key").unwrap()),
+            Self::Right => Ok(Key::challenge(digest, SECRET).unwrap()),
+            Self::Wrong => Ok(Key::challenge(digest, b"another key").unwrap()),
             Self::None => Err(Refuse::Unknown),
         }
     }
@@ -204,7 +204,7 @@ impl Attack {
     fn handshake(config: &Config, role: Role) -> Vec<u8> {
         match (config.scheme(), role) {
             (Scheme::Challenge { digest }, Role::Server) => {
-                Mac::new(digest, SECRET).tag(&[0x6e; 32]).bytes().to_vec()
+                Mac::new(*digest, SECRET).tag(&[0x6e; 32]).bytes().to_vec()
             }
             (Scheme::Challenge { .. }, Role::Client) => vec![0x42; 32],
             _ => Vec::new(),

@@ -30,12 +30,13 @@ pub struct Connection<M, S> {
     machine: M,
     service: S,
     stage: Stage,
-    /// A part that the service has not dealt with.
-    blocked: Option<(bool, Rest)>,
     established: bool,
     woken: bool,
     stop: Stop,
+    /// Our write side is shut.
     shut: bool,
+    /// The peer's is.
+    eof: bool,
 }
 
 /// How far an orderly stop has come.
@@ -61,10 +62,14 @@ impl Stop {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    Live,
-    /// It failed. Input is thrown away, at most `left` bytes, from when all is written until `until`.
+    /// `blocked`: a part that the service has not dealt with.
+    Live {
+        blocked: Option<(bool, Rest)>,
+    },
+    /// It failed, or it is over and only the peer's end of stream is missing. Input is thrown away,
+    /// at most `left` bytes, from when all is written until `until`.
     Ending {
-        error: Error,
+        how: Result<(), Error>,
         until: Option<Instant>,
         left: usize,
     },
@@ -119,12 +124,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         Self {
             machine,
             service,
-            stage: Stage::Live,
-            blocked: None,
+            stage: Stage::Live { blocked: None },
             established: false,
             woken: false,
             stop: Stop::No,
             shut: false,
+            eof: false,
         }
     }
 
@@ -136,8 +141,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Why it failed, as soon as that is known; the peer may still be taking leave of it.
     pub fn error(&self) -> Option<Error> {
         match self.stage {
-            Stage::Ending { error, .. } => Some(error),
-            Stage::Live | Stage::Over => None,
+            Stage::Ending { how, .. } => how.err(),
+            Stage::Live { .. } | Stage::Over => None,
         }
     }
 
@@ -261,8 +266,18 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
+    /// The stage that follows when it is known `how` the connection ended.
+    fn ending(&self, how: Result<(), Error>) -> Stage {
+        // Who had its time to agree has no more to take its leave.
+        let until = match self.stop {
+            Stop::Finished(until) => Some(until),
+            _ => None,
+        };
+        Stage::Ending { how, until, left: DISCARD }
+    }
+
     fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Live)
+        matches!(self.stage, Stage::Live { .. })
     }
 
     /// When the service wants to be called, if it can be.
@@ -318,13 +333,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 Ok(None) => break,
                 Err(error) => {
                     moved = true;
-                    self.blocked = None;
-                    // Who had its time to agree has no more to take its leave.
-                    let until = match self.stop {
-                        Stop::Finished(until) => Some(until),
-                        _ => None,
-                    };
-                    self.stage = Stage::Ending { error, until, left: DISCARD };
+                    self.stage = self.ending(Err(error));
                     self.service.on_closed(Err(error));
                 }
             }
@@ -351,7 +360,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 }
             }
             Event::Message { first, rest } => {
-                self.blocked = Some((first, rest));
+                self.stage = Stage::Live { blocked: Some((first, rest)) };
                 self.retry(now);
             }
             Event::Writable => {
@@ -360,7 +369,11 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             }
             Event::PeerFinished => self.service.on_finished(&mut self.machine.split().1, now),
             Event::Closed => {
-                self.stage = Stage::Over;
+                // With input unread, closing could destroy what the peer has not read yet.
+                self.stage = match self.eof {
+                    true => Stage::Over,
+                    false => self.ending(Ok(())),
+                };
                 self.service.on_closed(Ok(()));
             }
             _ => {}
@@ -369,12 +382,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
 
     /// Offers the service the part at hand. Returns whether it was dealt with.
     fn retry(&mut self, now: Instant) -> bool {
-        let Some((first, rest)) = self.blocked else { return false };
+        let Stage::Live { blocked: Some((first, rest)) } = self.stage else { return false };
         let (bytes, mut out) = self.machine.split();
         let flow = self.service.on_message(Part { bytes, first, rest }, &mut out, now);
         let done = flow == Flow::Done;
         if done {
-            self.blocked = None;
+            self.stage = Stage::Live { blocked: None };
             self.machine.consume(now);
         }
         done
@@ -408,6 +421,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         Ok(match read? {
             None => Read::Blocked,
             Some(0) => {
+                self.eof = true;
                 self.machine.handle_eof(now);
                 Read::Moved
             }
@@ -418,7 +432,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Ends the connection here and now, with no last word; the service is told. Nothing if it has
     /// ended.
     pub fn abandon(&mut self) {
-        if let Stage::Live = core::mem::replace(&mut self.stage, Stage::Over) {
+        if let Stage::Live { .. } = core::mem::replace(&mut self.stage, Stage::Over) {
             self.service.on_closed(Err(Error::Aborted(Reason::Shutdown)));
         }
     }
@@ -426,11 +440,11 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// The transport has failed; so, then, has the connection.
     fn lost<E>(&mut self, error: E) -> Turn<E> {
         match core::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Live => {
+            Stage::Live { .. } => {
                 self.service.on_closed(Err(Error::Lost));
                 Turn::Over(Err(Failure::Io(error)))
             }
-            Stage::Ending { error, .. } => Turn::Over(Err(Failure::Protocol(error))),
+            Stage::Ending { how, .. } => Turn::Over(how.map_err(Failure::Protocol)),
             Stage::Over => Turn::Over(Ok(())),
         }
     }
@@ -438,14 +452,14 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// How the connection ended, once it has.
     fn end(&mut self, now: Instant) -> Option<Result<(), Error>> {
         match &mut self.stage {
-            Stage::Live => None,
+            Stage::Live { .. } => None,
             Stage::Over => Some(Ok(())),
-            Stage::Ending { error, until, left } => {
+            Stage::Ending { how, until, left } => {
                 if !self.machine.is_done() {
                     return None;
                 }
                 let until = *until.get_or_insert(now.saturating_add(LINGER));
-                (*left == 0 || until <= now).then_some(Err(*error))
+                (*left == 0 || until <= now).then_some(*how)
             }
         }
     }
@@ -454,7 +468,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     fn poll_timeout(&self) -> Option<Instant> {
         let ending = match self.stage {
             Stage::Ending { until, .. } => until,
-            Stage::Live | Stage::Over => None,
+            Stage::Live { .. } | Stage::Over => None,
         };
         [self.machine.poll_timeout(), ending, self.service_timeout(), self.stop.deadline()]
             .into_iter()

@@ -283,7 +283,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 
 /// A frame that is too long by its header, and the error that comes of it.
 const TOO_LONG: [u8; 4] = [0xff; 4];
-const TOO_LONG_ERROR: Error = Error::FrameTooLong { len: 0xffff_ffff, max: 16 << 20 };
+const TOO_LONG_ERROR: Error = Error::FrameTooLong { len: 0xffff_ffff };
 
 fn turn(link: &mut Link, io: &mut Transport, now: Instant) -> Turn<Broken> {
     link.turn(io, &NO_KEY, now)
@@ -356,7 +356,7 @@ fn a_transport_that_fails_is_told_once_and_last() {
 
 #[test]
 fn a_wake_during_the_handshake_is_given_after_it() {
-    let key = Key::new(SHA256, b"key").unwrap();
+    let key = Key::challenge(SHA256, b"key").unwrap();
     let mut link = challenge(Recorder::default());
     let mut io = Transport::new(Vec::new());
     let _ = link.turn(&mut io, &key, at(0));
@@ -481,7 +481,7 @@ fn a_part_that_was_not_whole_before_a_late_turn_is_too_late() {
 
 #[test]
 fn a_response_that_came_before_a_late_turn_is_in_time() {
-    let key = Key::new(SHA256, b"key").unwrap();
+    let key = Key::challenge(SHA256, b"key").unwrap();
     let mut link = challenge(Recorder::default());
     let mut io = Transport::new(Vec::new());
     let _ = link.turn(&mut io, &key, at(0));
@@ -924,8 +924,8 @@ impl Keys for Two {
 
 #[test]
 fn keys_for_another_digest_are_the_same_as_none() {
-    let other = Key::new(Digest::Sha1, b"key").unwrap();
-    let two = Two(Key::new(SHA256, b"key").unwrap(), other.clone());
+    let other = Key::challenge(Digest::Sha1, b"key").unwrap();
+    let two = Two(Key::challenge(SHA256, b"key").unwrap(), other.clone());
     for keys in [&NO_KEY as &dyn Keys, &other, &two] {
         let mut link = challenge(Recorder::default());
         let mut io = Transport { eof: true, ..Transport::new(response()) };

@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let secret = b"peekaboo";
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
     let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
-    let keys = Arc::new(Key::new(Digest::Sha256, secret)?);
+    let keys = Arc::new(Key::challenge(Digest::Sha256, secret)?);
     let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
     let options = ServerOptions::default();
     Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter::default(), options)?.run()?;

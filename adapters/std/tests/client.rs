@@ -60,7 +60,7 @@ fn connect(address: &Address) -> Client {
 }
 
 fn key(secret: &[u8]) -> Key {
-    Key::new(SHA256, secret).unwrap()
+    Key::challenge(SHA256, secret).unwrap()
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {

@@ -1,42 +1,76 @@
 //! Framings: one file per framing, and here what they share.
 //!
 //! A decoder looks at the bytes in front and says what they are; it changes nothing until a whole
-//! part is there, so that how bytes arrive cannot matter. An encoder plans a header and the state
-//! after it; the plan takes effect when the part is committed.
+//! part is there, so that how bytes arrive cannot matter. An encoder plans what goes around a part,
+//! and what it planned takes effect when the part is committed.
 
 mod raw;
+mod sealed;
 mod u32;
 
 use crate::config::Framing;
-use crate::error::{Error, SendError};
+use crate::error::{Error, Reason, SendError};
+use crate::handshake::{MIN_MAX_FRAME, Sealing};
 use crate::machine::Rest;
 
+pub(crate) use sealed::MAX_CONTROL;
+
+/// Length of the field that says how long a frame is, in bytes.
+const HEADER_LEN: usize = 4;
+
 /// The longest header of any framing, in bytes.
-const MAX_HEADER: usize = 4;
+const MAX_HEADER: usize = HEADER_LEN + 1;
+
+/// The shortest receive buffer for sealed frames, in bytes.
+pub(crate) const SEALED_RECEIVE_LEN: usize = HEADER_LEN + MIN_MAX_FRAME as usize;
+
+/// The largest N of a sealed frame that fits a receive buffer of `capacity` bytes and that
+/// `max_frame` allows.
+pub(crate) fn sealed_max_frame(capacity: usize, max_frame: u64) -> u32 {
+    let fits = capacity.saturating_sub(HEADER_LEN) as u64;
+    u32::try_from(fits.min(max_frame)).unwrap_or(u32::MAX).max(MIN_MAX_FRAME)
+}
 
 /// What the bytes in front of a receive buffer are.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// Not all of it: that many are needed, those that are there included.
     Need(usize),
-    /// After `header` bytes, a part of `len`.
-    Part { header: usize, len: usize, first: bool, rest: Rest },
+    /// After `header` bytes, a part of `len`, and then `trailer` that belong to it.
+    Part { header: usize, len: usize, trailer: usize, first: bool, rest: Rest },
+    /// In `len` bytes, something that is no message.
+    Control { len: usize, control: Control },
+}
+
+/// A frame that is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Asks for the same bytes back.
+    Ping([u8; 8]),
+    /// Gives them.
+    Pong([u8; 8]),
+    /// No more messages.
+    Fin,
+    /// The end of both directions.
+    Close(Reason),
+    /// Nothing that anything follows from, but a sign of life.
+    Other,
 }
 
 /// The bounds of what a decoder may accept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The longest part to deliver, in bytes; with a header in front it fits the buffer.
+    /// The longest part to deliver, in bytes; with what is around it, it fits the buffer.
     pub(crate) max_part: usize,
     /// The longest frame that the peer may send, in bytes.
     pub(crate) max_frame: u64,
 }
 
 /// The receiving half of a framing.
-#[derive(Debug)]
 pub(crate) enum Decoder {
     Raw(raw::Decoder),
     U32(u32::Decoder),
+    Sealed(sealed::Decoder),
 }
 
 impl Decoder {
@@ -44,6 +78,14 @@ impl Decoder {
         match framing {
             Framing::Raw => Self::Raw(raw::Decoder::default()),
             Framing::U32 => Self::U32(u32::Decoder::default()),
+            Framing::Sealed => Self::Sealed(sealed::Decoder::default()),
+        }
+    }
+
+    /// The handshake is over, and this came of it for sealed frames.
+    pub(crate) fn open(&mut self, sealing: &Sealing) {
+        if let Self::Sealed(decoder) = self {
+            decoder.open(sealing);
         }
     }
 
@@ -52,37 +94,67 @@ impl Decoder {
         match self {
             Self::Raw(decoder) => Ok(decoder.parse(bytes, limits)),
             Self::U32(decoder) => decoder.parse(bytes, limits),
+            Self::Sealed(decoder) => decoder.parse(bytes, limits),
         }
     }
 
-    /// Whether the peer may end its stream behind what was parsed.
+    /// Whether no message has begun and not ended.
     pub(crate) fn at_boundary(&self) -> bool {
         match self {
             Self::Raw(_) => true,
             Self::U32(decoder) => decoder.at_boundary(),
+            Self::Sealed(decoder) => decoder.at_boundary(),
+        }
+    }
+
+    /// Whether the peer owes bytes of a frame that has begun, though none wait.
+    pub(crate) fn in_frame(&self) -> bool {
+        match self {
+            Self::Raw(_) | Self::Sealed(_) => false,
+            Self::U32(decoder) => !decoder.at_boundary(),
         }
     }
 }
 
 /// The sending half of a framing.
-#[derive(Clone, Copy, Debug)]
 pub(crate) enum Encoder {
     Raw,
     U32(u32::Encoder),
+    Sealed(sealed::Encoder),
 }
 
-/// How a part is to be written.
+/// What goes around a part.
 #[derive(Debug)]
 pub(crate) struct Plan {
     header: [u8; MAX_HEADER],
-    header_len: usize,
-    /// The encoder once the part is committed.
-    pub(crate) next: Encoder,
+    header_len: u8,
+    trailer_len: u8,
+    /// What follows the part.
+    rest: Rest,
 }
 
 impl Plan {
+    fn new(header: &[u8], trailer_len: usize, rest: Rest) -> Self {
+        let mut plan = Self { header: [0; MAX_HEADER], ..Self::nothing() };
+        plan.header[..header.len()].copy_from_slice(header);
+        (plan.header_len, plan.trailer_len) = (header.len() as u8, trailer_len as u8);
+        plan.rest = rest;
+        plan
+    }
+
+    /// Nothing goes around the part.
+    const fn nothing() -> Self {
+        let header = [0; MAX_HEADER];
+        Self { header, header_len: 0, trailer_len: 0, rest: Rest::Unknown }
+    }
+
     pub(crate) fn header(&self) -> &[u8] {
-        &self.header[..self.header_len]
+        &self.header[..self.header_len.into()]
+    }
+
+    /// Length of what goes around the part, in bytes.
+    pub(crate) fn overhead(&self) -> usize {
+        usize::from(self.header_len) + usize::from(self.trailer_len)
     }
 }
 
@@ -91,30 +163,83 @@ impl Encoder {
         match framing {
             Framing::Raw => Self::Raw,
             Framing::U32 => Self::U32(u32::Encoder::default()),
+            Framing::Sealed => Self::Sealed(sealed::Encoder::default()),
         }
     }
 
+    /// The handshake is over, and this came of it for sealed frames.
+    pub(crate) fn open(&mut self, sealing: &Sealing) {
+        if let Self::Sealed(encoder) = self {
+            encoder.open(sealing);
+        }
+    }
+
+    /// Whether the end of a direction, and of a session, is a frame of its own.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
+
     /// Bytes that a part may need beside its own.
-    pub(crate) const fn overhead(self) -> usize {
+    pub(crate) const fn overhead(&self) -> usize {
         match self {
             Self::Raw => 0,
-            Self::U32(_) => u32::HEADER_LEN,
+            Self::U32(_) => HEADER_LEN,
+            Self::Sealed(_) => sealed::OVERHEAD,
+        }
+    }
+
+    /// The longest part that the peer takes, in bytes.
+    pub(crate) fn max_payload(&self) -> usize {
+        match self {
+            Self::Raw | Self::U32(_) => usize::MAX,
+            Self::Sealed(encoder) => encoder.max_payload(),
         }
     }
 
     /// Whether no message has begun and not ended.
-    pub(crate) fn at_boundary(self) -> bool {
+    pub(crate) fn at_boundary(&self) -> bool {
         match self {
             Self::Raw => true,
             Self::U32(encoder) => encoder.at_boundary(),
+            Self::Sealed(encoder) => encoder.at_boundary(),
         }
     }
 
     /// Plans a part of `len` bytes that `rest` follows.
-    pub(crate) fn plan(self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+    pub(crate) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         match self {
-            Self::Raw => Ok(Plan { header: [0; MAX_HEADER], header_len: 0, next: self }),
+            Self::Raw => Ok(Plan::nothing()),
             Self::U32(encoder) => encoder.plan(len, rest),
+            Self::Sealed(encoder) => encoder.plan(len, rest),
+        }
+    }
+
+    /// Carries out the last `plan`: `frame` is the part with room for what goes around it, and is
+    /// what is sent next.
+    pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
+        frame[..plan.header().len()].copy_from_slice(plan.header());
+        match self {
+            Self::Raw => {}
+            Self::U32(encoder) => encoder.commit(plan),
+            Self::Sealed(encoder) if plan.overhead() > 0 => encoder.commit(plan, frame),
+            Self::Sealed(_) => {}
+        }
+    }
+
+    /// Writes a control frame, which is what is sent next; returns its length, 0 in framings that
+    /// have none.
+    pub(crate) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
+        match self {
+            Self::Raw | Self::U32(_) => 0,
+            Self::Sealed(encoder) => encoder.control(control, to),
+        }
+    }
+
+    /// What tells a PING from those before it.
+    pub(crate) fn token(&self) -> [u8; 8] {
+        match self {
+            Self::Raw | Self::U32(_) => [0; 8],
+            Self::Sealed(encoder) => encoder.token(),
         }
     }
 }

@@ -19,6 +19,7 @@ impl Decoder {
         Parsed::Part {
             header: 0,
             len: bytes.len().min(limits.max_part),
+            trailer: 0,
             first,
             rest: Rest::Unknown,
         }
@@ -34,7 +35,8 @@ mod tests {
         let limits = Limits { max_part: 4, max_frame: 0 };
         let mut decoder = Decoder::default();
         assert_eq!(decoder.parse(b"", limits), Parsed::Need(1));
-        let part = |len, first| Parsed::Part { header: 0, len, first, rest: Rest::Unknown };
+        let part =
+            |len, first| Parsed::Part { header: 0, len, trailer: 0, first, rest: Rest::Unknown };
         assert_eq!(decoder.parse(b"ab", limits), part(2, true));
         assert_eq!(decoder.parse(b"abcdef", limits), part(4, false));
         assert_eq!(decoder.parse(b"", limits), Parsed::Need(1));

@@ -3,13 +3,9 @@
 //! A frame is a message. One longer than a part is delivered in parts of the same length, the last
 //! as long as what remains, however its bytes arrive.
 
-use super::{Limits, MAX_HEADER, Parsed, Plan};
+use super::{HEADER_LEN, Limits, Parsed, Plan};
 use crate::error::{Error, SendError};
 use crate::machine::Rest;
-
-/// Length of the header in bytes.
-pub(super) const HEADER_LEN: usize = 4;
-const _: () = assert!(HEADER_LEN <= MAX_HEADER);
 
 /// What follows `remaining` bytes less a part of `len`.
 fn rest_after(remaining: u64, len: usize) -> (u64, Rest) {
@@ -39,7 +35,7 @@ impl Decoder {
             };
             let len = u64::from(u32::from_be_bytes(*header));
             if len > limits.max_frame {
-                return Err(Error::FrameTooLong { len, max: limits.max_frame });
+                return Err(Error::FrameTooLong { len });
             }
             (HEADER_LEN, len)
         } else {
@@ -51,7 +47,7 @@ impl Decoder {
         }
         let (remaining, rest) = rest_after(remaining, len);
         self.remaining = remaining;
-        Ok(Parsed::Part { header, len, first, rest })
+        Ok(Parsed::Part { header, len, trailer: 0, first, rest })
     }
 
     pub(super) fn at_boundary(&self) -> bool {
@@ -59,35 +55,39 @@ impl Decoder {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Encoder {
     /// Bytes of the message begun that are still due; 0 between messages.
     due: u64,
 }
 
 impl Encoder {
-    pub(super) fn at_boundary(self) -> bool {
+    pub(super) fn at_boundary(&self) -> bool {
         self.due == 0
     }
 
-    pub(super) fn plan(self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+    pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         let follows = match rest {
             Rest::End => 0,
             Rest::Bytes(n) => n,
             Rest::Unknown => return Err(SendError::LengthNeeded),
         };
         let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
-        let mut header = [0; MAX_HEADER];
-        let header_len = if self.due == 0 {
+        if self.due == 0 {
             let total = u32::try_from(total).map_err(|_| SendError::LengthNeeded)?;
-            header[..HEADER_LEN].copy_from_slice(&total.to_be_bytes());
-            HEADER_LEN
+            Ok(Plan::new(&total.to_be_bytes(), 0, rest))
         } else if total == self.due {
-            0
+            Ok(Plan::new(&[], 0, rest))
         } else {
-            return Err(SendError::LengthMismatch { due: self.due });
+            Err(SendError::LengthMismatch { due: self.due })
+        }
+    }
+
+    pub(super) fn commit(&mut self, plan: &Plan) {
+        self.due = match plan.rest {
+            Rest::Bytes(n) => n,
+            Rest::End | Rest::Unknown => 0,
         };
-        Ok(Plan { header, header_len, next: super::Encoder::U32(Self { due: follows }) })
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
     const LIMITS: Limits = Limits { max_part: 4, max_frame: 10 };
 
     fn part(header: usize, len: usize, first: bool, rest: Rest) -> Result<Parsed, Error> {
-        Ok(Parsed::Part { header, len, first, rest })
+        Ok(Parsed::Part { header, len, trailer: 0, first, rest })
     }
 
     #[test]
@@ -128,21 +128,17 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused_by_its_header() {
         let mut decoder = Decoder::default();
-        assert_eq!(
-            decoder.parse(b"\0\0\0\x0b", LIMITS),
-            Err(Error::FrameTooLong { len: 11, max: 10 })
-        );
+        assert_eq!(decoder.parse(b"\0\0\0\x0b", LIMITS), Err(Error::FrameTooLong { len: 11 }));
         assert_eq!(
             decoder.parse(b"\xff\xff\xff\xff", LIMITS),
-            Err(Error::FrameTooLong { len: 0xffff_ffff, max: 10 })
+            Err(Error::FrameTooLong { len: 0xffff_ffff })
         );
     }
 
     fn commit(encoder: &mut Encoder, len: usize, rest: Rest) -> Result<[u8; 5], SendError> {
         let plan = encoder.plan(len, rest)?;
-        let super::super::Encoder::U32(next) = plan.next else { unreachable!() };
-        *encoder = next;
-        let mut header = [plan.header().len() as u8; 5];
+        encoder.commit(&plan);
+        let mut header = [plan.overhead() as u8; 5];
         header[1..=plan.header().len()].copy_from_slice(plan.header());
         Ok(header)
     }

@@ -9,9 +9,7 @@
 //! Complete, or closed without a word
 //! ```
 
-use subtle::Choice;
-
-use super::{Handshake, Input, Outcome, Transmit};
+use super::{Handshake, Input, Transmit};
 use crate::error::Error;
 use crate::mac::Digest;
 use crate::machine::{KeyRequest, Role};
@@ -64,13 +62,17 @@ impl Challenge {
         }
     }
 
+    pub(super) fn needs_key(&self) -> bool {
+        matches!(self.state, State::Verify { .. } | State::Answer)
+    }
+
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {
         let (role, challenge) = match &self.state {
             State::Verify { challenge } => (Role::Server, challenge.as_slice()),
             State::Answer => (Role::Client, received),
             State::Respond { .. } | State::Challenged => return None,
         };
-        Some(KeyRequest { role, digest: self.digest, challenge })
+        Some(KeyRequest::challenge(role, self.digest, challenge))
     }
 
     pub(super) fn step(
@@ -80,22 +82,20 @@ impl Challenge {
         out: &mut Transmit<'_>,
     ) -> Result<Handshake, Error> {
         let digest = self.digest;
-        let complete = |authenticated| Ok(Handshake::Complete(Outcome { authenticated }));
+        let complete = |authenticated| Ok(Handshake::Complete { authenticated });
         let state = match (self.state, input) {
             (State::Respond { challenge }, Input::Received) => State::Verify { challenge },
             (State::Challenged, Input::Received) => State::Answer,
             (State::Verify { challenge }, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;
-                // Both candidates are tried whatever the first says.
-                let first = keys.first.mac().verify(&challenge, received);
-                let second = keys
-                    .second
-                    .map_or(Choice::from(0), |key| key.mac().verify(&challenge, received));
-                return if (first | second).into() { complete(true) } else { Err(Error::WrongKey) };
+                let right = keys.verify(&challenge, received).into();
+                return if right { complete(true) } else { Err(Error::WrongKey) };
             }
             (State::Answer, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;
-                out.put(keys.first.mac().tag(received).bytes());
+                if let Some(mac) = keys.first.key.mac() {
+                    out.put(mac.tag(received).bytes());
+                }
                 return complete(false);
             }
             // An input that was not asked for changes nothing.

@@ -107,7 +107,7 @@ fn nonce() -> Nonce {
 }
 
 fn key(digest: Digest, secret: &[u8]) -> Key {
-    Key::new(digest, secret).unwrap()
+    Key::challenge(digest, secret).unwrap()
 }
 
 fn challenge(digest: Digest) -> Config {

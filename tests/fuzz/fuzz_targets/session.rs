@@ -206,7 +206,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         receive: vec![0; Config::MIN_BUFFER + usize::from(setup.receive)],
         send: vec![0; Config::MIN_BUFFER + usize::from(setup.send)],
     };
-    let key = Key::new(digest, SECRET).expect("a good key");
+    let key = Key::challenge(digest, SECRET).expect("a good key");
     let nonce = Nonce::from_bytes([setup.digest; Nonce::LEN]);
     let now = Instant::EPOCH;
     let make = if setup.server { Session::server } else { Session::client };

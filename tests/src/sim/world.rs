@@ -191,7 +191,7 @@ impl World {
             Scheme::Challenge { digest } => digest,
             _ => countersign::Digest::Sha256,
         };
-        let key = Key::new(digest, b"a key that strangers do not hold").unwrap();
+        let key = Key::challenge(digest, b"a key that strangers do not hold").unwrap();
         let mut options = PoolOptions::default();
         options.handshakes = setup.honest + setup.strangers;
         options.receiving = setup.buffers;
@@ -214,7 +214,7 @@ impl World {
 
     fn pair(&mut self, honest: bool) -> Pair {
         let rng = &mut self.rng;
-        let config = Config::new(self.setup.scheme)
+        let config = Config::new(self.setup.scheme.clone())
             .with_framing(self.setup.framing)
             .with_handshake_timeout(HANDSHAKE)
             .with_stall_timeout(STALL);

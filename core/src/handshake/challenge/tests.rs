@@ -9,7 +9,7 @@ use std::vec::Vec;
 const SECRET: &[u8] = b"the key of both";
 
 fn key(digest: Digest, secret: &[u8]) -> Key {
-    Key::new(digest, secret).unwrap()
+    Key::challenge(digest, secret).unwrap()
 }
 
 fn nonce() -> Nonce {
@@ -22,7 +22,7 @@ fn nonce() -> Nonce {
 fn writing<T>(act: impl FnOnce(&mut Transmit<'_>) -> T) -> (T, Vec<u8>) {
     let (mut bytes, mut queued) = ([0; MAX_TAG], 0);
     let result = act(&mut Transmit { bytes: &mut bytes, queued: &mut queued });
-    (result, bytes[..queued].to_vec())
+    (result, bytes[..usize::from(queued)].to_vec())
 }
 
 fn step(
@@ -49,15 +49,15 @@ fn verifying(digest: Digest, response: &[u8]) -> (Challenge, Vec<u8>) {
 
 fn authenticated(result: Result<Handshake, Error>) -> Result<bool, Error> {
     match result? {
-        Handshake::Complete(outcome) => Ok(outcome.authenticated),
-        state @ Handshake::Challenge(_) => panic!("not over: {state:?}"),
+        Handshake::Complete { authenticated } => Ok(authenticated),
+        state => panic!("not over: {state:?}"),
     }
 }
 
 /// The server's verdict on the answer that `prover` gives, if `candidates` are the server's keys.
 fn verdict(digest: Digest, prover: &Key, candidates: Candidates<'_>) -> Result<bool, Error> {
     let (server, challenge) = verifying(digest, &[]);
-    let response = prover.mac().tag(&challenge);
+    let response = prover.mac().unwrap().tag(&challenge);
     let (result, said) = step(server, Input::Key(Ok(candidates)), response.bytes());
     assert_eq!(said, b"", "a server says nothing to an answer");
     authenticated(result)
@@ -91,11 +91,11 @@ fn both_sides_ask_for_the_key_of_the_challenge_that_was_sent() {
     for &digest in Digest::ALL {
         let (client, _) = writing(|out| Challenge::new(digest, Role::Client, nonce(), out));
         let client = silently(client, Input::Received, &[7; 32]);
-        let request = KeyRequest { role: Role::Client, digest, challenge: &[7; 32] };
+        let request = KeyRequest::challenge(Role::Client, digest, &[7; 32]);
         assert_eq!(client.key_request(&[7; 32]), Some(request));
 
         let (server, challenge) = verifying(digest, b"some response");
-        let request = KeyRequest { role: Role::Server, digest, challenge: &challenge };
+        let request = KeyRequest::challenge(Role::Server, digest, &challenge);
         assert_eq!(server.key_request(b"some response"), Some(request));
     }
 }
@@ -150,7 +150,7 @@ fn a_server_refuses_every_flipped_bit_of_the_answer() {
     let key = key(digest, SECRET);
     for bit in 0..digest.tag_len() * 8 {
         let (server, challenge) = verifying(digest, &[]);
-        let mut response = key.mac().tag(&challenge).bytes().to_vec();
+        let mut response = key.mac().unwrap().tag(&challenge).bytes().to_vec();
         response[bit / 8] ^= 1 << (bit % 8);
         let (result, _) = step(server, Input::Key(Ok(Candidates::one(&key))), &response);
         assert_eq!(result.unwrap_err(), Error::WrongKey, "bit {bit}");
@@ -179,7 +179,7 @@ fn an_input_that_was_not_asked_for_changes_nothing() {
     let (server, challenge) = writing(|out| Challenge::new(digest, Role::Server, nonce(), out));
     let server = silently(server, early(), &[]);
     assert_eq!(server.want(), digest.tag_len());
-    let response = right.mac().tag(&challenge);
+    let response = right.mac().unwrap().tag(&challenge);
     let server = silently(server, Input::Received, response.bytes());
     let server = silently(server, Input::Received, response.bytes());
     assert_eq!(authenticated(step(server, early(), response.bytes()).0), Ok(true));

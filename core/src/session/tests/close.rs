@@ -115,9 +115,11 @@ fn finishing_before_the_handshake_is_over_lets_it_go_on() {
     assert_eq!(client.events(), [Event::KeyNeeded]);
     client.key(&key(digest, SECRET));
     assert!(!client.session.wants_shutdown(), "the response is not out");
+    assert_eq!(client.events(), []);
+    assert_eq!(client.sent().len(), 32);
+    assert!(!client.session.wants_shutdown(), "not before it is established");
     assert_eq!(client.events(), [Event::Established]);
     assert_eq!(client.send(b"no"), Err(SendError::Finished));
-    assert_eq!(client.sent().len(), 32);
     assert!(client.session.wants_shutdown());
     client.eof();
     assert_eq!(client.events(), [Event::PeerFinished, Event::Closed]);

@@ -273,16 +273,16 @@ fn the_end_of_the_stream_stops_the_receive_timer() {
 }
 
 #[test]
-fn a_response_that_does_not_leave_stalls_the_open_session() {
+fn a_response_that_does_not_leave_is_a_handshake_that_is_not_over() {
     let mut end = End::client(&challenge(Digest::Sha256));
     end.feed(&[7; 32]);
     assert_eq!(end.events(), [Event::KeyNeeded]);
     end.key(&key(Digest::Sha256, SECRET));
-    assert_eq!(end.events(), [Event::Established]);
     assert_eq!(end.transmit(1).len(), 1);
-    assert_eq!(end.timeout(), Some(STALL));
-    end.at(STALL);
-    assert_eq!(end.error(), UNREAD);
+    assert_eq!(end.events(), []);
+    assert_eq!(end.timeout(), Some(HANDSHAKE));
+    end.at(HANDSHAKE);
+    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
     assert_eq!(end.sent(), b"");
     // What was shown before is gone, and saying that it was sent changes nothing.
     end.session.handle_transmitted(31, end.now);

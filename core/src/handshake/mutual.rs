@@ -1,0 +1,424 @@
+//! The scheme `mutual` (docs/PROTOCOL.md, "mutual"): SKID3 with names, roles and a key schedule.
+//!
+//! ```text
+//! server                                          client
+//! Bind                                            Bind             inside TLS: until bind_channel
+//! Hello ──── M1: versions, suites, nonce ───────▶ Greeted
+//!                                                 Prove            KeyNeeded
+//! Verify ◀── M2: kid, names, nonce, proof ─────── Proved
+//! KeyNeeded
+//! Agreed ─── M3: name, limits, proof ───────────▶ Admit            KeyNeeded: with this name?
+//!                                                 Agreed
+//! ```
+//! What each end will say is written to the handshake's buffer at the start, with room for what is
+//! not known yet, and looked up there; what it hears is kept there too, to be hashed.
+
+mod message;
+
+use subtle::Choice;
+
+use super::{Handshake, Input, Known, Outcome, Sealing, Transmit, View};
+use crate::config;
+use crate::error::{ConfigError, Error, Identity, Refuse};
+use crate::key::{Candidate, Candidates, Purpose};
+use crate::machine::{KeyRequest, Role};
+use crate::name::{Kid, Name};
+use crate::nonce::Nonce;
+use crate::schedule::{self, Fingerprint, Imported, Master, Prk, Transcript};
+use message::{Answer, HEADER_LEN, Hello, MAC_LEN, Proof, VERSION, whole_len};
+
+pub(crate) use message::MIN_MAX_FRAME;
+
+/// Every frame carries a tag.
+const TAGGED: u8 = 0x01;
+/// None does: TLS protects them.
+const UNTAGGED: u8 = 0x00;
+
+/// The most that is received, in bytes: by a server M2, by a client M1 and M3.
+pub(super) const RECEIVE_LEN: usize = max(message::MAX_M2, message::MAX_M1 + message::MAX_M3);
+/// The most that is transmitted.
+pub(super) const TRANSMIT_LEN: usize = RECEIVE_LEN;
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// What a server says in place of its next message for this reason.
+pub(super) fn alert(error: Error) -> [u8; HEADER_LEN + 2] {
+    message::alert(match error {
+        Error::NothingInCommon => 2,
+        Error::Aborted(_) => 3,
+        Error::Malformed | Error::Truncated(_) => 4,
+        Error::TimedOut(_) => 5,
+        // Whatever the reason, a failed authentication has one face.
+        _ => 1,
+    })
+}
+
+/// What a server says to whom it has no room for.
+pub(super) const BUSY: &[u8] = &message::alert(3);
+
+pub(crate) struct Mutual {
+    role: Role,
+    /// Suite [`UNTAGGED`] is allowed too.
+    untagged: bool,
+    /// What was chosen, once it was.
+    suite: u8,
+    /// Where the message that is awaited begins in what was received.
+    start: u16,
+    /// How many bytes to receive before the next step.
+    want: u16,
+    /// What ties us to the TLS connection that we are in, if we are in one.
+    binding: Option<schedule::Hash>,
+    state: State,
+}
+
+enum State {
+    /// The channel binding is not known.
+    Bind { dummy: Prk },
+    /// Server: M1 is out, M2 is not in.
+    Hello { dummy: Prk },
+    /// Server: M2 is in; the keys will tell whether it is right.
+    Verify { dummy: Prk },
+    /// Client: M1 is not in.
+    Greeted,
+    /// Client: M1 is in; the key will answer it.
+    Prove,
+    /// Client: M2 is out, M3 is not in.
+    Proved { key: Imported, fingerprint: Fingerprint },
+    /// Client: M3 is right; whoever holds the key will tell whether it is for this server.
+    Admit(Agreed),
+    /// It is over.
+    Agreed(Agreed),
+}
+
+/// What both ends have now.
+pub(crate) struct Agreed {
+    master: Master,
+    session_id: [u8; 16],
+    fingerprint: Fingerprint,
+}
+
+impl Agreed {
+    fn new(key: &Imported, transcript: &Transcript, fingerprint: Fingerprint) -> Self {
+        let th = transcript.hash();
+        let mut session_id = [0; 16];
+        session_id.copy_from_slice(&th[..16]);
+        Self { master: key.master(&th), session_id, fingerprint }
+    }
+}
+
+impl Mutual {
+    pub(super) fn new(
+        mutual: &config::Mutual,
+        role: Role,
+        nonce: Nonce,
+        max_frame: u32,
+        out: &mut Transmit<'_>,
+    ) -> Result<Self, ConfigError> {
+        if mutual.untagged && !mutual.bound {
+            return Err(ConfigError::Unprotected);
+        }
+        let heartbeat_ms = mutual.heartbeat_ms()?;
+        let (nonce, instance) = (&nonce.first(), &mutual.instance.id);
+        let name = mutual.name.as_str();
+        match role {
+            Role::Server => {
+                let suites: &[u8] = if mutual.untagged { &[UNTAGGED, TAGGED] } else { &[TAGGED] };
+                let len = message::write_hello(out.draft(), suites, nonce);
+                let server = message::Server { name, instance, max_frame, heartbeat_ms };
+                message::write_server(&mut out.draft()[len..], &server);
+            }
+            Role::Client => {
+                let expected = mutual.expected.as_ref().map_or("", Name::as_str);
+                let kid = mutual.kid.as_str();
+                let client = message::Client { kid, name, expected, instance, max_frame, nonce };
+                message::write_client(out.draft(), &client);
+            }
+        }
+        let mut new = Self {
+            role,
+            untagged: mutual.untagged,
+            suite: TAGGED,
+            start: 0,
+            want: 0,
+            binding: None,
+            state: State::Bind { dummy: Prk::dummy(&mutual.instance.dummy) },
+        };
+        if !mutual.bound {
+            new = new.begin(out);
+        }
+        Ok(new)
+    }
+
+    /// Leaves [`State::Bind`].
+    fn begin(self, out: &mut Transmit<'_>) -> Self {
+        let State::Bind { dummy } = self.state else { return self };
+        let state = match self.role {
+            Role::Client => State::Greeted,
+            Role::Server => {
+                let len = message::first(out.draft()).len();
+                out.queue(len);
+                State::Hello { dummy }
+            }
+        };
+        Self { state, want: HEADER_LEN as u16, ..self }
+    }
+
+    pub(super) fn want(&self) -> usize {
+        self.want.into()
+    }
+
+    pub(super) fn needs_key(&self) -> bool {
+        matches!(self.state, State::Verify { .. } | State::Prove | State::Admit(_))
+    }
+
+    pub(super) fn is_agreed(&self) -> bool {
+        matches!(self.state, State::Agreed(_))
+    }
+
+    pub(super) fn key_request<'a>(&self, view: View<'a>) -> Option<KeyRequest<'a>> {
+        let (kid, name) = match self.state {
+            State::Verify { .. } => {
+                let m2 = Proof::parse(view.received).ok()?;
+                (m2.kid, Some(m2.name))
+            }
+            State::Prove => (Proof::parse(message::first(view.transmit)).ok()?.kid, None),
+            State::Admit(_) => {
+                let m2 = Proof::parse(message::first(view.transmit)).ok()?;
+                (m2.kid, Some(Answer::parse(self.awaited(view.received)).ok()?.name))
+            }
+            _ => return None,
+        };
+        let purpose = Purpose::Derivation;
+        Some(KeyRequest { role: self.role, purpose, kid: Some(kid), name, challenge: &[] })
+    }
+
+    /// The message that was awaited last.
+    fn awaited<'a>(&self, received: &'a [u8]) -> &'a [u8] {
+        received.get(self.start.into()..).unwrap_or_default()
+    }
+
+    pub(super) fn step(
+        self,
+        input: Input<'_>,
+        received: &[u8],
+        out: &mut Transmit<'_>,
+    ) -> Result<Handshake, Error> {
+        let next = match (&self.state, input) {
+            (State::Bind { .. }, Input::Channel(exporter)) => {
+                Self { binding: Some(*exporter), ..self }.begin(out)
+            }
+            (State::Hello { .. } | State::Greeted | State::Proved { .. }, Input::Received) => {
+                self.receive(received, out)?
+            }
+            (State::Verify { .. }, Input::Key(answer)) => self.verify(answer, received, out)?,
+            (State::Prove, Input::Key(answer)) => {
+                self.prove(answer.map_err(Error::Refused)?, received, out)
+            }
+            (State::Admit(_), Input::Key(answer)) => self.admit(answer.map_err(Error::Refused)?)?,
+            // An input that was not asked for changes nothing.
+            _ => self,
+        };
+        Ok(Handshake::Mutual(next))
+    }
+
+    /// A header has arrived, or the message behind it.
+    fn receive(self, received: &[u8], out: &mut Transmit<'_>) -> Result<Self, Error> {
+        let message = self.awaited(received);
+        if let Ok(header) = <[u8; HEADER_LEN]>::try_from(message) {
+            let longest = match self.state {
+                State::Hello { .. } => message::MAX_M2,
+                State::Greeted => message::MAX_M1,
+                _ => message::MAX_M3,
+            };
+            let want = self.start + whole_len(header, longest)?;
+            return Ok(Self { want, ..self });
+        }
+        match self.state {
+            State::Hello { dummy } => {
+                let m2 = Proof::parse(message)?;
+                // Suites that we did not offer in M1.
+                let offered = m2.suite == TAGGED || (m2.suite == UNTAGGED && self.untagged);
+                if m2.version != VERSION || !offered {
+                    return Err(Error::NothingInCommon);
+                }
+                Ok(Self { suite: m2.suite, want: 0, state: State::Verify { dummy }, ..self })
+            }
+            State::Greeted => {
+                let m1 = Hello::parse(message)?;
+                if !(m1.versions.0..=m1.versions.1).contains(&VERSION) {
+                    return Err(Error::NothingInCommon);
+                }
+                let allowed = |suite| suite == TAGGED || (suite == UNTAGGED && self.untagged);
+                let mut suites = m1.suites.iter().copied();
+                let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::NothingInCommon)?;
+                message::choose(out.draft(), suite);
+                Ok(Self { suite, want: 0, state: State::Prove, ..self })
+            }
+            State::Proved { key, fingerprint } => {
+                let m3 = Answer::parse(message)?;
+                let (unproved, mac) = message::split_proof(message);
+                let transcript = Transcript::new(self.binding.as_ref())
+                    .absorb(&received[..self.start.into()])
+                    .absorb(out.queued())
+                    .absorb(unproved);
+                let proof = key.proof(Role::Server, &transcript);
+                if !bool::from(schedule::verify(&proof, m3.mac)) {
+                    return Err(Error::WrongKey);
+                }
+                let me = Proof::parse(out.queued())?;
+                if me.expected.is_empty() {
+                    if m3.name == me.name {
+                        return Err(Error::Identity(Identity::MyName));
+                    }
+                } else if m3.name != me.expected {
+                    return Err(Error::Identity(Identity::Unexpected));
+                }
+                if m3.instance == me.instance {
+                    return Err(Error::Identity(Identity::Myself));
+                }
+                let agreed = Agreed::new(&key, &transcript.absorb(mac), fingerprint);
+                Ok(Self { want: 0, state: State::Admit(agreed), ..self })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Client: answers M1 with M2.
+    fn prove(self, keys: Candidates<'_>, received: &[u8], out: &mut Transmit<'_>) -> Self {
+        let Some(prk) = keys.first.prk() else { return self };
+        let m2 = message::first_mut(out.draft());
+        let key = prk.import(self.suite, Proof::parse(m2).map_or("", |m2| m2.kid));
+        let (unproved, _) = message::split_proof(m2);
+        let transcript = Transcript::new(self.binding.as_ref()).absorb(received).absorb(unproved);
+        let proof = key.proof(Role::Client, &transcript);
+        let len = m2.len();
+        m2[len - MAC_LEN..].copy_from_slice(proof.as_slice());
+        out.queue(len);
+        let start = received.len() as u16;
+        let state = State::Proved { key, fingerprint: prk.fingerprint() };
+        Self { start, want: start + HEADER_LEN as u16, state, ..self }
+    }
+
+    /// Client: the holder of the key has been told the server's name.
+    fn admit(self, keys: Candidates<'_>) -> Result<Self, Error> {
+        match self.state {
+            State::Admit(agreed) if keys.first.admits => {
+                Ok(Self { state: State::Agreed(agreed), ..self })
+            }
+            _ => Err(Error::Identity(Identity::NotAdmitted)),
+        }
+    }
+
+    /// Server: answers M2 with M3, or not. The same work is done whatever the keys.
+    fn verify(
+        self,
+        answer: Result<Candidates<'_>, Refuse>,
+        received: &[u8],
+        out: &mut Transmit<'_>,
+    ) -> Result<Self, Error> {
+        let State::Verify { dummy } = &self.state else { return Ok(self) };
+        let m2 = Proof::parse(received)?;
+        let (unproved, mac) = message::split_proof(received);
+        let transcript =
+            Transcript::new(self.binding.as_ref()).absorb(out.queued()).absorb(unproved);
+
+        // Two candidates always; a match with one that stands in for a key is none.
+        let first = answer.as_ref().ok().map(|keys| keys.first);
+        let second = answer.as_ref().ok().and_then(|keys| keys.second);
+        let attempt = |key: Option<&Prk>| {
+            let real = Choice::from(u8::from(key.is_some()));
+            let key = key.unwrap_or(dummy);
+            let imported = key.import(self.suite, m2.kid);
+            let right = schedule::verify(&imported.proof(Role::Client, &transcript), m2.mac);
+            (imported, right & real)
+        };
+        let (first_key, first_right) = attempt(first.and_then(Candidate::prk));
+        let (second_key, second_right) = attempt(second.and_then(Candidate::prk));
+        let key = Imported::select(&second_key, &first_key, first_right);
+        let right = first_right | second_right;
+
+        let chosen = if first_right.into() { first } else { second };
+        let fingerprint = chosen.and_then(Candidate::prk).map(Prk::fingerprint);
+        answer.map_err(Error::Refused)?;
+        let (Some(chosen), Some(fingerprint), true) = (chosen, fingerprint, right.into()) else {
+            return Err(Error::WrongKey);
+        };
+        let me = Answer::parse(message::first(out.draft()))?;
+        if !m2.expected.is_empty() && m2.expected != me.name {
+            return Err(Error::Identity(Identity::NotMe));
+        }
+        if m2.name == me.name {
+            return Err(Error::Identity(Identity::MyName));
+        }
+        if !chosen.admits {
+            return Err(Error::Identity(Identity::NotAdmitted));
+        }
+        if m2.instance == me.instance {
+            return Err(Error::Identity(Identity::Myself));
+        }
+
+        let m3 = message::first_mut(out.draft());
+        let transcript = transcript.absorb(mac).absorb(message::split_proof(m3).0);
+        let proof = key.proof(Role::Server, &transcript);
+        let len = m3.len();
+        m3[len - MAC_LEN..].copy_from_slice(proof.as_slice());
+        out.queue(len);
+        let agreed = Agreed::new(&key, &transcript.absorb(proof.as_slice()), fingerprint);
+        Ok(Self { state: State::Agreed(agreed), ..self })
+    }
+
+    /// What came of it, once it is over.
+    pub(super) fn outcome(&self, view: View<'_>) -> Option<Outcome> {
+        let State::Agreed(agreed) = &self.state else { return None };
+        let (m2, m3) = match self.role {
+            Role::Client => (message::first(view.transmit), self.awaited(view.received)),
+            Role::Server => {
+                let m1 = message::first(view.transmit).len();
+                (view.received, message::first(&view.transmit[m1..]))
+            }
+        };
+        let (client, server) = (Proof::parse(m2).ok()?, Answer::parse(m3).ok()?);
+        let (name, peer, max_frame) = match self.role {
+            Role::Client => (server.name, Role::Server, server.max_frame),
+            Role::Server => (client.name, Role::Client, client.max_frame),
+        };
+        let known = Known {
+            authenticated: true,
+            name: Name::new(name).ok(),
+            kid: Kid::new(client.kid).ok(),
+            fingerprint: Some(agreed.fingerprint),
+            session: Some((agreed.session_id, agreed.master.exporter())),
+        };
+        Some(Outcome {
+            known,
+            sealing: Some(Sealing {
+                send: agreed.master.traffic(self.role),
+                receive: agreed.master.traffic(peer),
+                tagged: self.suite == TAGGED,
+                max_frame,
+                heartbeat_ms: server.heartbeat_ms,
+            }),
+        })
+    }
+}
+
+impl core::fmt::Debug for Mutual {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let state = match self.state {
+            State::Bind { .. } => "Bind",
+            State::Hello { .. } => "Hello",
+            State::Verify { .. } => "Verify",
+            State::Greeted => "Greeted",
+            State::Prove => "Prove",
+            State::Proved { .. } => "Proved",
+            State::Admit(_) => "Admit",
+            State::Agreed(_) => "Agreed",
+        };
+        f.debug_struct("Mutual").field("role", &self.role).field("state", &state).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! The messages of the scheme `mutual`: `u32 N`, then N bytes, the first of which is the type.
+//!
+//! Every length is exact. What was parsed borrows from the message.
+
+use crate::config::is_heartbeat;
+use crate::error::{Alert, Error};
+use crate::instance::Instance;
+use crate::name::{Kid, Name};
+
+/// Length of a message's header in bytes.
+pub(super) const HEADER_LEN: usize = 4;
+/// Length of a proof in bytes.
+pub(super) const MAC_LEN: usize = 32;
+const NONCE_LEN: usize = 32;
+
+/// The version of the protocol that we speak.
+pub(super) const VERSION: u8 = 1;
+const MAGIC: &[u8; 4] = b"CSGN";
+const MAX_SUITES: usize = 8;
+
+/// The least that an end may say it takes as N of a frame.
+pub(crate) const MIN_MAX_FRAME: u32 = 256;
+
+const M1: u8 = 0x01;
+const M2: u8 = 0x02;
+const M3: u8 = 0x03;
+const ALERT: u8 = 0x7f;
+
+/// The longest of each, their headers included, in bytes.
+pub(super) const MAX_M1: usize = HEADER_LEN + 1 + MAGIC.len() + 3 + MAX_SUITES + NONCE_LEN;
+pub(super) const MAX_M2: usize = HEADER_LEN
+    + 3
+    + (1 + Kid::MAX_LEN)
+    + 2 * (1 + Name::MAX_LEN)
+    + Instance::ID_LEN
+    + 4
+    + NONCE_LEN
+    + MAC_LEN;
+pub(super) const MAX_M3: usize =
+    HEADER_LEN + 1 + (1 + Name::MAX_LEN) + Instance::ID_LEN + 4 + 4 + MAC_LEN;
+
+/// Where in M2 the version and the suite are.
+const M2_VERSION: usize = HEADER_LEN + 1;
+
+/// What a message begins with: its length, the header included.
+///
+/// No message is longer than 512 bytes, and `longest` is what the one that is expected can have.
+pub(super) fn whole_len(header: [u8; HEADER_LEN], longest: usize) -> Result<u16, Error> {
+    u16::try_from(u32::from_be_bytes(header))
+        .ok()
+        .and_then(|len| len.checked_add(HEADER_LEN as u16))
+        .filter(|&len| usize::from(len) > HEADER_LEN && usize::from(len) <= longest)
+        .ok_or(Error::Malformed)
+}
+
+/// What the server sends in place of its next message.
+pub(super) const fn alert(code: u8) -> [u8; HEADER_LEN + 2] {
+    [0, 0, 0, 2, ALERT, code]
+}
+
+/// The server's first message.
+pub(super) struct Hello<'a> {
+    pub(super) versions: (u8, u8),
+    pub(super) suites: &'a [u8],
+}
+
+/// The client's message.
+pub(super) struct Proof<'a> {
+    pub(super) version: u8,
+    pub(super) suite: u8,
+    pub(super) kid: &'a str,
+    pub(super) name: &'a str,
+    /// Empty: any.
+    pub(super) expected: &'a str,
+    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) max_frame: u32,
+    pub(super) mac: &'a [u8; MAC_LEN],
+}
+
+/// The server's second message.
+pub(super) struct Answer<'a> {
+    pub(super) name: &'a str,
+    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) max_frame: u32,
+    pub(super) heartbeat_ms: u32,
+    pub(super) mac: &'a [u8; MAC_LEN],
+}
+
+impl<'a> Hello<'a> {
+    /// Parses a whole M1, or the alert in its place.
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+        parse(message, M1, |from| {
+            from.array().filter(|magic: &&[u8; 4]| *magic == MAGIC)?;
+            let versions = (from.byte()?, from.byte()?);
+            let count = usize::from(from.byte()?);
+            let suites = from.take(count).filter(|_| (1..=MAX_SUITES).contains(&count))?;
+            from.array::<NONCE_LEN>()?;
+            (versions.0 <= versions.1).then_some(Self { versions, suites })
+        })
+    }
+}
+
+impl<'a> Proof<'a> {
+    /// Parses a whole M2.
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+        // There is no alert to a server.
+        parse(message, M2, |from| {
+            let (version, suite) = (from.byte()?, from.byte()?);
+            let kid = from.text(1..=Kid::MAX_LEN)?;
+            let name = from.text(1..=Name::MAX_LEN)?;
+            let expected = from.text(0..=Name::MAX_LEN)?;
+            let instance = from.array()?;
+            let max_frame = from.max_frame()?;
+            from.array::<NONCE_LEN>()?;
+            let mac = from.array()?;
+            Some(Self { version, suite, kid, name, expected, instance, max_frame, mac })
+        })
+        .map_err(|_| Error::Malformed)
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Parses a whole M3, or the alert in its place.
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+        parse(message, M3, |from| {
+            let name = from.text(1..=Name::MAX_LEN)?;
+            let instance = from.array()?;
+            let max_frame = from.max_frame()?;
+            let heartbeat_ms = from.u32().filter(|&ms| is_heartbeat(ms))?;
+            let mac = from.array()?;
+            Some(Self { name, instance, max_frame, heartbeat_ms, mac })
+        })
+    }
+}
+
+fn parse<'a, T>(
+    message: &'a [u8],
+    kind: u8,
+    body: impl FnOnce(&mut Reader<'a>) -> Option<T>,
+) -> Result<T, Error> {
+    let mut from = Reader(message.get(HEADER_LEN..).unwrap_or_default());
+    match from.byte() {
+        Some(ALERT) => Err(match (from.byte(), from.0) {
+            (Some(code), []) => Error::Alert(match code {
+                1 => Alert::Refused,
+                2 => Alert::NothingInCommon,
+                3 => Alert::Busy,
+                4 => Alert::Malformed,
+                5 => Alert::TimedOut,
+                code => Alert::Unknown(code),
+            }),
+            _ => Error::Malformed,
+        }),
+        Some(first) if first == kind => {
+            body(&mut from).filter(|_| from.0.is_empty()).ok_or(Error::Malformed)
+        }
+        _ => Err(Error::Malformed),
+    }
+}
+
+/// What is left of a message.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| *byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().copied().map(u32::from_be_bytes)
+    }
+
+    fn max_frame(&mut self) -> Option<u32> {
+        self.u32().filter(|&len| len >= MIN_MAX_FRAME)
+    }
+
+    /// `u8 len`, then so many bytes of printable ASCII.
+    fn text(&mut self, lens: core::ops::RangeInclusive<usize>) -> Option<&'a str> {
+        let len = usize::from(self.byte()?);
+        let bytes = self.take(len).filter(|_| lens.contains(&len))?;
+        core::str::from_utf8(bytes).ok().filter(|_| bytes.iter().all(u8::is_ascii_graphic))
+    }
+}
+
+/// Writes M1 to the front of `to`; returns its length.
+pub(super) fn write_hello(to: &mut [u8], suites: &[u8], nonce: &[u8; NONCE_LEN]) -> usize {
+    write(to, M1, |to| {
+        to.put(MAGIC);
+        to.put(&[VERSION, VERSION, suites.len() as u8]);
+        to.put(suites);
+        to.put(nonce);
+    })
+}
+
+/// What an M2 says, but for version, suite and proof.
+pub(super) struct Client<'a> {
+    pub(super) kid: &'a str,
+    pub(super) name: &'a str,
+    pub(super) expected: &'a str,
+    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) max_frame: u32,
+    pub(super) nonce: &'a [u8; NONCE_LEN],
+}
+
+/// Writes an M2 to the front of `to`, whose version, suite and proof are 0.
+pub(super) fn write_client(to: &mut [u8], client: &Client<'_>) {
+    write(to, M2, |to| {
+        to.put(&[0, 0]);
+        to.text(client.kid);
+        to.text(client.name);
+        to.text(client.expected);
+        to.put(client.instance);
+        to.put(&client.max_frame.to_be_bytes());
+        to.put(client.nonce);
+        to.put(&[0; MAC_LEN]);
+    });
+}
+
+/// Fills in what [`write_client`] left open, but for the proof.
+pub(super) fn choose(message: &mut [u8], suite: u8) {
+    message[M2_VERSION..][..2].copy_from_slice(&[VERSION, suite]);
+}
+
+/// What an M3 says, but for the proof.
+pub(super) struct Server<'a> {
+    pub(super) name: &'a str,
+    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) max_frame: u32,
+    pub(super) heartbeat_ms: u32,
+}
+
+/// Writes an M3 to the front of `to`, whose proof is 0.
+pub(super) fn write_server(to: &mut [u8], server: &Server<'_>) {
+    write(to, M3, |to| {
+        to.text(server.name);
+        to.put(server.instance);
+        to.put(&server.max_frame.to_be_bytes());
+        to.put(&server.heartbeat_ms.to_be_bytes());
+        to.put(&[0; MAC_LEN]);
+    });
+}
+
+/// The whole message that `bytes` begin with; they begin with one that was checked or written here.
+pub(super) fn first(bytes: &[u8]) -> &[u8] {
+    &bytes[..len_of_first(bytes)]
+}
+
+/// The same, to write to.
+pub(super) fn first_mut(bytes: &mut [u8]) -> &mut [u8] {
+    let len = len_of_first(bytes);
+    &mut bytes[..len]
+}
+
+fn len_of_first(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk().copied().unwrap_or_default();
+    (HEADER_LEN + u32::from_be_bytes(header) as usize).min(bytes.len())
+}
+
+/// `message` in two: all but the proof, and the proof.
+pub(super) fn split_proof(message: &[u8]) -> (&[u8], &[u8]) {
+    message.split_at(message.len().saturating_sub(MAC_LEN))
+}
+
+/// Writes a header, `kind` and what `body` puts behind; returns the length of it all. There is
+/// room: the longest of each message is known.
+fn write(to: &mut [u8], kind: u8, body: impl FnOnce(&mut Writer<'_>)) -> usize {
+    let (header, rest) = to.split_at_mut(HEADER_LEN);
+    let mut writer = Writer { to: rest, len: 0 };
+    writer.put(&[kind]);
+    body(&mut writer);
+    let len = writer.len;
+    header.copy_from_slice(&(len as u32).to_be_bytes());
+    HEADER_LEN + len
+}
+
+struct Writer<'a> {
+    to: &'a mut [u8],
+    len: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.to[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn text(&mut self, text: &str) {
+        self.put(&[text.len() as u8]);
+        self.put(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

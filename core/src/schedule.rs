@@ -1,0 +1,164 @@
+//! The key schedule of the scheme `mutual` (docs/PROTOCOL.md, "Keys"): HKDF (RFC 5869) with
+//! SHA-256 throughout, each output of one block.
+
+use core::fmt;
+
+use hkdf::Hkdf;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::mac;
+use crate::machine::Role;
+
+/// What every hash of the protocol begins with, and the salt.
+const PROTOCOL: &[u8] = b"countersign/1";
+
+/// Length of every key and hash of the schedule, in bytes.
+pub(crate) const LEN: usize = 32;
+
+/// 32 secret bytes, wiped on drop.
+pub(crate) type Secret = Zeroizing<[u8; LEN]>;
+
+/// What the handshake's messages are hashed to.
+pub(crate) type Hash = [u8; LEN];
+
+/// HKDF-Expand of the concatenation of `info`.
+fn expand(prk: &[u8; LEN], info: &[&[u8]]) -> Secret {
+    let mut out = Secret::default();
+    let done = Hkdf::<Sha256>::from_prk(prk)
+        .ok()
+        .and_then(|hkdf| hkdf.expand_multi_info(info, out.as_mut_slice()).ok());
+    if done.is_none() {
+        unreachable!("a key of a hash's length is long enough, and so is a hash for the output");
+    }
+    out
+}
+
+/// A secret as it is kept: HKDF-Extract of it.
+#[derive(Clone)]
+pub(crate) struct Prk {
+    key: Secret,
+    fingerprint: Fingerprint,
+}
+
+impl Prk {
+    pub(crate) fn extract(secret: &[u8]) -> Self {
+        let (mut prk, _) = Hkdf::<Sha256>::extract(Some(PROTOCOL), secret);
+        let mut key = Secret::default();
+        key.copy_from_slice(&prk);
+        prk.as_mut_slice().zeroize();
+        let derived = expand(&key, &[b"fingerprint"]);
+        let mut fingerprint = Fingerprint([0; Fingerprint::LEN]);
+        fingerprint.0.copy_from_slice(&derived[..Fingerprint::LEN]);
+        Self { key, fingerprint }
+    }
+
+    /// One that nobody holds.
+    pub(crate) fn dummy(bytes: &[u8; LEN]) -> Self {
+        Self { key: Secret::new(*bytes), fingerprint: Fingerprint([0; Fingerprint::LEN]) }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The key of all handshakes of this suite and key id.
+    pub(crate) fn import(&self, suite: u8, kid: &str) -> Imported {
+        // A kid is at most 32 bytes long.
+        let lv = [suite, kid.len() as u8];
+        Imported(expand(&self.key, &[b"import", &lv, kid.as_bytes()]))
+    }
+}
+
+/// What tells one key from another without giving either away.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; Self::LEN]);
+
+impl Fingerprint {
+    const LEN: usize = 8;
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
+}
+
+/// `k0`: a key as one suite and key id use it.
+pub(crate) struct Imported(Secret);
+
+impl Imported {
+    /// `second` if `choice`, else `first`, without a branch.
+    pub(crate) fn select(first: &Self, second: &Self, choice: Choice) -> Self {
+        let mut selected = Secret::default();
+        for ((to, a), b) in selected.iter_mut().zip(first.0.iter()).zip(second.0.iter()) {
+            *to = u8::conditional_select(a, b, choice);
+        }
+        Self(selected)
+    }
+
+    /// The proof that `role` gives in its message, whose bytes, all but the proof, end those that
+    /// `transcript` has absorbed.
+    pub(crate) fn proof(&self, role: Role, transcript: &Transcript) -> Secret {
+        let (derive, label): (&[u8], &[u8]) = match role {
+            Role::Client => (b"client auth", b"client"),
+            Role::Server => (b"server auth", b"server"),
+        };
+        let key = expand(&self.0, &[derive]);
+        mac::sha256(&key, &[label, &transcript.hash()])
+    }
+
+    /// The key of one session.
+    pub(crate) fn master(&self, th: &Hash) -> Master {
+        Master(expand(&self.0, &[b"session", th]))
+    }
+}
+
+/// Whether a peer's `proof` is the one that was `expected`, in constant time.
+pub(crate) fn verify(expected: &Secret, proof: &[u8; LEN]) -> Choice {
+    expected.as_slice().ct_eq(proof)
+}
+
+/// The key of one session.
+pub(crate) struct Master(Secret);
+
+impl Master {
+    /// The key of the frames that `sender` sends.
+    pub(crate) fn traffic(&self, sender: Role) -> Secret {
+        let direction: &[u8] = match sender {
+            Role::Client => b"c2s",
+            Role::Server => b"s2c",
+        };
+        expand(&expand(&self.0, &[direction]), &[b"key"])
+    }
+
+    /// A secret that only the two ends have, for other protocols.
+    pub(crate) fn exporter(&self) -> Secret {
+        expand(&self.0, &[b"exporter"])
+    }
+}
+
+/// The messages of a handshake, in order.
+#[derive(Clone)]
+pub(crate) struct Transcript(Sha256);
+
+impl Transcript {
+    /// `binding`: what ties it to the TLS connection that it is in, if it is in one.
+    pub(crate) fn new(binding: Option<&[u8; LEN]>) -> Self {
+        let hash = Sha256::new_with_prefix(PROTOCOL);
+        Self(match binding {
+            None => hash.chain_update([0]),
+            Some(exporter) => hash.chain_update([1]).chain_update(exporter),
+        })
+    }
+
+    pub(crate) fn absorb(mut self, bytes: &[u8]) -> Self {
+        self.0.update(bytes);
+        self
+    }
+
+    pub(crate) fn hash(&self) -> Hash {
+        self.0.clone().finalize().into()
+    }
+}
