@@ -248,7 +248,9 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
             },
             "",
         ),
-        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy => (Exit::Connection, ""),
+        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy | ClientError::TooLong => {
+            (Exit::Connection, "")
+        }
     };
     Failed::new(exit, format!("{prefix}{error}{hint}"))
 }

@@ -147,7 +147,9 @@ pub enum Rest {
     End,
     /// That many bytes.
     Bytes(u64),
-    /// Something, or in a byte stream perhaps nothing: the framing does not say.
+    /// Something; how much is not known yet.
+    More,
+    /// In a byte stream, which has no messages: perhaps nothing.
     Unknown,
 }
 

@@ -60,7 +60,7 @@ pub use gate::{Gate, Permit};
 #[cfg(feature = "keys")]
 pub use keyring::{Keyring, KeyringError};
 #[cfg(feature = "std")]
-pub use log::{log_end, log_refused};
+pub use log::{log_end, log_established, log_refused};
 #[cfg(feature = "std")]
 pub use mailbox::{Mailbox, Received};
 #[cfg(feature = "std")]

@@ -9,7 +9,8 @@ use getrandom::SysRng;
 static INSTANCE: Mutex<Option<(u32, Instance)>> = Mutex::new(None);
 
 /// The instance of this process, which all its sessions of the scheme `mutual` are to have. Drawn
-/// when it is first asked for, and again in a process that was forked off.
+/// when it is first asked for, and again in a process that was forked off. A session between two
+/// ends of one instance is refused, so a test that plays both gives each an instance of its own.
 ///
 /// # Errors
 /// There is no randomness to be had.

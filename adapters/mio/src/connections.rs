@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::{Error, Instant, Reason};
+use countersign::{Error, Instant, Peer, Reason};
 use countersign_drive::{
     BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
 };
@@ -61,9 +61,14 @@ struct Socket {
 
 /// What there is to tell of a connection.
 #[derive(Debug)]
-pub enum Notice {
+pub enum Notice<'a> {
     /// Its handshake is over.
-    Established,
+    Established {
+        /// Where it came from.
+        origin: Origin,
+        /// Who it is.
+        peer: Peer<'a>,
+    },
     /// It has ended.
     Ended(Ended),
 }
@@ -184,7 +189,7 @@ impl<S: Service, T> Connections<S, T> {
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(Notice, &mut T),
+        mut tell: impl FnMut(Notice<'_>, &mut T),
     ) {
         let mut woken = mem::take(&mut self.woken);
         self.queue.take(&mut woken);
@@ -221,8 +226,11 @@ impl<S: Service, T> Connections<S, T> {
                     Some(how)
                 }
             };
-            if slot.connection.established() && !mem::replace(&mut slot.told_established, true) {
-                tell(Notice::Established, &mut slot.held);
+            if slot.connection.established()
+                && !mem::replace(&mut slot.told_established, true)
+                && let Some(peer) = slot.connection.peer()
+            {
+                tell(Notice::Established { origin: slot.origin, peer }, &mut slot.held);
             }
             if let Some(how) = how {
                 slot.tell_ended(how, &mut tell);
@@ -268,7 +276,7 @@ impl<S: Service, T> Connections<S, T> {
     }
 
     /// Drops every connection as it is, and tells `tell` of each that had not ended.
-    pub fn abandon(&mut self, mut tell: impl FnMut(Notice, &mut T)) {
+    pub fn abandon(&mut self, mut tell: impl FnMut(Notice<'_>, &mut T)) {
         for mut slot in self.slots.drain() {
             slot.connection.abandon();
             let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
@@ -282,7 +290,7 @@ impl<S: Service, T> Slot<S, T> {
     fn tell_ended(
         &mut self,
         how: Result<(), Failure<io::Error>>,
-        tell: &mut impl FnMut(Notice, &mut T),
+        tell: &mut impl FnMut(Notice<'_>, &mut T),
     ) {
         if !mem::replace(&mut self.told_ended, true) {
             let established = self.connection.established();

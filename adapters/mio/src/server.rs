@@ -9,7 +9,7 @@ use std::time::Duration;
 use countersign::Instant;
 use countersign_drive::{
     Attempt, Clock, Failure, Gate, Listener, Open, Origin, Permit, Protocol, SharedKeys,
-    SourceOptions, Sources, Stream, log_end, log_refused,
+    SourceOptions, Sources, Stream, log_end, log_established, log_refused,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -161,8 +161,11 @@ impl<O: Open> Server<O> {
             }
             self.accept(now);
             let name = self.protocol.name();
-            let note = |notice: Notice, held: &mut Held| match notice {
-                Notice::Established => held.attempt = None,
+            let note = |notice: Notice<'_>, held: &mut Held| match notice {
+                Notice::Established { origin, peer } => {
+                    held.attempt = None;
+                    log_established(&origin, name, &peer);
+                }
                 Notice::Ended(Ended { origin, established, how }) => {
                     log_end(&origin, name, established, &how);
                     if let (Some(attempt), Err(Failure::Protocol(error))) =

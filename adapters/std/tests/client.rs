@@ -35,6 +35,7 @@ fn sessions(config: Config) -> Sessions {
 fn options(timeout: Duration) -> ClientOptions {
     let mut options = ClientOptions::default();
     options.timeout = Some(timeout);
+    options.max_message = 2 * MUCH;
     options
 }
 

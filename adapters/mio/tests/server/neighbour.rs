@@ -127,7 +127,7 @@ impl Loop {
     fn run(&mut self) {
         let now = self.clock.now();
         self.connections.run(&NO_KEY, now, |notice, _| match notice {
-            Notice::Established => self.established += 1,
+            Notice::Established { .. } => self.established += 1,
             Notice::Ended(ended) => self.ended.push(ended),
         });
     }
