@@ -364,9 +364,12 @@ fn services_are_told_when_their_connections_are_dropped_or_abandoned() {
     let (_theirs, _, told) = looped.insert(Vec::new(), &held);
     looped.settle();
     let mut ended = Vec::new();
-    looped.connections.abandon(|notice, held| ended.push((notice, held.clone())));
+    looped.connections.abandon(|notice, held| {
+        let Notice::Ended(end) = notice else { panic!("{notice:?}") };
+        ended.push((end, held.clone()));
+    });
     assert_eq!(told.try_iter().last(), Some(Call::Closed(shutdown)));
-    assert!(matches!(ended[..], [(Notice::Ended(Ended { how: Err(_), .. }), _)]), "{ended:?}");
+    assert!(matches!(ended[..], [(Ended { how: Err(_), .. }, _)]), "{ended:?}");
     drop(ended);
     assert_eq!(Rc::strong_count(&held), 1);
 
