@@ -212,8 +212,16 @@ pub struct KeyRequest<'a> {
 }
 
 impl<'a> KeyRequest<'a> {
-    pub(crate) const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
+    /// What the scheme `challenge` asks; also to try holders of keys with.
+    #[must_use]
+    pub const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
         Self { role, purpose: Purpose::Mac(digest), kid: None, name: None, challenge }
+    }
+
+    /// What the scheme `mutual` asks; also to try holders of keys with.
+    #[must_use]
+    pub const fn mutual(role: Role, kid: &'a str, name: Option<&'a str>) -> Self {
+        Self { role, purpose: Purpose::Derivation, kid: Some(kid), name, challenge: &[] }
     }
 }
 

@@ -118,8 +118,8 @@ impl<S: Service, T> Connections<S, T> {
         self.queue.clone()
     }
 
-    /// Adds a connection. `make` is given the connection's waker and makes its machine and
-    /// service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
+    /// Adds a connection. `make` is given the connection's waker and its socket, and makes its machine
+    /// and service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
     /// open, and then dropped.
     ///
     /// # Errors
@@ -129,13 +129,13 @@ impl<S: Service, T> Connections<S, T> {
         stream: Stream,
         origin: Origin,
         held: T,
-        make: impl FnOnce(&Waker) -> Result<(BoxedMachine, S), E>,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (machine, service) = make(&self.queue.waker(token))?;
+        let (machine, service) = make(&self.queue.waker(token), &stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(
             &mut SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&stream)),
@@ -241,6 +241,19 @@ impl<S: Service, T> Connections<S, T> {
             return Some(std::time::Duration::ZERO);
         }
         self.deadlines.next().map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Ends every connection that was authenticated by a key that is not among `keys`; returns how
+    /// many there were.
+    pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> usize {
+        let mut revoked = 0;
+        for (_, slot) in &mut self.slots {
+            if slot.connection.revoke(keys, now) {
+                revoked += 1;
+                enqueue(&mut self.ready, slot);
+            }
+        }
+        revoked
     }
 
     /// Has every connection end as soon as nothing is under way on it.

@@ -14,6 +14,7 @@ mod hostile;
 mod keys;
 mod listen;
 mod log;
+mod mutual;
 mod mutual_python;
 mod recipe;
 mod shutdown;

@@ -115,7 +115,7 @@ impl Loop {
         let mut pools = PoolOptions::default();
         pools.buffer_len = 1024;
         let now = self.clock.now();
-        let make = |wake: &Waker| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
             waker = Some(wake.clone());
             let machine = sessions(&pools).server(wake, now).map_err(Box::new)?;
             Ok((machine, Telling { calls, timeouts }))
@@ -386,7 +386,7 @@ fn a_machine_that_cannot_be_made_leaves_nothing_behind() {
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut pools = PoolOptions::default();
     pools.handshakes = 0;
-    let make = |wake: &Waker| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+    let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
         let machine = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
         Ok((machine, Telling { calls: channel().0, timeouts: Vec::new() }))
     };
