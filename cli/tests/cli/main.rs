@@ -15,6 +15,7 @@ mod keys;
 mod listen;
 mod log;
 mod mutual;
+mod mutual_python;
 mod recipe;
 mod shutdown;
 mod terminal;

@@ -9,7 +9,7 @@ use crate::process::{Ran, at_once, file, run};
 const KEY: &str = "peekaboo";
 const DIGESTS: [&str; 2] = ["md5", "sha256"];
 
-fn python() -> bool {
+pub(crate) fn python() -> bool {
     let version = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
     let here = version.is_ok_and(|status| status.success());
     if !here {
