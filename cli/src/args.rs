@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use countersign::{Config, Digest};
-use countersign_drive::{Address, SourceOptions};
+use countersign::{Config, Digest, Kid, Mutual, Name, Scheme};
+use countersign_drive::{Address, SourceOptions, instance};
+
+use crate::{Exit, Failed};
 
 /// One program proves to another that it holds the same key, and then they talk
 #[derive(Parser)]
@@ -81,6 +83,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = SourceOptions::default().failures, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) source_failures: u32,
 
+    /// Of the scheme mutual: how long either end may be silent before it gives a sign of life, 1 to
+    /// 3600, or 0 for never; after twice as long and 5 s a silent peer is given up
+    #[arg(long, value_name = "SECS", default_value = "15", value_parser = heartbeat)]
+    pub(crate) heartbeat: Duration,
+
     /// Apply the limits of one address to peers on this machine too, who share one
     #[arg(long)]
     pub(crate) limit_local: bool,
@@ -103,6 +110,10 @@ pub(crate) struct ConnectArgs {
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
 
+    /// Of the scheme mutual: the only name that the server may have
+    #[arg(long, value_name = "NAME")]
+    pub(crate) expect_server: Option<Name>,
+
     /// What drives the connection
     #[arg(long, value_enum, default_value_t = ConnectAdapter::Std)]
     pub(crate) adapter: ConnectAdapter,
@@ -117,10 +128,10 @@ pub(crate) struct ConnectArgs {
 }
 
 /// What both ends must agree on.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct ProtocolArgs {
     /// How the ends prove who they are
-    #[arg(long, value_enum, default_value_t = SchemeName::Challenge)]
+    #[arg(long, value_enum, default_value_t = SchemeName::Mutual)]
     pub(crate) scheme: SchemeName,
 
     /// Of the scheme challenge: what the HMAC is over
@@ -132,7 +143,23 @@ pub(crate) struct ProtocolArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// Of schemes with frames: the longest to accept, in bytes
+    /// Of the scheme mutual: the id of the key, 1 to 32 characters
+    #[arg(long, value_name = "ID", default_value = Mutual::DEFAULT_KID)]
+    pub(crate) kid: Kid,
+
+    /// Of the scheme mutual: a TOML file of many keys, each a [[key]] with id, secret, roles
+    /// ("client", "server": what this end may be), and if need be names (the peer's), not_before and
+    /// not_after
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    pub(crate) keyring: Option<PathBuf>,
+
+    /// Of the scheme mutual: what this end is called, 1 to 64 characters; `server` for serve and
+    /// `client` for connect unless given
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+
+    /// The longest frame to accept, in bytes; of the scheme mutual 16401 at most, which are 16 KiB of
+    /// a message that may go on in the next
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub(crate) max_frame: u64,
 
@@ -150,6 +177,8 @@ pub(crate) struct KeygenArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemeName {
+    /// Both ends prove that they hold the key; then frames that nobody else can make or change
+    Mutual,
     /// The client proves that it holds the key; then a raw byte stream
     Challenge,
     /// Nothing is proved; then length-prefixed frames
@@ -198,26 +227,41 @@ pub(crate) enum LogFormat {
 }
 
 impl ProtocolArgs {
-    pub(crate) fn scheme(&self) -> countersign::Scheme {
-        match self.scheme {
-            SchemeName::None => countersign::Scheme::None,
-            SchemeName::Challenge => {
-                countersign::Scheme::Challenge { digest: self.digest.digest() }
+    /// What to speak, where `name` is what this end is called unless something else was asked for,
+    /// and `refine` adds what this end has to say to the scheme mutual.
+    pub(crate) fn config(
+        &self,
+        name: &str,
+        refine: impl FnOnce(Mutual) -> Mutual,
+    ) -> Result<Config, Failed> {
+        let scheme = match self.scheme {
+            SchemeName::None => Scheme::None,
+            SchemeName::Challenge => Scheme::Challenge { digest: self.digest.digest() },
+            SchemeName::Mutual => {
+                let name = match self.name {
+                    Some(name) => name,
+                    None => Name::new(name).map_err(|error| Failed::new(Exit::Usage, error))?,
+                };
+                let instance = instance().map_err(|error| Failed::new(Exit::Failure, error))?;
+                Scheme::Mutual(refine(Mutual::new(name, instance).with_kid(self.kid)))
             }
-        }
-    }
-
-    pub(crate) fn config(&self) -> Config {
-        Config::new(self.scheme())
+        };
+        Ok(Config::new(scheme)
             .with_max_frame(self.max_frame)
-            .with_handshake_timeout(self.handshake_timeout)
+            .with_handshake_timeout(self.handshake_timeout))
     }
 
     /// The options that the other end needs to speak the same.
     pub(crate) fn for_the_other_end(&self) -> String {
         let mut options = String::new();
-        if self.scheme == SchemeName::None {
-            options += " --scheme none";
+        match self.scheme {
+            SchemeName::Mutual if self.kid.as_str() != Mutual::DEFAULT_KID => {
+                options += " --kid ";
+                options += self.kid.as_str();
+            }
+            SchemeName::Mutual => {}
+            SchemeName::Challenge => options += " --scheme challenge",
+            SchemeName::None => options += " --scheme none",
         }
         if self.scheme == SchemeName::Challenge && self.digest != DigestName::Sha256 {
             options += " --digest ";
@@ -238,6 +282,16 @@ impl DigestName {
             Self::Sha3_256 => Digest::Sha3_256,
             Self::Sha3_384 => Digest::Sha3_384,
         }
+    }
+}
+
+/// Seconds in whole milliseconds, within the bounds of a heartbeat.
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if seconds == 0.0 || (1.0..=3600.0).contains(&seconds) {
+        Ok(Duration::from_millis((seconds * 1e3) as u64))
+    } else {
+        Err("must be 0, or from 1 to 3600 seconds".to_owned())
     }
 }
 

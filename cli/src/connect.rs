@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use countersign::{Error, Framing, Scheme};
+use countersign::{Alert, Error, Framing, Scheme};
 use countersign_drive::{PoolOptions, Pools, Sessions};
 use countersign_std::{Client, ClientError, ClientOptions};
 
@@ -33,7 +33,8 @@ enum Stage {
 /// What the sending and the receiving thread share.
 struct Conversation {
     client: Client,
-    scheme: Scheme,
+    /// The scheme does not tell us whether our key was right.
+    challenged: bool,
     replies: Replies,
     terminal: Terminal,
     framing: Framing,
@@ -47,21 +48,25 @@ struct Conversation {
 
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let found = secret::find(&args.protocol, Missing::Fail)?;
-    if let Some(warning) = found.warning() {
+    if let Some(warning) = &found.warning {
         say(&format!("warning: {warning}"));
     }
-    let config = args.protocol.config();
-    let (scheme, framing) = (config.scheme().clone(), config.framing());
+    let config = args.protocol.config("client", |mutual| match args.expect_server {
+        Some(name) => mutual.with_expected_server(name),
+        None => mutual,
+    })?;
+    let framing = config.framing();
+    let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
     let options = ClientOptions::default();
-    let client = Client::connect(&args.address, &sessions, &found.key, &options)
+    let client = Client::connect(&args.address, &sessions, &*found.keys, &options)
         .map_err(|error| explain(&error, &format!("{}: ", args.address)))?;
 
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);
     let mut input = Input::new(args.message.clone()).map_err(failure)?;
     let conversation = Arc::new(Conversation {
         client,
-        scheme,
+        challenged,
         replies: Replies::new(framing == Framing::Raw),
         terminal: Terminal::save(),
         framing,
@@ -189,8 +194,7 @@ impl Conversation {
         );
         let finished = stage == Stage::Finished;
         let sent = self.sent.load(Ordering::Relaxed);
-        let challenged = matches!(self.scheme, Scheme::Challenge { .. });
-        if lost && challenged && (sent > 0 || !finished) && !self.replies.any() {
+        if lost && self.challenged && (sent > 0 || !finished) && !self.replies.any() {
             return Err(Failed::new(
                 Exit::Refused,
                 "the server closed the connection right after our answer to its challenge: does it have another key, or use another digest (--digest)?",
@@ -231,13 +235,22 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
         ClientError::Start(_) => (Exit::Failure, ""),
         ClientError::Protocol(error) => (
             match error {
-                Error::WrongKey | Error::Refused(_) => Exit::Refused,
-                Error::FrameTooLong { .. } => Exit::Protocol,
+                Error::WrongKey
+                | Error::Refused(_)
+                | Error::Identity(_)
+                | Error::Alert(Alert::Refused) => Exit::Refused,
+                Error::Malformed
+                | Error::NothingInCommon
+                | Error::Alert(Alert::NothingInCommon | Alert::Malformed)
+                | Error::Frame(_)
+                | Error::FrameTooLong { .. } => Exit::Protocol,
                 _ => Exit::Connection,
             },
             "",
         ),
-        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy => (Exit::Connection, ""),
+        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy | ClientError::TooLong => {
+            (Exit::Connection, "")
+        }
     };
     Failed::new(exit, format!("{prefix}{error}{hint}"))
 }

@@ -1,12 +1,14 @@
-//! Where the secret comes from.
+//! Where the keys come from.
 
 use std::env;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use countersign::Key;
 use countersign_drive::keys::{self, Secret, SecretError};
+use countersign_drive::{Keyring, Keys};
 
 use crate::args::{ProtocolArgs, SchemeName};
 use crate::{Exit, Failed};
@@ -23,45 +25,42 @@ pub(crate) enum Missing {
     Fail,
 }
 
-/// A key, where it was found by default.
+/// Keys, and where they were found.
 pub(crate) struct Found {
-    pub(crate) key: Option<Key>,
-    /// Which file it is in, if nobody named it.
+    pub(crate) keys: Arc<dyn Keys + Send + Sync>,
+    /// Which file the key is in, if nobody named it.
     pub(crate) default_file: Option<&'static str>,
     /// It was made just now.
     pub(crate) made: bool,
-    /// Length of the secret in bytes.
-    len: usize,
-}
-
-impl Found {
     /// What is wrong with the key, if it will do all the same.
-    pub(crate) fn warning(&self) -> Option<String> {
-        (self.key.is_some() && self.len < GOOD_LEN).then(|| {
-            format!(
-                "the secret has {} bytes, and one under {GOOD_LEN} can be guessed by whoever sees a handshake: make one with `countersign keygen`",
-                self.len
-            )
-        })
-    }
+    pub(crate) warning: Option<String>,
 }
 
 fn usage(error: impl std::fmt::Display) -> Failed {
     Failed::new(Exit::Usage, error)
 }
 
-/// The key for `args`, by the rule that `--help` states; none for a scheme that asks for none.
+/// The keys for `args`, by the rule that `--help` states; none for a scheme that asks for none.
 pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Failed> {
-    let mut found = Found { key: None, default_file: None, made: false, len: 0 };
-    if args.scheme == SchemeName::None {
-        return Ok(found);
+    if args.keyring.is_some() && args.scheme != SchemeName::Mutual {
+        return Err(usage("--keyring is for the scheme mutual: give --key-file"));
     }
+    let found = |keys| Found { keys, default_file: None, made: false, warning: None };
+    if args.scheme == SchemeName::None {
+        return Ok(found(Arc::new(None::<Key>)));
+    }
+    if let Some(path) = &args.keyring {
+        let keyring = Keyring::read(path)
+            .map_err(|error| usage(format!("keyring {}: {error}", path.display())))?;
+        return Ok(found(Arc::new(keyring)));
+    }
+    let (mut default_file, mut made) = (None, false);
     let secret = if let Some(path) = &args.key_file {
         keys::read(path).map_err(usage)?
     } else if let Some(value) = env::var_os("COUNTERSIGN_KEY") {
         Secret::new(value.into_vec())
     } else {
-        found.default_file = Some(DEFAULT_FILE);
+        default_file = Some(DEFAULT_FILE);
         let path = Path::new(DEFAULT_FILE);
         match keys::read(path) {
             Err(SecretError::Io(_, error)) if error.kind() == ErrorKind::NotFound => {
@@ -74,7 +73,7 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
                 let secret = keys::generate().map_err(failure)?;
                 match keys::write_new(path, &secret) {
                     Ok(()) => {
-                        found.made = true;
+                        made = true;
                         secret
                     }
                     // Another server has made one in the meantime.
@@ -87,7 +86,17 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
             other => other.map_err(usage)?,
         }
     };
-    found.len = secret.len();
-    found.key = Some(Key::challenge(args.digest.digest(), &secret).map_err(usage)?);
-    Ok(found)
+    let warning = (secret.len() < GOOD_LEN).then(|| {
+        format!(
+            "the secret has {} bytes, and one under {GOOD_LEN} can be guessed by whoever sees a handshake: make one with `countersign keygen`",
+            secret.len()
+        )
+    });
+    let keys: Arc<dyn Keys + Send + Sync> = match args.scheme {
+        SchemeName::Mutual => {
+            Arc::new(Keyring::of_one(args.kid, Key::mutual(&secret).map_err(usage)?))
+        }
+        _ => Arc::new(Key::challenge(args.digest.digest(), &secret).map_err(usage)?),
+    };
+    Ok(Found { keys, default_file, made, warning })
 }

@@ -1,7 +1,7 @@
 //! `countersign serve`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use std::thread;
 
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions, SourceOptions,
-    Sources,
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions, SharedKeys,
+    SourceOptions, Sources,
 };
-use countersign_mio::{Server, ServerOptions, Stopper};
+use countersign_mio::{Remote, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::args::{LogFormat, ServeArgs, ServiceName};
+use crate::args::{LogFormat, ProtocolArgs, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
 use crate::{Exit, Failed, log, say};
 
@@ -60,9 +60,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     buffers.receiving = args.max_buffers as usize;
     buffers.sending = buffers.receiving;
     let pools = Pools::new(&buffers);
-    let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(args.protocol.config(), pools));
+    let config = args.protocol.config("server", |mutual| mutual.with_heartbeat(args.heartbeat))?;
+    let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(config, pools));
     announce(args, &found, &bound);
-    let keys = Arc::new(found.key);
+    let keys = SharedKeys::new(found.keys);
+    let reload = Reload { args: args.protocol.clone(), keys: keys.clone() };
     let mut options = ServerOptions::default();
     options.gate = Gate::new(max_connections);
     let mut limits = SourceOptions::default();
@@ -73,13 +75,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     match args.service {
         ServiceName::Echo => {
             let open = |_: &Origin, _| Echo;
-            serve(sets, &bound, |listeners| {
+            serve(sets, &bound, reload, |listeners| {
                 Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
             })
         }
         ServiceName::Upper => {
             let open = |_: &Origin, _| Upper;
-            serve(sets, &bound, |listeners| {
+            serve(sets, &bound, reload, |listeners| {
                 Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
             })
         }
@@ -90,18 +92,19 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
 fn serve<O: Open + Send + 'static>(
     sets: Vec<Vec<Listener>>,
     bound: &[Address],
+    reload: Reload,
     make: impl Fn(Vec<Listener>) -> io::Result<Server<O>>,
 ) -> Result<(), Failed> {
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);
     let servers: Vec<Server<O>> =
         sets.into_iter().map(make).collect::<io::Result<_>>().map_err(failure)?;
-    let stoppers: Vec<Stopper> = servers.iter().map(Server::stopper).collect();
-    stop_on_signals(stoppers.clone()).map_err(failure)?;
+    let remotes: Vec<Remote> = servers.iter().map(Server::remote).collect();
+    heed_signals(remotes.clone(), reload).map_err(failure)?;
     ready(bound).map_err(failure)?;
     let threads: Vec<_> = servers
         .into_iter()
         .map(|mut server| {
-            let together = Together(stoppers.clone());
+            let together = Together(remotes.clone());
             thread::spawn(move || {
                 let _together = together;
                 server.run()
@@ -117,11 +120,11 @@ fn serve<O: Open + Send + 'static>(
 }
 
 /// Stops all workers when one ends, however it ends, rather than leave half a server.
-struct Together(Vec<Stopper>);
+struct Together(Vec<Remote>);
 
 impl Drop for Together {
     fn drop(&mut self) {
-        self.0.iter().for_each(Stopper::stop);
+        self.0.iter().for_each(Remote::stop);
     }
 }
 
@@ -139,7 +142,7 @@ fn ready(bound: &[Address]) -> io::Result<()> {
 
 /// Says how to connect, when the key is one that nobody gave, and what is wrong with it.
 fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
-    if let Some(warning) = found.warning() {
+    if let Some(warning) = &found.warning {
         warn!(target: "countersign", "{warning}");
     }
     let (Some(file), Some(address)) = (found.default_file, bound.first()) else { return };
@@ -185,17 +188,49 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A first signal stops the servers in order, a second one the process.
-fn stop_on_signals(stoppers: Vec<Stopper>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+/// Where the keys came from, and who uses them.
+struct Reload {
+    args: ProtocolArgs,
+    keys: SharedKeys,
+}
+
+impl Reload {
+    /// Reads the keys again. What has a mistake is refused whole, and the old keys stay.
+    fn reload(&self) -> bool {
+        match secret::find(&self.args, Missing::Fail) {
+            Ok(found) => {
+                self.keys.replace(found.keys);
+                info!(target: "countersign", "keys read again");
+                true
+            }
+            Err(failed) => {
+                error!(target: "countersign", "keys not read again, the old ones stay: {}", failed.message);
+                false
+            }
+        }
+    }
+}
+
+/// A first SIGTERM or SIGINT stops the servers in order, a second one the process. SIGHUP has the
+/// keys read again, unless it came because the terminal that we report to is gone.
+fn heed_signals(remotes: Vec<Remote>, reload: Reload) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let on_terminal = io::stderr().is_terminal();
     thread::spawn(move || {
         let mut stopping = false;
         for signal in signals.forever() {
+            let hung_up = on_terminal && !io::stderr().is_terminal();
+            if signal == SIGHUP && !hung_up {
+                if reload.reload() {
+                    remotes.iter().for_each(Remote::keys_changed);
+                }
+                continue;
+            }
             if std::mem::replace(&mut stopping, true) {
                 std::process::exit(128 + signal);
             }
             info!(target: "countersign", "stopping: no more connections, and 10 s for what is under way");
-            stoppers.iter().for_each(Stopper::stop);
+            remotes.iter().for_each(Remote::stop);
         }
     });
     Ok(())

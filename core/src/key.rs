@@ -143,6 +143,18 @@ impl<'a> Candidate<'a> {
         Self { key, admits: false }
     }
 
+    /// The key.
+    #[must_use]
+    pub const fn key(self) -> &'a Key {
+        self.key
+    }
+
+    /// Whether it may be used with the peer.
+    #[must_use]
+    pub const fn admits(self) -> bool {
+        self.admits
+    }
+
     pub(crate) const fn prk(self) -> Option<&'a Prk> {
         self.key.prk()
     }
@@ -173,6 +185,18 @@ impl<'a> Candidates<'a> {
     #[must_use]
     pub const fn new(first: Candidate<'a>, second: Option<Candidate<'a>>) -> Self {
         Self { first, second }
+    }
+
+    /// The one to prove with.
+    #[must_use]
+    pub const fn first(self) -> Candidate<'a> {
+        self.first
+    }
+
+    /// The other one.
+    #[must_use]
+    pub const fn second(self) -> Option<Candidate<'a>> {
+        self.second
     }
 
     /// Fails unless all were made for `purpose`.

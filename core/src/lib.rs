@@ -88,14 +88,18 @@
 //!     ended.map(|()| moved)
 //! }
 //!
-//! let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
-//! let key = Key::challenge(Digest::Sha256, b"peekaboo").unwrap();
+//! let key = Key::mutual(b"what both ends have and nobody else").unwrap();
+//! // A process has one instance, Instance::generate(&mut rng); here two processes are played.
+//! let config = |name: &str, process| {
+//!     let instance = Instance::from_bytes(&[process; Instance::LEN]);
+//!     Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
+//! };
 //! let now = Instant::EPOCH; // a real driver asks its clock before each turn
 //! let buffers = || Buffers { handshake: [0; 1024], receive: [0; 1024], send: [0; 1024] };
 //! // A real nonce is Nonce::generate(&mut rng).
 //! let nonce = |byte| Nonce::from_bytes([byte; Nonce::LEN]);
-//! let mut server = Session::server(&config, nonce(1), buffers(), now).unwrap();
-//! let mut client = Session::client(&config, nonce(2), buffers(), now).unwrap();
+//! let mut server = Session::server(&config("server", 1), nonce(1), buffers(), now).unwrap();
+//! let mut client = Session::client(&config("client", 2), nonce(2), buffers(), now).unwrap();
 //!
 //! let (mut up, mut down) = (Wire::default(), Wire::default());
 //! let mut heard = Vec::new();

@@ -147,7 +147,9 @@ pub enum Rest {
     End,
     /// That many bytes.
     Bytes(u64),
-    /// Something, or in a byte stream perhaps nothing: the framing does not say.
+    /// Something; how much is not known yet.
+    More,
+    /// In a byte stream, which has no messages: perhaps nothing.
     Unknown,
 }
 
@@ -212,8 +214,16 @@ pub struct KeyRequest<'a> {
 }
 
 impl<'a> KeyRequest<'a> {
-    pub(crate) const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
+    /// What the scheme `challenge` asks; also to try holders of keys with.
+    #[must_use]
+    pub const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
         Self { role, purpose: Purpose::Mac(digest), kid: None, name: None, challenge }
+    }
+
+    /// What the scheme `mutual` asks; also to try holders of keys with.
+    #[must_use]
+    pub const fn mutual(role: Role, kid: &'a str, name: Option<&'a str>) -> Self {
+        Self { role, purpose: Purpose::Derivation, kid: Some(kid), name, challenge: &[] }
     }
 }
 

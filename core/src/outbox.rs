@@ -219,7 +219,8 @@ impl<'a> Outbox<'a> {
     }
 
     /// Sends a part of a message that `rest` follows. Framings that write a message's length first
-    /// need to know it: to them [`Rest::Unknown`] is an error, and so are parts that do not add up.
+    /// need to know it: to them [`Rest::More`] and [`Rest::Unknown`] are errors, and so are parts that
+    /// do not add up.
     ///
     /// # Errors
     /// Every [`SendError`].

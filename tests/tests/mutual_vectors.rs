@@ -195,11 +195,11 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
         server.feed(&pong);
         assert_eq!(server.events(), []);
 
-        client.session.split().1.send_part(b"a part", Rest::Unknown).unwrap();
+        client.session.split().1.send_part(b"a part", Rest::More).unwrap();
         let part = client.sent();
         assert_eq!(part, next());
         server.feed(&part);
-        assert_eq!(server.events(), [Event::Message { first: true, rest: Rest::Unknown }]);
+        assert_eq!(server.events(), [Event::Message { first: true, rest: Rest::More }]);
         assert_eq!(server.session.split().0, b"a part");
         server.session.consume(NOW);
 

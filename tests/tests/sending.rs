@@ -136,7 +136,7 @@ impl Sender {
             let total = match rest {
                 Rest::End => Some(len as u64),
                 Rest::Bytes(more) => more.checked_add(len as u64),
-                Rest::Unknown => None,
+                Rest::More | Rest::Unknown => None,
             };
             due = total.map_or(0, |total| total - len as u64);
             match (total, total.and_then(|total| u32::try_from(total).ok())) {

@@ -30,8 +30,8 @@ pub enum SecretError {
     Exposed(PathBuf, u32),
     /// The file has no bytes.
     Empty(PathBuf),
-    /// The file is longer than a key may be.
-    TooLong(PathBuf),
+    /// The file is longer than a secret, or a keyring, may be: so many bytes.
+    TooLong(PathBuf, usize),
     /// The system gives no randomness.
     Random(getrandom::Error),
 }
@@ -57,11 +57,10 @@ impl fmt::Display for SecretError {
                 "key file {}: it is empty: make a secret with `countersign keygen`",
                 path.display()
             ),
-            Self::TooLong(path) => write!(
+            Self::TooLong(path, max) => write!(
                 f,
-                "key file {}: it is longer than {} bytes: a secret is not, so is this the right file?",
-                path.display(),
-                Key::MAX_LEN
+                "key file {}: it is longer than {max} bytes, which none may be: is this the right file?",
+                path.display()
             ),
             Self::Random(error) => write!(f, "the system gives no randomness: {error}"),
         }
@@ -75,6 +74,20 @@ impl std::error::Error for SecretError {}
 /// # Errors
 /// Every [`SecretError`].
 pub fn read(path: &Path) -> Result<Secret, SecretError> {
+    let mut secret = read_file(path, Key::MAX_LEN + 1)?;
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
+    }
+    match secret.len() {
+        0 => Err(SecretError::Empty(path.into())),
+        1..=Key::MAX_LEN => Ok(secret),
+        _ => Err(SecretError::TooLong(path.into(), Key::MAX_LEN)),
+    }
+}
+
+/// Reads the file `path`, which nobody but its owner may read, and which is at most `max` bytes
+/// long.
+pub(crate) fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     let io = |error| SecretError::Io(path.into(), error);
     // Before opening it, which would wait for the other end of a pipe.
     if !fs::metadata(path).map_err(io)?.is_file() {
@@ -87,16 +100,9 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
         return Err(SecretError::Exposed(path.into(), mode));
     }
     // One allocation, large enough for the longest, so that no copy is left behind unwiped.
-    let mut secret = Secret::new(Vec::with_capacity(Key::MAX_LEN + 2));
-    file.take(Key::MAX_LEN as u64 + 2).read_to_end(&mut secret).map_err(io)?;
-    if secret.last() == Some(&b'\n') {
-        secret.pop();
-    }
-    match secret.len() {
-        0 => Err(SecretError::Empty(path.into())),
-        1..=Key::MAX_LEN => Ok(secret),
-        _ => Err(SecretError::TooLong(path.into())),
-    }
+    let mut secret = Secret::new(Vec::with_capacity(max + 1));
+    file.take(max as u64 + 1).read_to_end(&mut secret).map_err(io)?;
+    if secret.len() > max { Err(SecretError::TooLong(path.into(), max)) } else { Ok(secret) }
 }
 
 /// A new secret: 256 random bits, as 64 hexadecimal digits.

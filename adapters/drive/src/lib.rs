@@ -34,10 +34,16 @@ mod net;
 #[cfg(feature = "std")]
 mod pool;
 #[cfg(feature = "std")]
+mod process;
+#[cfg(feature = "std")]
 mod protocol;
+#[cfg(feature = "std")]
+mod shared_keys;
 #[cfg(feature = "std")]
 mod sources;
 
+#[cfg(feature = "keys")]
+mod keyring;
 #[cfg(feature = "keys")]
 pub mod keys;
 
@@ -51,8 +57,10 @@ pub use clock::Clock;
 pub use deadlines::Deadlines;
 #[cfg(feature = "std")]
 pub use gate::{Gate, Permit};
+#[cfg(feature = "keys")]
+pub use keyring::{Keyring, KeyringError};
 #[cfg(feature = "std")]
-pub use log::{log_end, log_refused};
+pub use log::{log_end, log_established, log_refused};
 #[cfg(feature = "std")]
 pub use mailbox::{Mailbox, Received};
 #[cfg(feature = "std")]
@@ -60,6 +68,10 @@ pub use net::{Address, AddressError, Listener, Origin, Stream};
 #[cfg(feature = "std")]
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 #[cfg(feature = "std")]
+pub use process::instance;
+#[cfg(feature = "std")]
 pub use protocol::{BoxedMachine, Open, Protocol, Sessions, StartError};
+#[cfg(feature = "std")]
+pub use shared_keys::SharedKeys;
 #[cfg(feature = "std")]
 pub use sources::{Attempt, Limited, SourceOptions, Sources};

@@ -6,9 +6,10 @@
 //! refused peer=192.0.2.7:51324 scheme=challenge reason=wrong-key
 //! ```
 
+use std::fmt;
 use std::io;
 
-use countersign::{Error, Reason};
+use countersign::{Error, Peer, Reason};
 use tracing::{debug, info, warn};
 
 use crate::net::Origin;
@@ -17,6 +18,25 @@ use crate::turn::Failure;
 /// A connection was turned away before a handshake began; `reason` is one word.
 pub fn log_refused(origin: &Origin, scheme: &str, reason: &str) {
     warn!(target: "countersign", "refused peer={origin} scheme={scheme} reason={reason}");
+}
+
+/// A connection's handshake is over. At the level debug, with the session's id, by which the two
+/// ends' logs can be matched.
+pub fn log_established(origin: &Origin, scheme: &str, peer: &Peer<'_>) {
+    let (name, kid) = (peer.name.unwrap_or("-"), peer.kid.unwrap_or("-"));
+    let session = Hex(peer.session_id.map_or(&[], |id| id));
+    debug!(target: "countersign", "established peer={origin} scheme={scheme} name={name} kid={kid} session={session}");
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("-"),
+            bytes => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
 }
 
 /// A connection is over. `established`: its handshake was.

@@ -124,7 +124,7 @@ impl Posted {
                 (0, rest) => rest,
                 (more, Rest::End) => Rest::Bytes(more as u64),
                 (more, Rest::Bytes(rest)) => Rest::Bytes(rest.saturating_add(more as u64)),
-                (_, Rest::Unknown) => Rest::Unknown,
+                (_, rest @ (Rest::More | Rest::Unknown)) => rest,
             };
             out.send_part(part, rest)?;
             self.sent += part.len();

@@ -1,6 +1,8 @@
 //! What makes the machines and services of new connections.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::process;
 use std::task::Waker;
 
 use countersign::{Config, ConfigError, Instant, Machine, Nonce, Session};
@@ -8,6 +10,7 @@ use getrandom::SysRng;
 
 use crate::net::Origin;
 use crate::pool::Pools;
+use crate::process::instance;
 use crate::service::Service;
 
 /// A machine of any kind.
@@ -27,6 +30,11 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// Every [`StartError`]; [`ConfigError::Busy`] is overload, and the connection is to be closed.
     fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError>;
+
+    /// What to send, before closing, to a client for which there is no room.
+    fn busy(&self) -> &[u8] {
+        &[]
+    }
 
     /// Its name in log lines.
     fn name(&self) -> &str;
@@ -74,13 +82,24 @@ impl std::error::Error for StartError {}
 pub struct Sessions {
     config: Config,
     pools: Pools,
+    /// The process that `config` was made in.
+    process: u32,
 }
 
 impl Sessions {
     /// Sessions that speak `config`.
     #[must_use]
     pub fn new(config: Config, pools: Pools) -> Self {
-        Self { config, pools }
+        Self { config, pools, process: process::id() }
+    }
+
+    /// The configuration of this process: another one than was configured if it was forked off.
+    fn config(&self) -> Result<Cow<'_, Config>, StartError> {
+        if process::id() == self.process {
+            return Ok(Cow::Borrowed(&self.config));
+        }
+        let instance = instance().map_err(StartError::Random)?;
+        Ok(Cow::Owned(self.config.clone().with_instance(instance)))
     }
 
     fn nonce() -> Result<Nonce, StartError> {
@@ -90,15 +109,21 @@ impl Sessions {
 
 impl Protocol for Sessions {
     fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
-        let session = Session::client(&self.config, Self::nonce()?, self.pools.buffers(wake), now)
+        let config = self.config()?;
+        let session = Session::client(&config, Self::nonce()?, self.pools.buffers(wake), now)
             .map_err(StartError::Config)?;
         Ok(Box::new(session))
     }
 
     fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
-        let session = Session::server(&self.config, Self::nonce()?, self.pools.buffers(wake), now)
+        let config = self.config()?;
+        let session = Session::server(&config, Self::nonce()?, self.pools.buffers(wake), now)
             .map_err(StartError::Config)?;
         Ok(Box::new(session))
+    }
+
+    fn busy(&self) -> &[u8] {
+        self.config.busy()
     }
 
     fn name(&self) -> &str {

@@ -83,6 +83,13 @@ pub trait Keys {
     /// # Errors
     /// Why there are none; the handshake then fails.
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse>;
+
+    /// Whether the key that a session with `peer` was authenticated by is still among them: one
+    /// whose key is not is ended.
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        let _ = peer;
+        true
+    }
 }
 
 /// One key for everyone.

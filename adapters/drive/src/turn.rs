@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::DerefMut;
 use core::time::Duration;
 
-use countersign::{Error, Event, Instant, Machine, Reason, Refuse, Rest};
+use countersign::{Error, Event, Instant, Machine, Peer, Reason, Refuse, Rest};
 
 use crate::io::Io;
 use crate::service::{Flow, Keys, Part, Service};
@@ -144,6 +144,21 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             Stage::Ending { how, .. } => how.err(),
             Stage::Live { .. } | Stage::Over => None,
         }
+    }
+
+    /// Who the peer is, once the handshake is over.
+    pub fn peer(&self) -> Option<Peer<'_>> {
+        self.machine.peer()
+    }
+
+    /// Ends the connection if it was authenticated by a key that is not among `keys`; whether it
+    /// was. Take a turn afterwards.
+    pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
+        let revoked = self.machine.peer().is_some_and(|peer| !keys.hold(&peer));
+        if revoked {
+            self.machine.abort(Reason::Application, now);
+        }
+        revoked
     }
 
     /// The service.
@@ -353,6 +368,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     let _ = self.machine.provide_key(Err(Refuse::Unknown), now);
                 }
             }
+            // The key may have gone while the handshake ended.
+            Event::Established if self.revoke(keys, now) => {}
             Event::Established => {
                 self.established = true;
                 if let Some((peer, mut out)) = self.machine.split_peer() {

@@ -1,28 +1,32 @@
 //! A server with a service of its own: `cargo run -p countersign-mio --example greeter`, and then, in
-//! a second terminal, `COUNTERSIGN_KEY=peekaboo cargo run -- connect 127.0.0.1:9999`.
+//! a second terminal, `COUNTERSIGN_KEY="who goes there, friend" cargo run -- connect 127.0.0.1:9999`.
 
 use std::error::Error;
 use std::sync::Arc;
 
-use countersign::{Config, Digest, Instant, Key, Outbox, Peer, Scheme, SendError};
-use countersign_drive::{Address, Flow, Origin, Part, PoolOptions, Pools, Service, Sessions};
+use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme, SendError};
+use countersign_drive::{
+    Address, Flow, Origin, Part, PoolOptions, Pools, Service, Sessions, instance,
+};
 use countersign_mio::{Server, ServerOptions};
 
-/// Greets, and then sends everything back.
+/// Greets its peer by name, and then sends everything back.
 #[derive(Default)]
 struct Greeter {
-    greeted: bool,
+    /// What is to be said and was not, for want of room.
+    greeting: Option<String>,
 }
 
 impl Greeter {
     fn greet(&mut self, out: &mut Outbox<'_>) {
         // With all of the server's buffers in use even this is too much; then there is room later.
-        self.greeted = self.greeted || out.send(b"who goes there?\n").is_ok();
+        self.greeting = self.greeting.take().filter(|text| out.send(text.as_bytes()).is_err());
     }
 }
 
 impl Service for Greeter {
-    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+        self.greeting = peer.name.map(|name| format!("pass, {name}"));
         self.greet(out);
     }
 
@@ -39,10 +43,10 @@ impl Service for Greeter {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let secret = b"peekaboo";
-    let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+    let secret = b"who goes there, friend";
+    let config = Config::new(Scheme::Mutual(Mutual::new("greeter".parse()?, instance()?)));
     let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
-    let keys = Arc::new(Key::challenge(Digest::Sha256, secret)?);
+    let keys = Arc::new(Key::mutual(secret)?);
     let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
     let options = ServerOptions::default();
     Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter::default(), options)?.run()?;

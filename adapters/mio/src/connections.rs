@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::{Error, Instant, Reason};
+use countersign::{Error, Instant, Peer, Reason};
 use countersign_drive::{
     BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
 };
@@ -61,9 +61,14 @@ struct Socket {
 
 /// What there is to tell of a connection.
 #[derive(Debug)]
-pub enum Notice {
+pub enum Notice<'a> {
     /// Its handshake is over.
-    Established,
+    Established {
+        /// Where it came from.
+        origin: Origin,
+        /// Who it is.
+        peer: Peer<'a>,
+    },
     /// It has ended.
     Ended(Ended),
 }
@@ -118,8 +123,8 @@ impl<S: Service, T> Connections<S, T> {
         self.queue.clone()
     }
 
-    /// Adds a connection. `make` is given the connection's waker and makes its machine and
-    /// service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
+    /// Adds a connection. `make` is given the connection's waker and its socket, and makes its machine
+    /// and service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
     /// open, and then dropped.
     ///
     /// # Errors
@@ -129,13 +134,13 @@ impl<S: Service, T> Connections<S, T> {
         stream: Stream,
         origin: Origin,
         held: T,
-        make: impl FnOnce(&Waker) -> Result<(BoxedMachine, S), E>,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (machine, service) = make(&self.queue.waker(token))?;
+        let (machine, service) = make(&self.queue.waker(token), &stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(
             &mut SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&stream)),
@@ -184,7 +189,7 @@ impl<S: Service, T> Connections<S, T> {
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(Notice, &mut T),
+        mut tell: impl FnMut(Notice<'_>, &mut T),
     ) {
         let mut woken = mem::take(&mut self.woken);
         self.queue.take(&mut woken);
@@ -221,8 +226,11 @@ impl<S: Service, T> Connections<S, T> {
                     Some(how)
                 }
             };
-            if slot.connection.established() && !mem::replace(&mut slot.told_established, true) {
-                tell(Notice::Established, &mut slot.held);
+            if slot.connection.established()
+                && !mem::replace(&mut slot.told_established, true)
+                && let Some(peer) = slot.connection.peer()
+            {
+                tell(Notice::Established { origin: slot.origin, peer }, &mut slot.held);
             }
             if let Some(how) = how {
                 slot.tell_ended(how, &mut tell);
@@ -243,6 +251,19 @@ impl<S: Service, T> Connections<S, T> {
         self.deadlines.next().map(|at| at.saturating_duration_since(now))
     }
 
+    /// Ends every connection that was authenticated by a key that is not among `keys`; returns how
+    /// many there were.
+    pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> usize {
+        let mut revoked = 0;
+        for (_, slot) in &mut self.slots {
+            if slot.connection.revoke(keys, now) {
+                revoked += 1;
+                enqueue(&mut self.ready, slot);
+            }
+        }
+        revoked
+    }
+
     /// Has every connection end as soon as nothing is under way on it.
     pub fn stop(&mut self) {
         for (_, slot) in &mut self.slots {
@@ -255,7 +276,7 @@ impl<S: Service, T> Connections<S, T> {
     }
 
     /// Drops every connection as it is, and tells `tell` of each that had not ended.
-    pub fn abandon(&mut self, mut tell: impl FnMut(Notice, &mut T)) {
+    pub fn abandon(&mut self, mut tell: impl FnMut(Notice<'_>, &mut T)) {
         for mut slot in self.slots.drain() {
             slot.connection.abandon();
             let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
@@ -269,7 +290,7 @@ impl<S: Service, T> Slot<S, T> {
     fn tell_ended(
         &mut self,
         how: Result<(), Failure<io::Error>>,
-        tell: &mut impl FnMut(Notice, &mut T),
+        tell: &mut impl FnMut(Notice<'_>, &mut T),
     ) {
         if !mem::replace(&mut self.told_ended, true) {
             let established = self.connection.established();

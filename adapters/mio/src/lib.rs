@@ -12,4 +12,4 @@ mod server;
 mod wake;
 
 pub use connections::{Connections, Ended, Notice};
-pub use server::{Server, ServerOptions, Stopper};
+pub use server::{Remote, Server, ServerOptions};

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use countersign::Instant;
 use countersign_drive::{
-    Attempt, Clock, Failure, Gate, Keys, Listener, Open, Origin, Permit, Protocol, SourceOptions,
-    Sources, StartError, Stream, log_end, log_refused,
+    Attempt, Clock, Failure, Gate, Listener, Open, Origin, Permit, Protocol, SharedKeys,
+    SourceOptions, Sources, Stream, log_end, log_established, log_refused,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::connections::{Connections, Ended, Notice};
 use crate::wake::Queue;
@@ -59,7 +59,7 @@ pub struct Server<O: Open> {
     listeners: Vec<Port>,
     connections: Connections<O::Service, Held>,
     protocol: Arc<dyn Protocol>,
-    keys: Arc<dyn Keys + Send + Sync>,
+    keys: SharedKeys,
     open: O,
     options: ServerOptions,
     stopping: Arc<AtomicBool>,
@@ -75,14 +75,20 @@ struct Port {
     warned: bool,
 }
 
-/// Stops a [`Server`], from any thread.
+/// Speaks to a [`Server`] that runs, from any thread.
 #[derive(Clone)]
-pub struct Stopper {
+pub struct Remote {
     stopping: Arc<AtomicBool>,
     queue: Arc<Queue>,
 }
 
-impl Stopper {
+impl Remote {
+    /// Its [`SharedKeys`] were replaced: the server looks now, and ends the connections that were
+    /// authenticated by a key that is gone. Without this it looks when next something happens.
+    pub fn keys_changed(&self) {
+        self.queue.rouse();
+    }
+
     /// No more connections are accepted; those there are end once nothing is under way on them,
     /// and [`Server::run`] returns.
     pub fn stop(&self) {
@@ -92,14 +98,14 @@ impl Stopper {
 }
 
 impl<O: Open> Server<O> {
-    /// A server on `listeners`; [`run`](Self::run) serves.
+    /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any [`Keys`].
     ///
     /// # Errors
     /// The system's.
     pub fn new(
         listeners: Vec<Listener>,
         protocol: Arc<dyn Protocol>,
-        keys: Arc<dyn Keys + Send + Sync>,
+        keys: impl Into<SharedKeys>,
         open: O,
         options: ServerOptions,
     ) -> io::Result<Self> {
@@ -122,7 +128,7 @@ impl<O: Open> Server<O> {
             listeners,
             connections,
             protocol,
-            keys,
+            keys: keys.into(),
             open,
             options,
             stopping: Arc::default(),
@@ -131,8 +137,8 @@ impl<O: Open> Server<O> {
 
     /// What stops it.
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        Stopper { stopping: self.stopping.clone(), queue: self.connections.queue() }
+    pub fn remote(&self) -> Remote {
+        Remote { stopping: self.stopping.clone(), queue: self.connections.queue() }
     }
 
     /// Serves until stopped.
@@ -142,12 +148,24 @@ impl<O: Open> Server<O> {
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut give_up: Option<Instant> = None;
+        let mut generation = self.keys.generation();
+        let mut keys = self.keys.current();
         loop {
             let now = self.options.clock.now();
+            if self.keys.generation() != generation {
+                // In this order: keys that are replaced in between are looked at twice.
+                generation = self.keys.generation();
+                keys = self.keys.current();
+                let revoked = self.connections.revoke(&*keys, now);
+                info!(target: "countersign", "keys replaced: connections ended for want of their key: {revoked}");
+            }
             self.accept(now);
             let name = self.protocol.name();
-            let note = |notice: Notice, held: &mut Held| match notice {
-                Notice::Established => held.attempt = None,
+            let note = |notice: Notice<'_>, held: &mut Held| match notice {
+                Notice::Established { origin, peer } => {
+                    held.attempt = None;
+                    log_established(&origin, name, &peer);
+                }
                 Notice::Ended(Ended { origin, established, how }) => {
                     log_end(&origin, name, established, &how);
                     if let (Some(attempt), Err(Failure::Protocol(error))) =
@@ -158,7 +176,7 @@ impl<O: Open> Server<O> {
                     }
                 }
             };
-            self.connections.run(&*self.keys, now, note);
+            self.connections.run(&*keys, now, note);
 
             if self.stopping.load(Ordering::Acquire) && give_up.is_none() {
                 give_up = Some(now.saturating_add(self.options.stop_timeout));
@@ -229,30 +247,36 @@ impl<O: Open> Server<O> {
     }
 
     fn admit(&mut self, stream: Stream, origin: Origin, now: Instant) {
-        let name = self.protocol.name();
+        let protocol = &*self.protocol;
+        let turn_away = |stream: &Stream, reason| {
+            // A new socket has room for a word; if not, it closes without one.
+            let _ = stream.write(protocol.busy());
+            log_refused(&origin, protocol.name(), reason);
+        };
         let attempt = match self.options.sources.begin(&origin, now) {
             Ok(attempt) => attempt,
             Err(limited) => {
-                log_refused(&origin, name, limited.code());
+                turn_away(&stream, limited.code());
                 return;
             }
         };
         let Some(permit) = self.options.gate.enter() else {
-            log_refused(&origin, name, "overload");
+            turn_away(&stream, "overload");
             return;
         };
         let held = Held { attempt: Some(attempt), _permit: permit };
-        let (protocol, open) = (&*self.protocol, &self.open);
-        let inserted = self.connections.insert(stream, origin, held, |wake| {
-            let machine = protocol.server(wake, now).map_err(NotStarted::Start)?;
-            Ok((machine, open.open(&origin, wake.clone())))
-        });
-        match inserted {
-            Ok(()) => {}
-            Err(NotStarted::Start(error)) => log_refused(&origin, name, error.code()),
-            Err(NotStarted::Io(error)) => {
-                warn!(target: "countersign", "cannot serve peer={origin}: {error}");
+        let open = &self.open;
+        let inserted = self.connections.insert(stream, origin, held, |wake, stream| match protocol
+            .server(wake, now)
+        {
+            Ok(machine) => Ok((machine, open.open(&origin, wake.clone()))),
+            Err(error) => {
+                turn_away(stream, error.code());
+                Err(NotInserted(None))
             }
+        });
+        if let Err(NotInserted(Some(error))) = inserted {
+            warn!(target: "countersign", "cannot serve peer={origin}: {error}");
         }
     }
 }
@@ -264,13 +288,11 @@ struct Held {
     _permit: Permit,
 }
 
-enum NotStarted {
-    Start(StartError),
-    Io(io::Error),
-}
+/// A connection was not taken; the system's error, unless it was turned away.
+struct NotInserted(Option<io::Error>);
 
-impl From<io::Error> for NotStarted {
+impl From<io::Error> for NotInserted {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self(Some(error))
     }
 }

@@ -18,7 +18,7 @@ use countersign_drive::services::Echo;
 use countersign_drive::{
     Address, Flow, Gate, Open, Origin, Part, PoolOptions, Pools, Service, Sessions,
 };
-use countersign_mio::{Server, ServerOptions, Stopper};
+use countersign_mio::{Remote, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For anything that must happen; never how long it is expected to take.
@@ -48,7 +48,7 @@ fn options() -> ServerOptions {
 /// A server of the scheme `none`, stopped on drop.
 struct Running {
     address: String,
-    stopper: Stopper,
+    remote: Remote,
     /// Says how it came to its end.
     end: Receiver<io::Result<()>>,
 }
@@ -63,7 +63,7 @@ impl Running {
         let address = listeners[0].address().unwrap().to_string();
         let keys = Arc::new(None::<Key>);
         let mut server = Server::new(listeners, Arc::new(protocol), keys, open, options).unwrap();
-        let stopper = server.stopper();
+        let remote = server.remote();
         let (ended, end) = channel();
         thread::spawn(move || {
             let how = server.run();
@@ -71,7 +71,7 @@ impl Running {
             drop(server);
             let _ = ended.send(how);
         });
-        Self { address, stopper, end }
+        Self { address, remote, end }
     }
 
     fn client(&self) -> Client {
@@ -90,7 +90,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.remote.stop();
     }
 }
 
@@ -200,7 +200,7 @@ fn a_stop_answers_requests_that_the_loop_has_not_seen() {
     let (slow, others) = others.split_first().unwrap();
     slow.say(b"slow");
     others.iter().for_each(|client| client.say(b"again"));
-    server.stopper.stop();
+    server.remote.stop();
     go.send(()).unwrap();
 
     assert_eq!(holder.hear(), b"hold");
@@ -218,7 +218,7 @@ fn a_server_whose_connections_are_idle_stops_soon() {
     let server = Running::start(|_: &Origin, _| Echo, sessions(&PoolOptions::default()), options());
     let client = server.client();
     client.ask(b"hello");
-    server.stopper.stop();
+    server.remote.stop();
     assert!(client.is_closed());
     drop(client);
     server.join();
@@ -257,7 +257,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
     let client = server.client();
     client.ask(b"hello");
     let begun = Instant::now();
-    server.stopper.stop();
+    server.remote.stop();
     server.join();
     assert!(begun.elapsed() >= SLOW);
     assert_eq!(how.recv().unwrap(), Err(Error::Aborted(Reason::Shutdown)));
@@ -321,7 +321,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
     let client = server.client();
     client.say(b"hello");
     let waker: Waker = wakers.recv().unwrap();
-    server.stopper.stop();
+    server.remote.stop();
     let until = Instant::now() + PATIENCE;
     while TcpStream::connect(&server.address).is_ok() {
         assert!(Instant::now() < until, "goes on accepting");

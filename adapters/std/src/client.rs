@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign::{Error, Instant, Key, Rest, SendError};
+use countersign::{Error, Instant, Key, Peer, Rest, SendError};
 use countersign_drive::{
     Address, BoxedMachine, Clock, Connection, Failure, Keys, Mailbox, Protocol, Received,
     StartError, Stream, Turn, Wait,
@@ -23,12 +23,15 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// For each call to get on; `None` for as long as it takes.
     pub timeout: Option<Duration>,
+    /// The longest message that [`Client::recv`] puts together, in bytes.
+    pub max_message: usize,
 }
 
 impl Default for ClientOptions {
-    /// 10 s to connect, and then as long as it takes.
+    /// 10 s to connect, and then as long as it takes; messages of 16 MiB.
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(10), timeout: None }
+        let connect_timeout = Duration::from_secs(10);
+        Self { connect_timeout, timeout: None, max_message: 16 << 20 }
     }
 }
 
@@ -50,6 +53,9 @@ pub enum ClientError {
     /// [`ClientOptions::timeout`] passed, and what was sent before had still not left. Nothing was
     /// done.
     Busy,
+    /// The message is longer than [`ClientOptions::max_message`]. What came of it is lost, and the
+    /// rest is still to come: take it in parts.
+    TooLong,
 }
 
 impl fmt::Display for ClientError {
@@ -62,6 +68,9 @@ impl fmt::Display for ClientError {
             Self::Send(error) => error.fmt(f),
             Self::TimedOut => f.write_str("nothing happened for too long"),
             Self::Busy => f.write_str("what was sent before has not left yet"),
+            Self::TooLong => {
+                f.write_str("the peer's message is longer than is taken whole: take it in parts")
+            }
         }
     }
 }
@@ -71,11 +80,17 @@ impl std::error::Error for ClientError {}
 /// A connection to a server, for blocking programs.
 ///
 /// All methods take `&self`: one thread may send while another receives, and several that send take
-/// turns. Reading never waits for writing. Whichever thread waits first waits on the socket for all of them.
+/// turns. Reading never waits for writing. Whichever thread waits first waits on the socket for all
+/// of them.
+///
+/// Nothing happens but in calls. Where the protocol has heartbeats, a client whose threads are all
+/// elsewhere gives no sign of life, and is given up by its server: leave one in
+/// [`recv`](Self::recv).
 pub struct Client {
     stream: Stream,
     clock: Clock,
     timeout: Option<Duration>,
+    max_message: usize,
     shared: Mutex<Shared>,
     /// Notified after each wait on the socket.
     moved: Condvar,
@@ -113,6 +128,7 @@ impl Client {
             stream,
             clock,
             timeout: options.timeout,
+            max_message: options.max_message,
             shared: Mutex::new(Shared {
                 connection: Connection::new(machine, Mailbox::default()),
                 polling: None,
@@ -124,6 +140,12 @@ impl Client {
         };
         client.run(keys, |shared| shared.connection.service().is_open().then_some(Ok(())))?;
         Ok(client)
+    }
+
+    /// What `look` makes of who the peer is.
+    pub fn peer<T>(&self, look: impl FnOnce(Peer<'_>) -> T) -> Option<T> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.connection.peer().map(look)
     }
 
     /// Sends `message` and returns when all of it has left this process. In a raw byte stream an
@@ -167,21 +189,24 @@ impl Client {
     }
 
     /// The next message, whole: of a raw byte stream, whatever has arrived. `None`: the peer sends
-    /// no more. The protocol's limit on frames bounds its length.
+    /// no more.
     ///
     /// # Errors
-    /// As [`recv_part`](Self::recv_part). After a timeout within a message its first parts are
+    /// As [`recv_part`](Self::recv_part), and [`ClientError::TooLong`]. After a timeout within a message its first parts are
     /// lost; who sets a timeout and expects long messages takes them in parts.
     pub fn recv(&self) -> Result<Option<Vec<u8>>, ClientError> {
         let mut message = Vec::new();
         loop {
             let Some(Received { bytes, rest, .. }) = self.recv_part()? else { return Ok(None) };
+            if message.len() + bytes.len() > self.max_message {
+                return Err(ClientError::TooLong);
+            }
             if message.is_empty() {
                 message = bytes;
             } else {
                 message.extend_from_slice(&bytes);
             }
-            if !matches!(rest, Rest::Bytes(_)) {
+            if matches!(rest, Rest::End | Rest::Unknown) {
                 return Ok(Some(message));
             }
         }

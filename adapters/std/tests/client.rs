@@ -15,7 +15,7 @@ use countersign::{
 };
 use countersign_drive::services::Echo;
 use countersign_drive::{Address, Origin, PoolOptions, Pools, Sessions};
-use countersign_mio::{Server, ServerOptions, Stopper};
+use countersign_mio::{Remote, Server, ServerOptions};
 use countersign_std::{Client, ClientError, ClientOptions};
 
 /// For anything that must happen; never how long it is expected to take.
@@ -35,6 +35,7 @@ fn sessions(config: Config) -> Sessions {
 fn options(timeout: Duration) -> ClientOptions {
     let mut options = ClientOptions::default();
     options.timeout = Some(timeout);
+    options.max_message = 2 * MUCH;
     options
 }
 
@@ -107,7 +108,7 @@ fn reset(stream: TcpStream) {
 /// A real server on a thread of its own.
 struct Echoing {
     address: Address,
-    stopper: Stopper,
+    remote: Remote,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -123,14 +124,14 @@ impl Echoing {
             ServerOptions::default(),
         )
         .unwrap();
-        let stopper = server.stopper();
-        Self { address, stopper, thread: Some(thread::spawn(move || server.run())) }
+        let remote = server.remote();
+        Self { address, remote, thread: Some(thread::spawn(move || server.run())) }
     }
 }
 
 impl Drop for Echoing {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.remote.stop();
         let ended = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
             ended.unwrap().unwrap().unwrap();

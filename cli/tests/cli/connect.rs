@@ -6,11 +6,12 @@ use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use crate::KEY;
-use crate::common::{At, Scratch, Server, countersign};
+use crate::common::{At, Scratch, Server, by_hand, countersign};
 use crate::peer::{Peer, Way, frame};
 use crate::process::{Ran, Running, run};
 
 const NONE: &[&str] = &["--scheme", "none"];
+const MUTUAL: &[&str] = &["--scheme", "mutual"];
 /// A mebibyte, which no buffer of either end holds.
 const LONG: usize = 1 << 20;
 
@@ -27,7 +28,8 @@ fn on_stage(args: &[&str], input: &[u8], play: impl FnOnce(Peer) + Send + 'stati
     let scratch = Scratch::new();
     let (at, actor) = stage(play);
     let mut connect = countersign(&scratch);
-    connect.args(["connect", &at.to_string()]).args(args).env("COUNTERSIGN_KEY", KEY);
+    connect.args(["connect", &at.to_string()]).args(args).args(by_hand(args));
+    connect.env("COUNTERSIGN_KEY", KEY);
     let ran = run(&mut connect, input);
     actor.join().unwrap();
     ran
@@ -40,14 +42,15 @@ fn served(serve: &[&str], connect: &[&str], input: &[u8], check: impl Fn(Ran)) {
     let server = Server::start(&scratch, KEY, &[&listen, serve].concat());
     for at in &server.at {
         let mut command = countersign(&scratch);
-        command.args(["connect", &at.to_string()]).args(connect).env("COUNTERSIGN_KEY", KEY);
+        command.args(["connect", &at.to_string()]).args(connect).args(by_hand(connect));
+        command.env("COUNTERSIGN_KEY", KEY);
         check(run(&mut command, input));
     }
 }
 
 #[test]
 fn each_message_is_answered_on_a_line_of_its_own() {
-    for scheme in [&[][..], NONE] {
+    for scheme in [&[][..], NONE, MUTUAL] {
         let connect = [scheme, &["--message", "one", "--message", "two and three"]].concat();
         served(scheme, &connect, b"", |ran| ran.exited(0).printed("ONE\nTWO AND THREE\n"));
     }
@@ -55,7 +58,7 @@ fn each_message_is_answered_on_a_line_of_its_own() {
 
 #[test]
 fn lines_of_a_pipe_are_messages_until_quit() {
-    for scheme in [&[][..], NONE] {
+    for scheme in [&[][..], NONE, MUTUAL] {
         served(scheme, scheme, b"one\ntwo\nquit\nthree\n", |ran| {
             ran.exited(0).printed("ONE\nTWO\n");
         });
@@ -64,14 +67,14 @@ fn lines_of_a_pipe_are_messages_until_quit() {
 
 #[test]
 fn a_last_line_needs_no_newline_and_the_end_of_a_pipe_is_the_end() {
-    for scheme in [&[][..], NONE] {
+    for scheme in [&[][..], NONE, MUTUAL] {
         served(scheme, scheme, b"one\nquite", |ran| ran.exited(0).printed("ONE\nQUITE\n"));
     }
 }
 
 #[test]
 fn without_any_message_there_is_nothing_to_print_and_nothing_wrong() {
-    for scheme in [&[][..], NONE] {
+    for scheme in [&[][..], NONE, MUTUAL] {
         served(scheme, scheme, b"", |ran| ran.exited(0).printed(""));
     }
 }
@@ -83,7 +86,7 @@ fn an_empty_message_has_an_empty_reply_where_messages_have_bounds() {
 
 #[test]
 fn messages_longer_than_every_buffer_come_back_whole() {
-    for scheme in [&[][..], NONE] {
+    for scheme in [&[][..], NONE, MUTUAL] {
         let line = "abcdefg ".repeat(LONG / 8);
         let input = format!("{line}\nlast\n");
         served(scheme, scheme, input.as_bytes(), |ran| {
@@ -137,7 +140,6 @@ fn a_frame_beyond_max_frame_breaks_the_protocol() {
         )
         .exited(5);
         ran.said(&len.to_string());
-        ran.said("100");
     }
 }
 
@@ -177,7 +179,8 @@ fn raw_replies_are_printed_as_they_come() {
         assert!(peer.rest().is_empty());
     });
     let mut connect = countersign(&scratch);
-    connect.args(["connect", &at.to_string(), "--message", "hello", "--linger", "60"]);
+    connect.args(["connect", &at.to_string(), "--scheme", "challenge"]);
+    connect.args(["--message", "hello", "--linger", "60"]);
     let running = Running::start(connect.env("COUNTERSIGN_KEY", KEY));
     running.out.wait("the first piece", |out, _| out.starts_with("first "));
     seen.send(()).unwrap();
@@ -229,7 +232,7 @@ fn nothing_listening_is_a_connection_refused() {
     taken.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = taken.local_addr().unwrap().as_socket().unwrap().to_string();
     for at in [&port, "unix:nobody"] {
-        for scheme in [&[][..], NONE] {
+        for scheme in [&[][..], NONE, MUTUAL] {
             let mut connect = countersign(&scratch);
             connect.args(["connect", at, "--message", "x"]).args(scheme);
             let ran = run(connect.env("COUNTERSIGN_KEY", KEY), b"").exited(4);
@@ -248,7 +251,7 @@ fn a_wrong_key_is_refused_and_the_message_says_what_to_look_at() {
         for connect in [&["--message", "hello"][..], &["--digest", "sha512", "--message", "hello"]]
         {
             let mut command = countersign(&scratch);
-            command.args(["connect", &at.to_string()]).args(connect);
+            command.args(["connect", &at.to_string()]).args(connect).args(by_hand(connect));
             let key = if connect.len() == 2 { "another key that is long enough" } else { KEY };
             let ran = run(command.env("COUNTERSIGN_KEY", key), b"").exited(3);
             ran.printed("");
@@ -309,7 +312,7 @@ fn a_server_that_leaves_between_messages_is_a_connection_lost() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch, KEY, &["--listen", "127.0.0.1:0"]);
     let mut connect = countersign(&scratch);
-    connect.args(["connect", &server.at[0].to_string()]);
+    connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
     let mut running = Running::start(connect.env("COUNTERSIGN_KEY", KEY));
     running.type_in(b"hello\n");
     running.out.wait("a reply", |out, _| out == "HELLO\n");

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::KEY;
-use crate::common::{At, PATIENCE, Scratch, Server, allow_files};
+use crate::common::{At, PATIENCE, Scratch, Server, allow_files, by_hand};
 use crate::neighbour::Neighbour;
 use crate::peer::{Peer, Way};
 use crate::process::at_once;
@@ -100,7 +100,7 @@ fn a_server_short_of_files_serves_whom_it_has_and_later_the_others() {
         let scratch = Scratch::new();
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_countersign")]);
-        shell.args(["serve", "--handshake-timeout", "60"]).args(shape);
+        shell.args(["serve", "--handshake-timeout", "60"]).args(shape).args(by_hand(&shape));
         shell.current_dir(scratch.path()).env("COUNTERSIGN_KEY", KEY);
         let server = Server::spawn(shell, 1);
         let at = &server.at[0];

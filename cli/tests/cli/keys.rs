@@ -172,7 +172,8 @@ fn a_short_key_works_and_is_warned_of_without_being_shown() {
     let server = Server::start(&scratch, "peekaboo", &["--listen", "127.0.0.1:0"]);
     server.logged("the secret has 8 bytes");
     let mut connect = countersign(&scratch);
-    connect.args(["connect", &server.at[0].to_string(), "--message", "hello"]);
+    connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
+    connect.args(["--message", "hello"]);
     let ran = run(connect.env("COUNTERSIGN_KEY", "peekaboo"), b"").exited(0);
     ran.printed("HELLO\n");
     ran.said("countersign keygen");

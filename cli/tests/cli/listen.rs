@@ -51,7 +51,8 @@ fn ipv6_is_listened_on_in_brackets() {
     let server = Server::start(&scratch, KEY, &["--listen", "[::1]:0"]);
     answers(&server.at[0]);
     let mut connect = countersign(&scratch);
-    connect.args(["connect", &server.at[0].to_string(), "--message", "hello"]);
+    connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
+    connect.args(["--message", "hello"]);
     run(connect.env("COUNTERSIGN_KEY", KEY), b"").exited(0).printed("HELLO\n");
 }
 

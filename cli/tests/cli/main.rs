@@ -14,6 +14,8 @@ mod hostile;
 mod keys;
 mod listen;
 mod log;
+mod mutual;
+mod mutual_python;
 mod recipe;
 mod shutdown;
 mod terminal;

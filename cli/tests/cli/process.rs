@@ -64,6 +64,10 @@ impl Running {
         let _ = self.stdin.as_mut().unwrap().write_all(text);
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Closes its input and waits for its end.
     pub(crate) fn end(mut self) -> Ran {
         self.stdin = None;

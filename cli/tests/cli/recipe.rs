@@ -9,7 +9,7 @@ use crate::process::{Ran, at_once, file, run};
 const KEY: &str = "peekaboo";
 const DIGESTS: [&str; 2] = ["md5", "sha256"];
 
-fn python() -> bool {
+pub(crate) fn python() -> bool {
     let version = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
     let here = version.is_ok_and(|status| status.success());
     if !here {
@@ -91,7 +91,8 @@ fn connected(program: &str, digest: &str, key: &str, check: impl Fn(Ran)) {
     let server = Server::spawn(command, 1);
     let connect = || {
         let mut connect = countersign(&scratch);
-        connect.args(["connect", &server.at[0].to_string(), "--digest", digest]);
+        connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
+        connect.args(["--digest", digest]);
         connect.args(["--message", "hello", "--message", "Größe 1"]);
         connect
     };
@@ -156,7 +157,8 @@ fn the_recipes_server_refuses_another_digest() {
         // Shorter than the server reads for: it takes what comes in one read for the answer.
         let at = server.at[0].to_string();
         let mut connect = countersign(&scratch);
-        connect.args(["connect", &at, "--digest", "md5", "--message", "hello"]);
+        connect.args(["connect", &at, "--scheme", "challenge", "--digest", "md5"]);
+        connect.args(["--message", "hello"]);
         refused(run(connect.env("COUNTERSIGN_KEY", KEY), b""));
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
@@ -34,7 +35,7 @@ impl Person {
     fn connects() -> Self {
         let scratch = Scratch::new();
         let server = Server::start(&scratch, KEY, &["--listen", "127.0.0.1:0"]);
-        let hands = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let hands = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&hands).unwrap();
         unlockpt(&hands).unwrap();
         let name = ptsname(&hands, Vec::new()).unwrap();
@@ -43,7 +44,7 @@ impl Person {
         let hands = File::from(hands);
         let before = tcgetattr(&terminal).unwrap();
         let mut connect = countersign(&scratch);
-        connect.args(["connect", &server.at[0].to_string()]);
+        connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
         connect.env("COUNTERSIGN_KEY", KEY).env("TERM", "xterm");
         let side = || terminal.try_clone().unwrap();
         connect.stdin(side()).stdout(side()).stderr(Stdio::piped());
@@ -138,4 +139,24 @@ fn the_terminal_is_as_before_when_the_server_dies_in_the_middle_of_a_line() {
     assert!(!tcgetattr(&person.terminal).unwrap().local_modes.contains(LocalModes::ICANON));
     person.server = None;
     person.is_left(4);
+}
+
+#[test]
+fn a_server_ends_when_its_terminal_hangs_up() {
+    let scratch = Scratch::new();
+    let hands = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&hands).unwrap();
+    unlockpt(&hands).unwrap();
+    let name = ptsname(&hands, Vec::new()).unwrap();
+    let path = OsStr::from_bytes(name.as_bytes());
+    let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut serve = countersign(&scratch);
+    serve.args(["serve", "--listen", "127.0.0.1:0"]).env("COUNTERSIGN_KEY", KEY);
+    serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(terminal);
+    let mut child = serve.spawn().unwrap();
+    let ready = Capture::start(child.stdout.take().unwrap());
+    ready.wait("the ready line", |text, _| text.ends_with('\n'));
+    drop(hands);
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -54,10 +54,13 @@ fn help_names_every_option() {
     for (command, options) in [
         (
             "serve",
-            "listen scheme digest key-file service adapter workers max-connections max-frame \
-             handshake-timeout log log-format",
+            "listen scheme digest key-file kid keyring name heartbeat service adapter workers \
+             max-connections max-frame handshake-timeout log log-format",
         ),
-        ("connect", "scheme digest key-file adapter message linger max-frame handshake-timeout"),
+        (
+            "connect",
+            "scheme digest key-file kid keyring name expect-server adapter message linger max-frame handshake-timeout",
+        ),
         ("keygen", "out"),
     ] {
         let help = ran(&[command, "--help"]).exited(0).out;

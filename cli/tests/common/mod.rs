@@ -156,6 +156,11 @@ pub(crate) fn countersign(scratch: &Scratch) -> Command {
     command
 }
 
+/// The scheme that most tests here speak by hand, unless `args` name one.
+pub(crate) fn by_hand<A: AsRef<OsStr>>(args: &[A]) -> &'static [&'static str] {
+    if args.iter().any(|arg| arg.as_ref() == "--scheme") { &[] } else { &["--scheme", "challenge"] }
+}
+
 /// A server, killed on drop.
 pub(crate) struct Server {
     pub(crate) child: Child,
@@ -165,11 +170,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `countersign serve` with `args` and a key for the asking, once it is ready.
+    /// `countersign serve` with `args` and a key for the asking, once it is ready. It speaks what is
+    /// spoken [`by_hand`].
     pub(crate) fn start<A: AsRef<OsStr>>(scratch: &Scratch, key: &str, args: &[A]) -> Self {
         let listeners = args.iter().filter(|arg| arg.as_ref() == "--listen").count();
         let mut command = countersign(scratch);
-        command.arg("serve").args(args).env("COUNTERSIGN_KEY", key);
+        command.arg("serve").args(args).args(by_hand(args)).env("COUNTERSIGN_KEY", key);
         Self::spawn(command, listeners.max(1))
     }
 

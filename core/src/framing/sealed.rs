@@ -146,9 +146,8 @@ impl Decoder {
         let len = (self.left as usize).min(limits.max_part);
         self.left -= len as u32;
         let rest = match self.left {
-            0 if self.more => Rest::Unknown,
+            _ if self.more => Rest::More,
             0 => Rest::End,
-            _ if self.more => Rest::Unknown,
             left => Rest::Bytes(left.into()),
         };
         let trailer = if self.left == 0 { self.seal.tag_len() } else { 0 };

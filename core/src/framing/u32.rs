@@ -70,7 +70,7 @@ impl Encoder {
         let follows = match rest {
             Rest::End => 0,
             Rest::Bytes(n) => n,
-            Rest::Unknown => return Err(SendError::LengthNeeded),
+            Rest::More | Rest::Unknown => return Err(SendError::LengthNeeded),
         };
         let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
         if self.due == 0 {
@@ -86,7 +86,7 @@ impl Encoder {
     pub(super) fn commit(&mut self, plan: &Plan) {
         self.due = match plan.rest {
             Rest::Bytes(n) => n,
-            Rest::End | Rest::Unknown => 0,
+            Rest::End | Rest::More | Rest::Unknown => 0,
         };
     }
 }
@@ -156,7 +156,9 @@ mod tests {
     #[test]
     fn lengths_must_be_known_and_add_up() {
         let mut encoder = Encoder::default();
-        assert_eq!(commit(&mut encoder, 1, Rest::Unknown), Err(SendError::LengthNeeded));
+        for rest in [Rest::More, Rest::Unknown] {
+            assert_eq!(commit(&mut encoder, 1, rest), Err(SendError::LengthNeeded));
+        }
         assert_eq!(
             commit(&mut encoder, 1, Rest::Bytes(u64::from(u32::MAX))),
             Err(SendError::LengthNeeded)

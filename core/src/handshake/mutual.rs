@@ -20,7 +20,7 @@ use subtle::Choice;
 use super::{Handshake, Input, Known, Outcome, Sealing, Transmit, View};
 use crate::config;
 use crate::error::{ConfigError, Error, Identity, Refuse};
-use crate::key::{Candidate, Candidates, Purpose};
+use crate::key::{Candidate, Candidates};
 use crate::machine::{KeyRequest, Role};
 use crate::name::{Kid, Name};
 use crate::nonce::Nonce;
@@ -190,8 +190,7 @@ impl Mutual {
             }
             _ => return None,
         };
-        let purpose = Purpose::Derivation;
-        Some(KeyRequest { role: self.role, purpose, kid: Some(kid), name, challenge: &[] })
+        Some(KeyRequest::mutual(self.role, kid, name))
     }
 
     /// The message that was awaited last.

@@ -115,7 +115,7 @@ impl Loop {
         let mut pools = PoolOptions::default();
         pools.buffer_len = 1024;
         let now = self.clock.now();
-        let make = |wake: &Waker| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
             waker = Some(wake.clone());
             let machine = sessions(&pools).server(wake, now).map_err(Box::new)?;
             Ok((machine, Telling { calls, timeouts }))
@@ -127,7 +127,7 @@ impl Loop {
     fn run(&mut self) {
         let now = self.clock.now();
         self.connections.run(&NO_KEY, now, |notice, _| match notice {
-            Notice::Established => self.established += 1,
+            Notice::Established { .. } => self.established += 1,
             Notice::Ended(ended) => self.ended.push(ended),
         });
     }
@@ -364,9 +364,12 @@ fn services_are_told_when_their_connections_are_dropped_or_abandoned() {
     let (_theirs, _, told) = looped.insert(Vec::new(), &held);
     looped.settle();
     let mut ended = Vec::new();
-    looped.connections.abandon(|notice, held| ended.push((notice, held.clone())));
+    looped.connections.abandon(|notice, held| {
+        let Notice::Ended(end) = notice else { panic!("{notice:?}") };
+        ended.push((end, held.clone()));
+    });
     assert_eq!(told.try_iter().last(), Some(Call::Closed(shutdown)));
-    assert!(matches!(ended[..], [(Notice::Ended(Ended { how: Err(_), .. }), _)]), "{ended:?}");
+    assert!(matches!(ended[..], [(Ended { how: Err(_), .. }, _)]), "{ended:?}");
     drop(ended);
     assert_eq!(Rc::strong_count(&held), 1);
 
@@ -386,7 +389,7 @@ fn a_machine_that_cannot_be_made_leaves_nothing_behind() {
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut pools = PoolOptions::default();
     pools.handshakes = 0;
-    let make = |wake: &Waker| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+    let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
         let machine = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
         Ok((machine, Telling { calls: channel().0, timeouts: Vec::new() }))
     };
