@@ -177,7 +177,7 @@ impl End {
 
     /// What it sends when its application says this and has not ended the message.
     pub(crate) fn say_part(&mut self, part: &[u8]) -> Vec<u8> {
-        self.session.split().1.send_part(part, Rest::Unknown).unwrap();
+        self.session.split().1.send_part(part, Rest::More).unwrap();
         self.sent()
     }
 
