@@ -22,11 +22,8 @@ fn a_bit_of_m1_changed_leaves_both_ends_alone() {
             assert!(at < M1_NONCE, "the client did not answer, for byte {at} of a nonce");
             client.eof();
             // Where the length grew it waits for the rest.
-            let right = [
-                Error::Malformed,
-                Error::NothingInCommon,
-                Error::Truncated(Truncated::Handshake),
-            ];
+            let right =
+                [Error::Malformed, Error::NothingInCommon, Error::Truncated(Truncated::Handshake)];
             assert!(right.contains(&client.error.unwrap()), "byte {at}: {:?}", client.error);
             assert_eq!(client.sent(), b"");
         } else {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use countersign::{
-    Buffers, Candidate, Candidates, Config, Error, Event, Instance, Instant, Key, Machine, Mutual,
-    Nonce, Refuse, Rest, Role, Scheme, Session,
+    Buffers, Candidate, Candidates, Config, ConfigError, Error, Event, Instance, Instant, Key,
+    Machine, Mutual, Nonce, Refuse, Rest, Role, Scheme, Session,
 };
 
 pub(crate) const SECRET: &[u8] = b"a secret of both ends, long enough";
 pub(crate) const OTHER: &[u8] = b"another secret, as long as the one";
 
 /// What an end is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Who {
     pub(crate) role: Role,
     pub(crate) name: &'static str,
@@ -70,7 +70,11 @@ impl Who {
 
     /// The end, which has said what it says unasked.
     pub(crate) fn start(&self) -> End {
-        let mut end = End::new(&self.config(), self.role, self.nonce, self.keyring());
+        self.start_with(Nonce::from_bytes([self.nonce; Nonce::LEN]))
+    }
+
+    pub(crate) fn start_with(&self, nonce: Nonce) -> End {
+        let mut end = End::with_nonce(&self.config(), self.role, nonce, self.keyring());
         if let Some(channel) = self.channel {
             end.session.bind_channel(&[channel; 32], end.now);
         }
@@ -96,6 +100,19 @@ pub(crate) struct Keyring {
     pub(crate) admits: bool,
 }
 
+/// A session at its beginning, if it can be configured so.
+pub(crate) fn begin(
+    config: &Config,
+    role: Role,
+    nonce: Nonce,
+) -> Result<Session<Vec<u8>>, ConfigError> {
+    let buffers = Buffers { handshake: vec![0; 1024], receive: vec![0; 1200], send: vec![0; 1200] };
+    match role {
+        Role::Client => Session::client(config, nonce, buffers, Instant::EPOCH),
+        Role::Server => Session::server(config, nonce, buffers, Instant::EPOCH),
+    }
+}
+
 /// A session, and what became of it.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -113,14 +130,12 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(config: &Config, role: Role, nonce: u8, keyring: Keyring) -> Self {
+        Self::with_nonce(config, role, Nonce::from_bytes([nonce; Nonce::LEN]), keyring)
+    }
+
+    fn with_nonce(config: &Config, role: Role, nonce: Nonce, keyring: Keyring) -> Self {
         let now = Instant::EPOCH;
-        let nonce = Nonce::from_bytes([nonce; Nonce::LEN]);
-        let buffers =
-            Buffers { handshake: vec![0; 1024], receive: vec![0; 1200], send: vec![0; 1200] };
-        let session = match role {
-            Role::Client => Session::client(config, nonce, buffers, now),
-            Role::Server => Session::server(config, nonce, buffers, now),
-        };
+        let session = begin(config, role, nonce);
         Self {
             session: session.unwrap(),
             keyring,

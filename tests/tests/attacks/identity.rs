@@ -71,24 +71,16 @@ fn a_client_does_not_take_a_server_whose_name_its_key_does_not_admit() {
 #[test]
 fn a_server_refuses_in_the_same_bytes_whatever_the_reason() {
     let (alice, bob) = (Who::client(), Who::server());
-    let refuse = |why| Who { secrets: Err(why), ..bob.clone() };
+    let refuse = |why| Who { secrets: Err(why), ..bob };
     let cases = [
-        (alice.clone(), refuse(Refuse::Unknown), Error::Refused(Refuse::Unknown)),
-        (alice.clone(), refuse(Refuse::OutOfDate), Error::Refused(Refuse::OutOfDate)),
-        (alice.clone(), refuse(Refuse::WrongRole), Error::Refused(Refuse::WrongRole)),
-        (Who { kid: "k2", ..alice.clone() }, bob.clone(), Error::Refused(Refuse::Unknown)),
-        (Who { secrets: Ok(&[OTHER]), ..alice.clone() }, bob.clone(), Error::WrongKey),
-        (
-            alice.clone(),
-            Who { admits: false, ..bob.clone() },
-            Error::Identity(Identity::NotAdmitted),
-        ),
-        (Who { name: "bob", ..alice.clone() }, bob.clone(), Error::Identity(Identity::MyName)),
-        (
-            Who { expected: Some("eve"), ..alice.clone() },
-            bob.clone(),
-            Error::Identity(Identity::NotMe),
-        ),
+        (alice, refuse(Refuse::Unknown), Error::Refused(Refuse::Unknown)),
+        (alice, refuse(Refuse::OutOfDate), Error::Refused(Refuse::OutOfDate)),
+        (alice, refuse(Refuse::WrongRole), Error::Refused(Refuse::WrongRole)),
+        (Who { kid: "k2", ..alice }, bob, Error::Refused(Refuse::Unknown)),
+        (Who { secrets: Ok(&[OTHER]), ..alice }, bob, Error::WrongKey),
+        (alice, Who { admits: false, ..bob }, Error::Identity(Identity::NotAdmitted)),
+        (Who { name: "bob", ..alice }, bob, Error::Identity(Identity::MyName)),
+        (Who { expected: Some("eve"), ..alice }, bob, Error::Identity(Identity::NotMe)),
         (Who { instance: b'b', ..alice }, bob, Error::Identity(Identity::Myself)),
     ];
     for (client, server, why) in cases {
@@ -150,7 +142,7 @@ fn ends_of_two_channels_do_not_come_together() {
 fn a_bound_end_says_nothing_before_it_is_bound_and_is_bound_once() {
     for who in [Who::client(), Who::server()] {
         let who = Who { channel: Some(1), ..who };
-        let unbound = Who { channel: None, ..who.clone() };
+        let unbound = Who { channel: None, ..who };
         let mut end = End::new(&who.config(), who.role, who.nonce, unbound.keyring());
         assert!(!end.session.wants_read());
         assert_eq!(end.sent(), b"");
@@ -194,7 +186,10 @@ fn two_keys_of_one_id_are_one_as_good_as_the_other_in_either_order() {
             }
             assert_eq!(server.answer(&client.say(b"up")), b"");
             assert_eq!(client.answer(&server.say(b"down")), b"");
-            assert_eq!((&server.heard, &client.heard), (&vec![b"up".to_vec()], &vec![b"down".to_vec()]));
+            assert_eq!(
+                (&server.heard, &client.heard),
+                (&vec![b"up".to_vec()], &vec![b"down".to_vec()])
+            );
         }
         // A server that was not given the new key knows only the old one: servers come first.
         for (secret, known) in [(SECRET, &[SECRET]), (OTHER, &[OTHER])] {

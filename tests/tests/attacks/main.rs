@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bits;
+mod downgrade;
 mod ends;
 mod identity;
+mod limits;
+mod oracle;
+mod randomness;
 mod replay;
 mod truncation;

@@ -182,7 +182,9 @@ fn frames_that_change_places_end_it() {
 
 #[test]
 fn frames_sent_back_to_their_sender_end_it() {
-    for (role, place) in [Role::Client, Role::Server].into_iter().flat_map(|r| (0..7).map(move |p| (r, p))) {
+    for (role, place) in
+        [Role::Client, Role::Server].into_iter().flat_map(|r| (0..7).map(move |p| (r, p)))
+    {
         let (client, server, _) = honest();
         let (mut sender, mut other) = match role {
             Role::Client => (client, server),
@@ -204,11 +206,11 @@ fn frames_do_not_move_between_sessions_of_one_key() {
     let (mut client, mut server, _) = honest();
     let (up, down) = (client.say(b"up"), server.say(b"down"));
     let others = [
-        (Who { nonce: 0xa2, ..alice.clone() }, bob.clone()),
-        (alice.clone(), Who { nonce: 0xb2, ..bob.clone() }),
-        (alice.clone(), Who { name: "bert", ..bob.clone() }),
-        (alice.clone(), Who { instance: b'B', ..bob.clone() }),
-        (alice.clone(), Who { heartbeat_ms: 1000, ..bob.clone() }),
+        (Who { nonce: 0xa2, ..alice }, bob),
+        (alice, Who { nonce: 0xb2, ..bob }),
+        (alice, Who { name: "bert", ..bob }),
+        (alice, Who { instance: b'B', ..bob }),
+        (alice, Who { heartbeat_ms: 1000, ..bob }),
         (Who { kid: "k2", ..alice }, Who { kid: "k2", ..bob }),
     ];
     for (alice, bob) in others {

@@ -85,6 +85,10 @@ impl Local {
     }
 }
 
+/// What sets a state of a machine apart: whose it is, what was seen of it, its M2, and unless that is
+/// all that there will ever be, what was delivered to it.
+type Apart = (u8, Report, Option<Vec<u8>>, Vec<usize>);
+
 struct Explorer<'a> {
     world: &'a World,
     run: Run,
@@ -92,8 +96,7 @@ struct Explorer<'a> {
     records: Vec<(Vec<u8>, String)>,
     ids: HashMap<Vec<u8>, usize>,
     locals: Vec<Local>,
-    /// The state of a machine by what sets it apart.
-    known: HashMap<(u8, Report, Option<Vec<u8>>, Vec<usize>), usize>,
+    known: HashMap<Apart, usize>,
     runs: usize,
 }
 
