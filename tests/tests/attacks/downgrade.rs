@@ -201,6 +201,15 @@ fn a_forged_alert_is_an_error_and_nothing_else() {
 }
 
 #[test]
+fn an_alert_has_one_code_and_nothing_else() {
+    for bytes in [&[0, 0, 0, 1, 0x7f][..], &[0, 0, 0, 3, 0x7f, 3, 0]] {
+        let mut client = Who::client().start();
+        client.feed(bytes);
+        assert_eq!(client.error, Some(Error::Malformed));
+    }
+}
+
+#[test]
 fn an_alert_means_nothing_to_a_server_or_once_a_session_is_established() {
     let mut server = Who::server().start();
     server.sent();

@@ -126,7 +126,8 @@ fn ends_of_one_role_do_not_come_together() {
 #[test]
 fn ends_of_two_channels_do_not_come_together() {
     let bound = |who, channel| Who { channel, ..who };
-    let channels = [None, Some(1), Some(2)];
+    // Not even no channel and one whose exporter is all 0.
+    let channels = [None, Some(0), Some(1), Some(2)];
     for (up, down) in channels.into_iter().flat_map(|up| channels.map(|down| (up, down))) {
         let (client, server) = (bound(Who::client(), up), bound(Who::server(), down));
         if up == down {

@@ -171,6 +171,28 @@ fn what_another_protection_covers_can_be_taken_out_alone() {
     weaken(&[]);
 }
 
+/// Servers that check nothing but the proof, and the real client.
+#[test]
+fn a_client_does_not_rely_on_the_server_to_know_itself() {
+    let run = |spec: &world::Spec, delivered: &[&[u8]]| match spec.side {
+        world::Side::Client => real::driver::run(spec, delivered),
+        world::Side::Server => weak::driver::run(spec, delivered),
+    };
+    weaken(&[SERVER_NAME, SERVER_INSTANCE, SERVER_EXPECTED]);
+    for (world, fooled) in [
+        (world::both_roles(), SelfAtServer),
+        (world::one_process(), SelfAtServer),
+        (world::one_name(), SelfAtServer),
+        (world::expectations(), WrongServerAnswers),
+    ] {
+        let found = explore(&world, run, usize::MAX);
+        assert!(found.exhausted);
+        assert!(found.violations.into_keys().eq([fooled]), "{}", world.name);
+        assert!(found.completed.iter().copied().eq(world.pairs()), "{}", world.name);
+    }
+    weaken(&[]);
+}
+
 /// In one process of one name each of the two checks makes up for the other.
 #[test]
 fn a_process_of_one_name_knows_itself_by_name_or_by_instance() {
