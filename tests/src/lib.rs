@@ -14,7 +14,8 @@ mod wire;
 pub use end::{App, End, Met, Seen, converse, listen};
 pub use region::{Pool, Pools, Region};
 pub use speech::{
-    ANOTHER_SECRET, Cover, EXPORTER, Honest, KID, SECRET, Say, Speech, Stream, drain, hear, name, other,
+    ANOTHER_SECRET, Cover, EXPORTER, Honest, KID, SECRET, Say, Speech, Stream, drain, hear, name,
+    other,
 };
 pub use strategies::{bytes, config, frame, messages, pace, role, says, speech, tampered};
 pub use wire::{Pace, Wire};

@@ -3,10 +3,12 @@
 
 use countersign::{Alert, Config, Error, Framing, Key, Refuse, Role, Session, Truncated};
 use countersign_tests::{
-    ANOTHER_SECRET, App, End, Honest, Met, Pace, Pools, Region, SECRET, Seen, Speech, Stream,
-    bytes, config, converse, listen, messages, name, other, pace, role, says, speech, tampered,
+    ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, SECRET, Seen, Speech,
+    Stream, bytes, config, converse, listen, messages, name, other, pace, role, says, speech,
+    tampered,
 };
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// Length of M1 when one suite is offered, in bytes; each further suite is one more.
 const M1_LEN: usize = 46;
@@ -69,15 +71,16 @@ struct Conversation {
 
 fn conversation() -> impl Strategy<Value = Conversation> {
     let max_frame = prop_oneof![4 => Just(1_u64 << 20), 1 => 0..700_u64];
-    ((speech(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize)
-        .prop_map(|((speech, max_frame), client, server, messages, part)| Conversation {
+    ((speech(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize).prop_map(
+        |((speech, max_frame), client, server, messages, part)| Conversation {
             speech,
             max_frame,
             client,
             server,
             messages,
             part,
-        })
+        },
+    )
 }
 
 /// What both ends saw and what went over the wires.
@@ -94,9 +97,8 @@ struct Record {
 impl Conversation {
     fn hold(&self, [mut cr, mut cw, mut sr, mut sw]: [Pace; 4], hold: usize) -> Record {
         let speech = self.speech;
-        let end = |role, config: &Config, sizes, app| {
-            End::new(session(speech, role, config, sizes), app)
-        };
+        let end =
+            |role, config: &Config, sizes, app| End::new(session(speech, role, config, sizes), app);
         let speaker = App::say(self.client.0.key(speech), self.messages.clone(), self.part);
         let echo = App::echo(self.server.0.key(speech), hold);
         let config = end_config(speech, Role::Client);
@@ -270,25 +272,31 @@ impl Struck {
 
 /// Anything at all, or what an honest peer sends, changed a little.
 fn attack() -> impl Strategy<Value = Attack> {
-    (speech(), role(), sizes(), says()).prop_flat_map(|(speech, role, sizes, says)| {
+    (speech(), any::<bool>()).prop_flat_map(|(speech, met)| attack_on(speech, met))
+}
+
+/// If they have `met`, the handshake is left alone.
+fn attack_on(speech: Speech, met: bool) -> impl Strategy<Value = Attack> {
+    (role(), sizes(), says()).prop_flat_map(move |(role, sizes, says)| {
         let tested = Attack::session(speech, role, sizes);
         let Stream { bytes: honest, handshake, said } = Honest::stream(speech, tested, &says);
-        let handshake = honest[..handshake].to_vec();
-        let behind = handshake.clone();
-        let stream = prop_oneof![
-            1 => bytes(300),
-            1 => bytes(300).prop_map(move |bytes| [&behind[..], &bytes].concat()),
-            4 => tampered(honest),
-        ];
-        stream.prop_map(move |stream| Attack {
+        let (handshake, behind) = honest.split_at(handshake);
+        let (first, changed) = if met { (handshake, behind) } else { (&[][..], &honest[..]) };
+        let rest = prop_oneof![1 => bytes(300), 4 => tampered(changed.to_vec())];
+        let (handshake, first) = (handshake.to_vec(), first.to_vec());
+        rest.prop_map(move |rest| Attack {
             speech,
             role,
             sizes,
             handshake: handshake.clone(),
             said: said.clone(),
-            stream,
+            stream: [&first[..], &rest].concat(),
         })
     })
+}
+
+fn tagged() -> impl Strategy<Value = Speech> {
+    select(&[Cover::Tags, Cover::Bound][..]).prop_map(Speech::Mutual)
 }
 
 proptest! {
@@ -352,10 +360,9 @@ proptest! {
 
     #[test]
     fn of_a_tagged_stream_nothing_is_delivered_but_what_was_said(
-        attack in attack(),
+        attack in tagged().prop_flat_map(|speech| attack_on(speech, true)),
         reads in pace(),
     ) {
-        prop_assume!(attack.speech.is_tagged() && attack.is_authentic());
         let struck = attack.strike((reads, Pace::whole()), 0);
         let heard = Conversation::heard(&struck.seen);
         prop_assert!(attack.said.starts_with(&heard), "{:?} of {:?}", heard, attack.said);
