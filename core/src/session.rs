@@ -289,7 +289,7 @@ impl<B: Storage> Session<B> {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
-            if exchange.received_len() >= handshake.want() {
+            if !handshake.needs_binding() && exchange.received_len() >= handshake.want() {
                 self.step(Input::Received, now);
             } else if self.receiver.eof() {
                 self.fail(Error::Truncated(Truncated::Handshake), now);
