@@ -139,22 +139,33 @@ impl Speech {
         [0x6e + role as u8; Nonce::LEN]
     }
 
-    /// An end of `role` at its beginning, bound if it is to be.
+    /// An end of `role` at its beginning.
     #[must_use]
-    pub fn end(
+    pub fn begin(
         self,
         role: Role,
         config: &Config,
         pools: &Pools,
         (receive, send): (usize, usize),
     ) -> Session<Region> {
-        let buffers = pools.buffers(receive, send);
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
         };
         let nonce = Nonce::from_bytes(Self::nonce(role));
-        let mut session = make(config, nonce, buffers, Instant::EPOCH).unwrap();
+        make(config, nonce, pools.buffers(receive, send), Instant::EPOCH).unwrap()
+    }
+
+    /// The same, bound if it is to be.
+    #[must_use]
+    pub fn end(
+        self,
+        role: Role,
+        config: &Config,
+        pools: &Pools,
+        sizes: (usize, usize),
+    ) -> Session<Region> {
+        let mut session = self.begin(role, config, pools, sizes);
         if self.is_bound() {
             session.bind_channel(&EXPORTER, Instant::EPOCH);
         }
