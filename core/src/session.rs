@@ -193,6 +193,14 @@ impl<B: Storage> Session<B> {
         self.peer_finished && self.is_finished()
     }
 
+    /// The peer has finished. If our FIN is out as well, it needs no sign of life, and may no longer
+    /// be there to take one.
+    fn fall_silent(&mut self) {
+        if self.queue.is_finished() && self.queue.is_drained() && self.owed.forget_behind_fin() {
+            self.shown = 0;
+        }
+    }
+
     /// Ends the session with `error`, unless it has ended.
     fn fail(&mut self, error: Error, now: Instant) {
         if self.closed || matches!(self.state, State::Failed { .. }) {
@@ -367,6 +375,7 @@ impl<B: Storage> Session<B> {
                         Control::Pong(_) | Control::Other => {}
                         Control::Fin => {
                             self.peer_finished = true;
+                            self.fall_silent();
                             return Ok(Some(Event::PeerFinished));
                         }
                         Control::Close(why) => return Err(Error::PeerClosed(why)),
@@ -633,7 +642,12 @@ impl<B: Storage> Machine for Session<B> {
         }
         match &mut self.state {
             State::Handshake { exchange, .. } => exchange.handle_transmitted(n),
-            _ if !self.owed.pending().is_empty() => self.owed.handle_transmitted(n),
+            _ if !self.owed.pending().is_empty() => {
+                self.owed.handle_transmitted(n);
+                if self.peer_finished {
+                    self.fall_silent();
+                }
+            }
             _ => self.queue.handle_transmitted(n, &mut self.send),
         }
         if let State::Open(_) = self.state {

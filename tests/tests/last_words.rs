@@ -85,3 +85,36 @@ fn of_a_peer_that_has_shut_its_write_side_no_sign_of_life_is_expected() {
     assert_eq!(heard[0].1, b"an answer that took long");
     assert_eq!(tested.poll_event(later), Ok(Some(Event::Closed)));
 }
+
+/// The peer may have closed its socket as soon as it had both last words.
+#[test]
+fn a_sign_of_life_that_cannot_leave_does_not_hold_up_the_end() {
+    for begun in [0, 5] {
+        let (mut tested, mut peer) = met(Role::Client);
+        tested.finish(NOW);
+        peer.hear(&drain(&mut tested, NOW));
+        let later = NOW.saturating_add(Honest::HEARTBEAT);
+        tested.handle_timeout(later);
+        assert!(tested.poll_transmit(later).len() > begun);
+        tested.handle_transmitted(begun, later);
+        assert!(tested.wants_write());
+        let fin = peer.say(&Say::Finish);
+        assert_eq!(events(&mut tested, &fin), [Event::PeerFinished, Event::Closed]);
+        assert!(tested.is_done() && !tested.wants_write() && tested.wants_shutdown());
+    }
+}
+
+#[test]
+fn an_answer_to_a_ping_that_came_behind_the_peers_last_word_is_not_sent_behind_ours() {
+    let (mut tested, mut peer) = met(Role::Server);
+    let last = [peer.say(&Say::Finish), peer.say(&Say::Ping)].concat();
+    assert_eq!(events(&mut tested, &last[..21]), [Event::PeerFinished]);
+    tested.finish(NOW);
+    assert_eq!(tested.poll_transmit(NOW).len(), 21);
+    tested.handle_transmitted(20, NOW);
+    assert_eq!(events(&mut tested, &last[21..]), []);
+    assert_eq!(tested.poll_transmit(NOW).len(), 1);
+    tested.handle_transmitted(1, NOW);
+    assert!(tested.wants_shutdown() && !tested.wants_write());
+    assert_eq!(tested.poll_event(NOW), Ok(Some(Event::Closed)));
+}
