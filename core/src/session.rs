@@ -187,11 +187,26 @@ impl<B: Storage> Session<B> {
         self.queue.is_finished() && self.is_drained()
     }
 
+    /// Whether both sides have finished, and ours is out: nothing is owed any more, for the write
+    /// side may have been shut.
+    fn is_over(&self) -> bool {
+        self.peer_finished && self.is_finished()
+    }
+
+    /// The peer has finished. If our FIN is out as well, it needs no sign of life, and may no longer
+    /// be there to take one.
+    fn fall_silent(&mut self) {
+        if self.queue.is_finished() && self.queue.is_drained() && self.owed.forget_behind_fin() {
+            self.shown = 0;
+        }
+    }
+
     /// Ends the session with `error`, unless it has ended.
     fn fail(&mut self, error: Error, now: Instant) {
         if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
         }
+        let last_word = if self.is_over() { None } else { last_word(error) };
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
             State::Handshake { exchange, .. } => self.fail_handshake(error, exchange, now),
@@ -200,7 +215,7 @@ impl<B: Storage> Session<B> {
                 match error {
                     // The peer has said that it reads no more.
                     Error::PeerClosed(_) => self.discard(),
-                    _ if self.queue.is_sealed() => self.owed.close(last_word(error)),
+                    _ if self.queue.is_sealed() => self.owed.close(last_word),
                     _ => {}
                 }
             }
@@ -282,7 +297,7 @@ impl<B: Storage> Session<B> {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
-            if exchange.received_len() >= handshake.want() {
+            if !handshake.needs_binding() && exchange.received_len() >= handshake.want() {
                 self.step(Input::Received, now);
             } else if self.receiver.eof() {
                 self.fail(Error::Truncated(Truncated::Handshake), now);
@@ -307,9 +322,12 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// The peer has given a sign of life, or it is only now that we listen for one.
+    /// The peer has given a sign of life, or it is only now that we listen for one. Of one that has
+    /// shut its write side none is expected.
     fn hear(&mut self, now: Instant) {
-        self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        if !self.receiver.eof() {
+            self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        }
     }
 
     /// One event of the open session, or `None` when it waits.
@@ -323,13 +341,11 @@ impl<B: Storage> Session<B> {
         if self.queue.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
-        if let Some(event) = self.poll_received(now)? {
-            return Ok(Some(event));
-        }
-        if self.peer_finished && self.is_finished() {
+        // Before what was received: a PING there is not to be answered behind our last word.
+        if self.is_over() {
             return Ok(Some(self.close()));
         }
-        Ok(None)
+        self.poll_received(now)
     }
 
     fn close(&mut self) -> Event {
@@ -359,10 +375,8 @@ impl<B: Storage> Session<B> {
                         Control::Pong(_) | Control::Other => {}
                         Control::Fin => {
                             self.peer_finished = true;
+                            self.fall_silent();
                             return Ok(Some(Event::PeerFinished));
-                        }
-                        Control::Close(_) if self.peer_finished && self.is_finished() => {
-                            return Ok(Some(self.close()));
                         }
                         Control::Close(why) => return Err(Error::PeerClosed(why)),
                     }
@@ -510,7 +524,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn consume(&mut self, now: Instant) {
-        if self.receiver.consume() && !self.receiver.eof() {
+        if self.receiver.consume() {
             self.hear(now);
         }
     }
@@ -580,7 +594,7 @@ impl<B: Storage> Machine for Session<B> {
                 Timer::Peer => TimedOut::Peer,
                 Timer::Ping => {
                     // What waits to leave will be a sign of life when it does.
-                    if self.is_drained() {
+                    if self.is_drained() && !self.is_over() {
                         self.owed.ping();
                     }
                     self.timers.put(Timer::Ping, self.liveness.ping_at(now));
@@ -628,7 +642,12 @@ impl<B: Storage> Machine for Session<B> {
         }
         match &mut self.state {
             State::Handshake { exchange, .. } => exchange.handle_transmitted(n),
-            _ if !self.owed.pending().is_empty() => self.owed.handle_transmitted(n),
+            _ if !self.owed.pending().is_empty() => {
+                self.owed.handle_transmitted(n);
+                if self.peer_finished {
+                    self.fall_silent();
+                }
+            }
             _ => self.queue.handle_transmitted(n, &mut self.send),
         }
         if let State::Open(_) = self.state {
