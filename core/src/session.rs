@@ -282,7 +282,8 @@ impl<B: Storage> Session<B> {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
-            if exchange.received_len() >= handshake.want() {
+            let waits = handshake.needs_channel() || exchange.received_len() < handshake.want();
+            if !waits {
                 self.step(Input::Received, now);
             } else if self.receiver.eof() {
                 self.fail(Error::Truncated(Truncated::Handshake), now);

@@ -7,6 +7,8 @@ mod errors;
 mod handshake;
 mod leases;
 mod misuse;
+mod mutual;
+mod pair;
 mod receive;
 mod secrets;
 mod send;
