@@ -35,3 +35,24 @@ fn an_end_that_is_never_bound_has_the_handshakes_deadline_and_the_end_of_the_str
         assert_eq!(end.sent(), b"");
     }
 }
+
+#[test]
+fn an_alert_never_follows_the_servers_last_message() {
+    for deadline in [true, false] {
+        let mut server = End::sealed(&server(), Role::Server);
+        let mut client = End::sealed(&client(), Role::Client);
+        client.hear(&server.sent());
+        server.hear(&client.sent());
+        let m3 = server.sent();
+        // It is over, and nobody has looked for events.
+        if deadline {
+            server.at(5_000_000);
+            assert_eq!(server.error(), Error::TimedOut(TimedOut::Handshake));
+        } else {
+            server.session.abort(Reason::Shutdown, server.now);
+        }
+        assert_eq!(server.sent(), b"");
+        assert!(server.session.is_done() && server.session.wants_shutdown());
+        assert_eq!(client.hear(&m3), [Event::Established]);
+    }
+}
