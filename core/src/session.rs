@@ -324,7 +324,9 @@ impl<B: Storage> Session<B> {
 
     /// The peer has given a sign of life, or it is only now that we listen for one.
     fn hear(&mut self, now: Instant) {
-        self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        // Whoever has shut its write side gives no more of them.
+        let at = if self.receiver.eof() { None } else { self.liveness.give_up_at(now) };
+        self.timers.put(Timer::Peer, at);
     }
 
     /// One event of the open session, or `None` when it waits.
@@ -525,7 +527,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn consume(&mut self, now: Instant) {
-        if self.receiver.consume() && !self.receiver.eof() {
+        if self.receiver.consume() {
             self.hear(now);
         }
     }
@@ -560,7 +562,7 @@ impl<B: Storage> Machine for Session<B> {
             State::Handshake { exchange, .. } => exchange.commit(n),
             State::Open(_) => {
                 self.receiver.commit(n);
-                let listens = !self.closed && !self.receiver.eof() && !self.receiver.has_part();
+                let listens = !self.closed && !self.receiver.has_part();
                 if listens && !self.timers.is_set(Timer::Peer) {
                     self.hear(now);
                 }

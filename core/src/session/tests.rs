@@ -6,6 +6,7 @@ mod close;
 mod errors;
 mod handshake;
 mod leases;
+mod liveness;
 mod misuse;
 mod mutual;
 mod pair;
