@@ -17,6 +17,8 @@ pub(crate) struct Owed {
     pong: Option<[u8; 8]>,
     close: Option<Reason>,
     fin_made: bool,
+    /// It was made, and it is out.
+    fin_out: bool,
 }
 
 impl Owed {
@@ -29,6 +31,7 @@ impl Owed {
             pong: None,
             close: None,
             fin_made: false,
+            fin_out: false,
         }
     }
 
@@ -66,6 +69,12 @@ impl Owed {
     /// `n` of the [`pending`](Self::pending) bytes are out.
     pub(crate) fn handle_transmitted(&mut self, n: usize) {
         self.head += n as u8;
+        self.fin_out |= self.fin_made && self.head == self.tail;
+    }
+
+    /// Whether the peer was told that there are no more messages.
+    pub(crate) fn fin_is_out(&self) -> bool {
+        self.fin_out
     }
 
     /// Whether a FIN is due: all messages are queued, and where they end is to be said.

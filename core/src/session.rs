@@ -378,7 +378,10 @@ impl<B: Storage> Session<B> {
                             self.peer_finished = true;
                             return Ok(Some(Event::PeerFinished));
                         }
-                        Control::Close(_) if self.peer_finished && self.is_finished() => {
+                        Control::Close(_) if self.peer_finished && self.owed.fin_is_out() => {
+                            // A sign of life that is still owed has nobody to go to.
+                            self.owed.forget();
+                            self.shown = 0;
                             return Ok(Some(self.close()));
                         }
                         Control::Close(why) => return Err(Error::PeerClosed(why)),

@@ -11,6 +11,7 @@ mod misuse;
 mod mutual;
 mod pair;
 mod receive;
+mod sealed;
 mod secrets;
 mod send;
 mod timers;
