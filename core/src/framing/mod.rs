@@ -243,3 +243,6 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

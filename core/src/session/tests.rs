@@ -3,6 +3,7 @@
 extern crate std;
 
 mod close;
+mod control;
 mod errors;
 mod handshake;
 mod leases;
