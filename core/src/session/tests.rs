@@ -237,6 +237,7 @@ impl End {
                 bytes if bytes.is_empty() => return sent,
                 bytes => sent.extend(bytes),
             }
+            assert!(sent.len() < 1 << 20, "there is no end of bytes");
         }
     }
 
