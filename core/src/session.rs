@@ -209,7 +209,9 @@ impl<B: Storage> Session<B> {
         let last_word = if self.is_over() { None } else { last_word(error) };
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
-            State::Handshake { exchange, .. } => self.fail_handshake(error, exchange, now),
+            State::Handshake { handshake, exchange } => {
+                self.fail_handshake(error, handshake.is_over(), exchange, now);
+            }
             State::Open(known) => {
                 self.state = State::Failed { error, peer: Some(known) };
                 match error {
@@ -221,6 +223,11 @@ impl<B: Storage> Session<B> {
             }
             State::Failed { .. } => {}
         }
+        self.end();
+    }
+
+    /// Nothing more is received or queued.
+    fn end(&mut self) {
         for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
             self.timers.clear(timer);
         }
@@ -229,9 +236,17 @@ impl<B: Storage> Session<B> {
     }
 
     /// A handshake has failed. What it had to say is dropped, for half a challenge is no last word,
-    /// and a stranger who does not read shall cost no more than the handshake's deadline.
-    fn fail_handshake(&mut self, error: Error, mut exchange: Exchange<B>, now: Instant) {
-        let alert = self.queue.is_sealed() && self.role == Role::Server && exchange.has_spoken();
+    /// and a stranger who does not read shall cost no more than the handshake's deadline. `over`:
+    /// its last message is queued, behind which an alert would be a bad frame.
+    fn fail_handshake(
+        &mut self,
+        error: Error,
+        over: bool,
+        mut exchange: Exchange<B>,
+        now: Instant,
+    ) {
+        let alerts = self.queue.is_sealed() && self.role == Role::Server;
+        let alert = alerts && !over && exchange.has_spoken();
         exchange.release();
         self.discard();
         if alert {
@@ -268,10 +283,9 @@ impl<B: Storage> Session<B> {
                 match handshake.step(input, received, &mut out) {
                     Ok(handshake) => self.state = State::Handshake { handshake, exchange },
                     Err(error) => {
-                        // Only now is it known how the state that is gone ended.
-                        let handshake = Handshake::Complete { authenticated: false };
-                        self.state = State::Handshake { handshake, exchange };
-                        self.fail(error, now);
+                        self.state = State::Failed { error, peer: None };
+                        self.fail_handshake(error, false, exchange, now);
+                        self.end();
                     }
                 }
             }
@@ -559,7 +573,7 @@ impl<B: Storage> Machine for Session<B> {
             State::Handshake { exchange, .. } => exchange.commit(n),
             State::Open(_) => {
                 self.receiver.commit(n);
-                let listens = !self.closed && !self.receiver.eof() && !self.receiver.has_part();
+                let listens = !self.closed && !self.receiver.has_part();
                 if listens && !self.timers.is_set(Timer::Peer) {
                     self.hear(now);
                 }
