@@ -215,6 +215,8 @@ impl Encoder {
     }
 
     pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+        // No bytes follow: that is the end, as it is in other framings.
+        let rest = if rest == Rest::Bytes(0) { Rest::End } else { rest };
         // A PART is never empty, and nothing is what an empty one says.
         if len == 0 && rest != Rest::End {
             return Ok(Plan::nothing());

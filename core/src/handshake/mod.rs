@@ -142,6 +142,14 @@ impl Handshake {
         }
     }
 
+    /// Whether it waits for the channel binding, and for nothing else.
+    pub(crate) fn needs_binding(&self) -> bool {
+        match self {
+            Self::Mutual(mutual) => mutual.needs_binding(),
+            Self::Challenge(_) | Self::Complete { .. } => false,
+        }
+    }
+
     /// Whether nothing more is to be received.
     pub(crate) fn is_over(&self) -> bool {
         match self {

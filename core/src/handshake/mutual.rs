@@ -173,6 +173,10 @@ impl Mutual {
         matches!(self.state, State::Verify { .. } | State::Prove | State::Admit(_))
     }
 
+    pub(super) fn needs_binding(&self) -> bool {
+        matches!(self.state, State::Bind { .. })
+    }
+
     pub(super) fn is_agreed(&self) -> bool {
         matches!(self.state, State::Agreed(_))
     }
