@@ -188,6 +188,15 @@ fn the_holder_of_the_keys_has_the_last_word_on_a_server() {
     let unknown = admitting().step(Input::Key(Err(Refuse::Unknown)));
     assert_eq!(unknown, Err(Error::Refused(Refuse::Unknown)));
     assert_eq!(admitting().key(&held), Ok(()));
+
+    // A newer key has come meanwhile: what is said of it is not said of the one that was used.
+    let newer = key(2);
+    let both = |newer, held| Input::Key(Ok(Candidates::new(newer, Some(held))));
+    let (fine, refused) = (Candidate::new, Candidate::name_refused);
+    assert_eq!(admitting().step(both(refused(&newer), fine(&held))), Ok(()));
+    let not_admitted = Err(Error::Identity(Identity::NotAdmitted));
+    assert_eq!(admitting().step(both(fine(&newer), refused(&held))), not_admitted);
+    assert_eq!(admitting().key(&newer), Err(Error::Refused(Refuse::Unknown)));
 }
 
 #[test]
