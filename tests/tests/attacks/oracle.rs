@@ -1,0 +1,146 @@
+//! The scheme `challenge`: what it promises, and that it gives nothing away for `mutual` where both
+//! have one secret.
+
+use countersign::{
+    Candidates, Config, Digest, Error, Instant, Key, KeyError, Machine, Nonce, Refuse, Role,
+    Scheme, Truncated,
+};
+
+use crate::ends::{End, Keyring, OTHER, SECRET, Who, alert, begin, flips};
+
+const PROOF_LEN: usize = 32;
+
+fn challenge(role: Role, nonce: u8, secret: &[u8]) -> End {
+    let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+    let keys = Ok(vec![Key::challenge(Digest::Sha256, secret).unwrap()]);
+    let mut end = End::new(&config, role, nonce, Keyring { kid: None, keys, admits: true });
+    end.feed(b"");
+    end
+}
+
+fn client(nonce: u8) -> End {
+    challenge(Role::Client, nonce, SECRET)
+}
+
+fn server(nonce: u8) -> End {
+    challenge(Role::Server, nonce, SECRET)
+}
+
+/// It closes, sending nothing.
+fn refuses(mut server: End, answer: &[u8]) {
+    server.sent();
+    assert_eq!(server.answer(answer), b"");
+    assert_eq!(server.error, Some(Error::WrongKey));
+    assert!(server.session.is_done() && !server.is_established());
+}
+
+#[test]
+fn an_answer_of_the_scheme_challenge_is_good_for_its_challenge_and_its_key() {
+    let mut honest = server(1);
+    let answer = client(9).answer(&honest.sent());
+    assert_eq!(answer.len(), PROOF_LEN);
+    assert_eq!(honest.answer(&answer), b"");
+    assert!(honest.is_established() && honest.session.peer().unwrap().authenticated);
+
+    refuses(server(2), &answer);
+    refuses(challenge(Role::Server, 1, OTHER), &answer);
+    // The challenge itself is no answer.
+    let reflected = server(1).sent();
+    refuses(server(1), &reflected);
+    for (_, flipped) in flips(&answer) {
+        refuses(server(1), &flipped);
+    }
+    for len in 0..answer.len() {
+        let mut server = server(1);
+        server.sent();
+        server.feed(&answer[..len]);
+        server.eof();
+        assert_eq!(server.sent(), b"");
+        assert_eq!(server.error, Some(Error::Truncated(Truncated::Handshake)));
+    }
+}
+
+/// A server of the scheme proves nothing, and a client does not claim that it did.
+#[test]
+fn a_client_of_the_scheme_challenge_takes_nobody_for_authenticated() {
+    let mut client = client(9);
+    client.feed(&[0; 32]);
+    client.sent();
+    assert!(client.is_established());
+    assert!(!client.session.peer().unwrap().authenticated);
+}
+
+/// Whoever holds the keys sees the challenge before it is answered, and can refuse it.
+#[test]
+fn a_challenge_that_comes_back_on_another_connection_can_be_refused() {
+    let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+    let outstanding = server(1).sent();
+    let keys = Err(Refuse::Reflected);
+    let ring = Keyring { kid: None, keys, admits: true };
+    let mut client = End::new(&config, Role::Client, 9, ring);
+    assert_eq!(client.answer(&outstanding), b"");
+    assert_eq!(client.error, Some(Error::Refused(Refuse::Reflected)));
+}
+
+/// An M1's nonce is given to a client of `challenge` to answer, and its answer is used as the proof
+/// in an M2; likewise M2's and M3's own bytes, as far as they fit.
+#[test]
+fn an_answer_of_the_scheme_challenge_is_no_proof_in_mutual() {
+    let mutual = || Who::server().start();
+    let m1 = mutual().sent();
+    let m2 = Who::client().start().answer(&m1);
+    let unproved = &m2[..m2.len() - PROOF_LEN];
+    let questions = [&m1[m1.len() - 32..], &m2[unproved.len() - 32..][..32], &unproved[..32]];
+    for question in questions {
+        let answer = client(9).answer(question);
+        assert_eq!(answer.len(), PROOF_LEN);
+        let mut server = mutual();
+        server.sent();
+        assert_eq!(server.answer(&[unproved, &answer].concat()), alert(1));
+        assert_eq!(server.error, Some(Error::WrongKey));
+    }
+}
+
+/// The challenge of a server of `challenge` is given to a client of `mutual` as a nonce, and its
+/// proof is used as the answer.
+#[test]
+fn a_proof_of_mutual_is_no_answer_in_the_scheme_challenge() {
+    let mut m1 = Who::server().start().sent();
+    let at = m1.len() - 32;
+    let question = server(1).sent();
+    m1[at..].copy_from_slice(&question);
+    let m2 = Who::client().start().answer(&m1);
+    refuses(server(1), &m2[m2.len() - PROOF_LEN..]);
+    // Nor the server's, of a session that began like that.
+    let mut peer = Who { nonce: 1, ..Who::server() }.start();
+    assert_eq!(peer.sent()[at..], question);
+    let m3 = peer.answer(&m2);
+    assert!(peer.is_established());
+    refuses(server(1), &m3[m3.len() - PROOF_LEN..]);
+}
+
+/// Nor can a key be used in the other scheme by mistake.
+#[test]
+fn a_key_made_for_one_scheme_is_not_taken_in_the_other() {
+    let derived = Key::mutual(SECRET).unwrap();
+    let plain = Key::challenge(Digest::Sha256, SECRET).unwrap();
+    let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+    for (config, key) in [(config, &derived), (Who::client().config(), &plain)] {
+        let m1 = Who::server().start().sent();
+        let now = Instant::EPOCH;
+        let nonce = Nonce::from_bytes([1; Nonce::LEN]);
+        let mut client = begin(&config, Role::Client, nonce).unwrap();
+        let mut rest = &m1[..];
+        while client.key_request().is_none() {
+            let space = client.recv_space();
+            let n = space.len().min(rest.len());
+            space[..n].copy_from_slice(&rest[..n]);
+            rest = &rest[n..];
+            client.handle_received(n, now);
+            client.poll_event(now).unwrap();
+        }
+        let wrong = client.provide_key(Ok(Candidates::one(key)), now);
+        assert_eq!(wrong, Err(KeyError::Purpose));
+        assert_eq!(client.poll_transmit(now), b"");
+    }
+}

@@ -1,0 +1,6 @@
+//! The core.
+
+pub(crate) use countersign as protocol;
+
+#[path = "driver.rs"]
+pub(crate) mod driver;
