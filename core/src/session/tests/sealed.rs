@@ -6,7 +6,6 @@ use crate::error::BadFrame;
 
 const DATA: u8 = 0x00;
 const PING: u8 = 0x01;
-const PONG: u8 = 0x02;
 const FIN: u8 = 0x04;
 const CLOSE: u8 = 0x05;
 
