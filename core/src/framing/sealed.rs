@@ -93,12 +93,12 @@ impl Decoder {
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
             return Ok(Parsed::Need(HEADER_LEN));
         };
-        let len = u64::from(u32::from_be_bytes(*header));
-        if len > limits.max_frame {
-            return Err(Error::FrameTooLong { len });
+        let len = u32::from_be_bytes(*header);
+        if u64::from(len) > limits.max_frame {
+            return Err(Error::FrameTooLong { len: len.into() });
         }
         // No frame that the buffer does not hold gets here: max_frame is less than it.
-        let whole = HEADER_LEN + usize::try_from(len).unwrap_or(usize::MAX - HEADER_LEN);
+        let whole = HEADER_LEN.saturating_add(len as usize);
         if whole < TYPED_LEN + self.seal.tag_len() {
             return Err(Error::Frame(BadFrame::Payload));
         }

@@ -21,6 +21,7 @@ fn a_part_may_need_what_goes_around_it() {
     for (framing, overhead) in [(Framing::Raw, 0), (Framing::U32, 4), (Framing::Sealed, 21)] {
         assert_eq!(Encoder::new(framing).overhead(), overhead);
     }
+    assert_eq!(MAX_CONTROL, 21 + 8, "a PING or a PONG");
 }
 
 #[test]

@@ -246,7 +246,7 @@ impl Mutual {
                 if m2.version != VERSION || !offered {
                     return Err(Error::NothingInCommon);
                 }
-                Ok(Self { suite: m2.suite, want: 0, state: State::Verify { dummy }, ..self })
+                Ok(Self { suite: m2.suite, state: State::Verify { dummy }, ..self })
             }
             State::Greeted => {
                 let m1 = Hello::parse(message)?;
@@ -257,7 +257,7 @@ impl Mutual {
                 let mut suites = m1.suites.iter().copied();
                 let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::NothingInCommon)?;
                 message::choose(out.draft(), suite);
-                Ok(Self { suite, want: 0, state: State::Prove, ..self })
+                Ok(Self { suite, state: State::Prove, ..self })
             }
             State::Proved { key, fingerprint } => {
                 let m3 = Answer::parse(message)?;
@@ -282,7 +282,7 @@ impl Mutual {
                     return Err(Error::Identity(Identity::Myself));
                 }
                 let agreed = Agreed::new(&key, &transcript.absorb(mac), fingerprint);
-                Ok(Self { want: 0, state: State::Admit(agreed), ..self })
+                Ok(Self { state: State::Admit(agreed), ..self })
             }
             _ => Ok(self),
         }

@@ -285,3 +285,33 @@ fn two_ends_that_say_nothing_live_for_ever() {
         assert!(client.session.is_idle() && server.session.is_idle());
     }
 }
+
+#[test]
+fn a_closed_session_waits_for_nothing() {
+    let (mut end, mut peer) = listening();
+    end.finish();
+    assert_eq!(peer.read(&end.sent()), [(0x04, vec![])]);
+    end.feed(&peer.frame(0x04, b""));
+    assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
+    end.session.handle_received(0, end.now);
+    end.consume();
+    assert_eq!(end.timeout(), None);
+    end.at(GIVEN_UP);
+    assert_eq!((end.events(), end.sent()), (vec![], vec![]));
+}
+
+#[test]
+fn a_peer_that_ends_while_a_part_is_at_hand_is_not_waited_for() {
+    let (mut end, mut peer) = listening();
+    end.feed(&[peer.frame(0x00, b"last"), peer.frame(0x04, b"")].concat());
+    assert_eq!(end.events(), [whole()]);
+    end.eof();
+    end.consume();
+    assert_eq!(end.timeout(), Some(HEARTBEAT), "for our own sign of life");
+    assert_eq!(end.events(), [Event::PeerFinished]);
+    for n in 1..10 {
+        end.at(n * HEARTBEAT);
+        assert_eq!(pings(&mut peer, &mut end), 1);
+        assert_eq!(end.events(), []);
+    }
+}
