@@ -24,8 +24,11 @@ const SPEECH: Speech = Speech::Mutual(Cover::Tags);
 const THRESHOLD: f64 = 10.0;
 /// Rounds, each of which has to say so.
 const ROUNDS: usize = 4;
-/// Measurements in a round, of both classes together.
-const MEASUREMENTS: usize = 16_000;
+/// Measurements in a round, of both classes together: enough to see that a comparison stops early,
+/// some 20 ns.
+const COMPARISON: usize = 16_000;
+/// Enough to see that one derivation is left out, and too few to see which of two branches returned.
+const DERIVATION: usize = 3_000;
 /// How often what is known to leak may fail to be noticed, with twice as many measurements each
 /// time: the machine may be busy.
 const ATTEMPTS: u32 = 4;
@@ -62,11 +65,11 @@ fn round(rng: &mut Rng, count: usize, measure: &mut dyn FnMut(bool) -> Duration)
 }
 
 /// Whether every round says that the classes differ, and in the same direction.
-fn leaks(what: &str, attempt: u32, measure: &mut dyn FnMut(bool) -> Duration) -> bool {
-    let mut rng = Rng::new(attempt.into());
+fn leaks(what: &str, count: usize, measure: &mut dyn FnMut(bool) -> Duration) -> bool {
+    let mut rng = Rng::new(count as u64);
     let mut first = None;
     for _ in 0..ROUNDS {
-        let t = round(&mut rng, MEASUREMENTS << attempt, measure);
+        let t = round(&mut rng, count, measure);
         println!("{what}: t = {t:.1}");
         if t.abs() <= THRESHOLD || *first.get_or_insert(t.signum()) != t.signum() {
             return false;
@@ -80,12 +83,13 @@ type Measure<'a> = &'a mut dyn FnMut(bool, &mut dyn FnMut()) -> Duration;
 
 /// Asserts that `measure` does not tell the classes apart, and that it does with `leak` in what is
 /// timed.
-fn assert_constant(what: &str, measure: Measure<'_>, leak: &mut dyn FnMut(bool)) {
-    let told = leaks(what, 0, &mut |class| measure(class, &mut || {}));
+fn assert_constant(what: &str, count: usize, measure: Measure<'_>, leak: &mut dyn FnMut(bool)) {
+    let told = leaks(what, count, &mut |class| measure(class, &mut || {}));
     assert!(!told, "{what}: how long it takes tells the one from the other");
     let what = format!("{what}, leaky");
-    let noticed = (0..ATTEMPTS)
-        .any(|attempt| leaks(&what, attempt, &mut |class| measure(class, &mut || leak(class))));
+    let noticed = (0..ATTEMPTS).any(|attempt| {
+        leaks(&what, count << attempt, &mut |class| measure(class, &mut || leak(class)))
+    });
     assert!(noticed, "{what}: what leaks is not noticed, so the test says nothing");
 }
 
@@ -216,6 +220,7 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
     let tags = [differing(32, false), differing(32, true)];
     assert_constant(
         "first and last byte of a proof",
+        COMPARISON,
         &mut |last, leak| bench.refuse(&proofs[usize::from(last)], Ok(&bench.right), leak),
         &mut |last| leaky_compare(&tags[usize::from(last)]),
     );
@@ -224,6 +229,7 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
     let mac = Mac::new(Digest::Sha256, SECRET);
     assert_constant(
         "known and unknown key id",
+        DERIVATION,
         &mut |known, leak| {
             let answer = if known { Ok(&wrong) } else { Err(Refuse::Unknown) };
             bench.refuse(&bench.m2, answer, leak)
@@ -241,6 +247,7 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
     let tags = [differing(16, false), differing(16, true)];
     assert_constant(
         "first and last byte of a tag",
+        COMPARISON,
         &mut |last, leak| bench.refuse_frame(&frames[usize::from(last)], leak),
         &mut |last| leaky_compare(&tags[usize::from(last)]),
     );
