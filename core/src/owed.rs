@@ -17,6 +17,8 @@ pub(crate) struct Owed {
     pong: Option<[u8; 8]>,
     close: Option<Reason>,
     fin_made: bool,
+    /// What waits to be transmitted was made behind the FIN.
+    behind_fin: bool,
 }
 
 impl Owed {
@@ -29,6 +31,7 @@ impl Owed {
             pong: None,
             close: None,
             fin_made: false,
+            behind_fin: false,
         }
     }
 
@@ -68,6 +71,16 @@ impl Owed {
         self.head += n as u8;
     }
 
+    /// Drops the signs of life that wait, even one that was begun, if the FIN is out; whether it is.
+    pub(crate) fn forget_behind_fin(&mut self) -> bool {
+        // Nothing that goes out behind the FIN is anything else.
+        let out = self.fin_made && (self.head == self.tail || self.behind_fin);
+        if out {
+            self.forget();
+        }
+        out
+    }
+
     /// Whether a FIN is due: all messages are queued, and where they end is to be said.
     fn owes_fin(&self, queue: &Queue) -> bool {
         queue.is_sealed() && queue.is_finished() && !self.fin_made
@@ -87,6 +100,7 @@ impl Owed {
         if self.head < self.tail || !queue.is_drained() {
             return;
         }
+        self.behind_fin = self.fin_made;
         let control = if let Some(token) = self.pong.take() {
             Control::Pong(token)
         } else if core::mem::take(&mut self.ping) {

@@ -162,3 +162,51 @@ impl Transcript {
         self.0.clone().finalize().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_not_printed() {
+        let fingerprint = Prk::extract(b"a secret of some length").fingerprint();
+        assert_eq!(std::format!("{fingerprint:?}"), "Fingerprint(..)");
+    }
+
+    #[test]
+    fn a_key_is_one_per_suite_kid_role_and_use() {
+        let prk = Prk::extract(b"a secret of some length");
+        let transcript = Transcript::new(None).absorb(b"messages");
+        let proof = |suite, kid, role| *prk.import(suite, kid).proof(role, &transcript);
+        let one = proof(1, "kid", Role::Client);
+        assert_eq!(one, proof(1, "kid", Role::Client));
+        assert_ne!(one, proof(0, "kid", Role::Client));
+        assert_ne!(one, proof(1, "kie", Role::Client));
+        assert_ne!(one, proof(1, "kid", Role::Server));
+        let master = prk.import(1, "kid").master(&transcript.hash());
+        let (up, down) = (master.traffic(Role::Client), master.traffic(Role::Server));
+        assert!(up != down && up != master.exporter() && down != master.exporter());
+    }
+
+    #[test]
+    fn a_binding_is_part_of_the_transcript() {
+        let hash = |binding: Option<&[u8; LEN]>| Transcript::new(binding).absorb(b"m").hash();
+        assert_ne!(hash(None), hash(Some(&[0; LEN])));
+        assert_ne!(hash(Some(&[1; LEN])), hash(Some(&[0; LEN])));
+        let whole = Transcript::new(None).absorb(b"one").absorb(b"two").hash();
+        assert_eq!(whole, Transcript::new(None).absorb(b"onetwo").hash());
+    }
+
+    #[test]
+    fn a_proof_is_right_to_the_last_bit() {
+        let expected = Secret::new([7; LEN]);
+        assert!(bool::from(verify(&expected, &[7; LEN])));
+        for bit in 0..LEN * 8 {
+            let mut proof = [7; LEN];
+            proof[bit / 8] ^= 1 << (bit % 8);
+            assert!(!bool::from(verify(&expected, &proof)));
+        }
+    }
+}

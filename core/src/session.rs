@@ -187,25 +187,47 @@ impl<B: Storage> Session<B> {
         self.queue.is_finished() && self.is_drained()
     }
 
+    /// Whether both sides have finished, and ours is out: nothing is owed any more, for the write
+    /// side may have been shut.
+    fn is_over(&self) -> bool {
+        self.peer_finished && self.is_finished()
+    }
+
+    /// The peer has finished. If our FIN is out as well, it needs no sign of life, and may no longer
+    /// be there to take one.
+    fn fall_silent(&mut self) {
+        if self.queue.is_finished() && self.queue.is_drained() && self.owed.forget_behind_fin() {
+            self.shown = 0;
+        }
+    }
+
     /// Ends the session with `error`, unless it has ended.
     fn fail(&mut self, error: Error, now: Instant) {
         if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
         }
+        let last_word = if self.is_over() { None } else { last_word(error) };
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
-            State::Handshake { exchange, .. } => self.fail_handshake(error, exchange, now),
+            State::Handshake { handshake, exchange } => {
+                self.fail_handshake(error, handshake.is_over(), exchange, now);
+            }
             State::Open(known) => {
                 self.state = State::Failed { error, peer: Some(known) };
                 match error {
                     // The peer has said that it reads no more.
                     Error::PeerClosed(_) => self.discard(),
-                    _ if self.queue.is_sealed() => self.owed.close(last_word(error)),
+                    _ if self.queue.is_sealed() => self.owed.close(last_word),
                     _ => {}
                 }
             }
             State::Failed { .. } => {}
         }
+        self.end();
+    }
+
+    /// Nothing more is received or queued.
+    fn end(&mut self) {
         for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
             self.timers.clear(timer);
         }
@@ -214,9 +236,17 @@ impl<B: Storage> Session<B> {
     }
 
     /// A handshake has failed. What it had to say is dropped, for half a challenge is no last word,
-    /// and a stranger who does not read shall cost no more than the handshake's deadline.
-    fn fail_handshake(&mut self, error: Error, mut exchange: Exchange<B>, now: Instant) {
-        let alert = self.queue.is_sealed() && self.role == Role::Server && exchange.has_spoken();
+    /// and a stranger who does not read shall cost no more than the handshake's deadline. `over`:
+    /// its last message is queued, behind which an alert would be a bad frame.
+    fn fail_handshake(
+        &mut self,
+        error: Error,
+        over: bool,
+        mut exchange: Exchange<B>,
+        now: Instant,
+    ) {
+        let alerts = self.queue.is_sealed() && self.role == Role::Server;
+        let alert = alerts && !over && exchange.has_spoken();
         exchange.release();
         self.discard();
         if alert {
@@ -253,10 +283,9 @@ impl<B: Storage> Session<B> {
                 match handshake.step(input, received, &mut out) {
                     Ok(handshake) => self.state = State::Handshake { handshake, exchange },
                     Err(error) => {
-                        // Only now is it known how the state that is gone ended.
-                        let handshake = Handshake::Complete { authenticated: false };
-                        self.state = State::Handshake { handshake, exchange };
-                        self.fail(error, now);
+                        self.state = State::Failed { error, peer: None };
+                        self.fail_handshake(error, false, exchange, now);
+                        self.end();
                     }
                 }
             }
@@ -307,9 +336,12 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// The peer has given a sign of life, or it is only now that we listen for one.
+    /// The peer has given a sign of life, or it is only now that we listen for one. Of one that has
+    /// shut its write side none is expected.
     fn hear(&mut self, now: Instant) {
-        self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        if !self.receiver.eof() {
+            self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        }
     }
 
     /// One event of the open session, or `None` when it waits.
@@ -323,13 +355,11 @@ impl<B: Storage> Session<B> {
         if self.queue.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
-        if let Some(event) = self.poll_received(now)? {
-            return Ok(Some(event));
-        }
-        if self.peer_finished && self.is_finished() {
+        // Before what was received: a PING there is not to be answered behind our last word.
+        if self.is_over() {
             return Ok(Some(self.close()));
         }
-        Ok(None)
+        self.poll_received(now)
     }
 
     fn close(&mut self) -> Event {
@@ -359,10 +389,8 @@ impl<B: Storage> Session<B> {
                         Control::Pong(_) | Control::Other => {}
                         Control::Fin => {
                             self.peer_finished = true;
+                            self.fall_silent();
                             return Ok(Some(Event::PeerFinished));
-                        }
-                        Control::Close(_) if self.peer_finished && self.is_finished() => {
-                            return Ok(Some(self.close()));
                         }
                         Control::Close(why) => return Err(Error::PeerClosed(why)),
                     }
@@ -510,7 +538,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn consume(&mut self, now: Instant) {
-        if self.receiver.consume() && !self.receiver.eof() {
+        if self.receiver.consume() {
             self.hear(now);
         }
     }
@@ -545,7 +573,7 @@ impl<B: Storage> Machine for Session<B> {
             State::Handshake { exchange, .. } => exchange.commit(n),
             State::Open(_) => {
                 self.receiver.commit(n);
-                let listens = !self.closed && !self.receiver.eof() && !self.receiver.has_part();
+                let listens = !self.closed && !self.receiver.has_part();
                 if listens && !self.timers.is_set(Timer::Peer) {
                     self.hear(now);
                 }
@@ -580,7 +608,7 @@ impl<B: Storage> Machine for Session<B> {
                 Timer::Peer => TimedOut::Peer,
                 Timer::Ping => {
                     // What waits to leave will be a sign of life when it does.
-                    if self.is_drained() {
+                    if self.is_drained() && !self.is_over() {
                         self.owed.ping();
                     }
                     self.timers.put(Timer::Ping, self.liveness.ping_at(now));
@@ -628,7 +656,12 @@ impl<B: Storage> Machine for Session<B> {
         }
         match &mut self.state {
             State::Handshake { exchange, .. } => exchange.handle_transmitted(n),
-            _ if !self.owed.pending().is_empty() => self.owed.handle_transmitted(n),
+            _ if !self.owed.pending().is_empty() => {
+                self.owed.handle_transmitted(n);
+                if self.peer_finished {
+                    self.fall_silent();
+                }
+            }
             _ => self.queue.handle_transmitted(n, &mut self.send),
         }
         if let State::Open(_) = self.state {

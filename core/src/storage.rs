@@ -115,3 +115,82 @@ pub struct Buffers<B> {
     /// Held while sent bytes wait to be transmitted.
     pub send: B,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A region that says how long it is and has no bytes.
+    struct Long(usize);
+
+    impl Storage for Long {
+        fn capacity(&self) -> usize {
+            self.0
+        }
+
+        fn lease(&mut self) -> bool {
+            false
+        }
+
+        fn bytes(&self) -> &[u8] {
+            &[]
+        }
+
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut []
+        }
+
+        fn release(&mut self) {}
+    }
+
+    #[test]
+    fn a_span_grows_behind_and_shrinks_in_front() {
+        let mut span = Span::default();
+        assert!(span.is_empty());
+        span.grow(5);
+        span.drop_front(2);
+        span.grow(1);
+        assert_eq!((span.start(), span.end(), span.len()), (2, 6, 4));
+        assert_eq!(span.range(), 2..6);
+        assert!(!span.is_empty());
+        span.drop_front(4);
+        assert!(span.is_empty());
+        assert_eq!((span.len(), span.start()), (0, 6));
+        span.clear();
+        assert_eq!(span.range(), 0..0);
+    }
+
+    #[test]
+    fn compacting_moves_what_is_in_use_to_the_front_and_nothing_else() {
+        let mut bytes = *b"abcdefgh";
+        let mut span = Span::default();
+        span.grow(6);
+        span.drop_front(4);
+        span.compact(&mut bytes);
+        assert_eq!(span.range(), 0..2);
+        assert_eq!(&bytes, b"efcdefgh");
+        // What overlaps its new place, too.
+        span.grow(4);
+        span.drop_front(1);
+        span.compact(&mut bytes);
+        assert_eq!(span.range(), 0..5);
+        assert_eq!(&bytes, b"fcdeffgh");
+    }
+
+    #[test]
+    fn plain_memory_is_a_region_whose_lease_never_fails() {
+        let mut region = [7; 3];
+        assert!(region.lease());
+        assert_eq!((region.capacity(), region.bytes()), (3, &[7; 3][..]));
+        region.bytes_mut()[0] = 1;
+        region.release();
+        assert_eq!(region.bytes(), [1, 7, 7]);
+    }
+
+    #[test]
+    fn of_a_long_region_the_first_4_gib_are_used() {
+        assert_eq!(Span::capacity(&Long(17)), 17);
+        assert_eq!(Span::capacity(&Long(u32::MAX as usize)), u32::MAX as usize);
+        assert_eq!(Span::capacity(&Long(usize::MAX)), u32::MAX as usize);
+    }
+}

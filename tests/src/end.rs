@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 
 use countersign::{
-    Candidates, Error, Event, Instant, Key, KeyError, Machine, Refuse, Rest, SendError, Session,
+    Candidates, Error, Event, Fingerprint, Instant, Key, KeyError, Machine, Peer, Refuse, Rest,
+    SendError, Session,
 };
 
 use crate::{Pace, Region, Wire};
@@ -12,11 +13,8 @@ use crate::{Pace, Region, Wire};
 pub enum Seen {
     /// A key was asked for.
     KeyNeeded,
-    /// The handshake is over.
-    Established {
-        /// The peer has proved itself.
-        authenticated: bool,
-    },
+    /// The handshake is over, and this is who is there.
+    Established(Box<Met>),
     /// A part, or a run of adjacent raw ones.
     Part {
         /// It was a message's first.
@@ -32,6 +30,31 @@ pub enum Seen {
     Closed,
     /// The end of it.
     Failed(Error),
+}
+
+/// All that an end knows of its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Met {
+    pub authenticated: bool,
+    pub name: Option<String>,
+    pub kid: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
+    pub session_id: Option<[u8; 16]>,
+    pub exporter: Option<[u8; 32]>,
+}
+
+impl From<Peer<'_>> for Met {
+    fn from(peer: Peer<'_>) -> Self {
+        Self {
+            authenticated: peer.authenticated,
+            name: peer.name.map(Into::into),
+            kid: peer.kid.map(Into::into),
+            fingerprint: peer.fingerprint,
+            session_id: peer.session_id.copied(),
+            exporter: peer.exporter.copied(),
+        }
+    }
 }
 
 /// What the application at an end does.
@@ -104,6 +127,15 @@ impl End {
     #[must_use]
     pub fn seen(&self) -> &[Seen] {
         &self.seen
+    }
+
+    /// Whom it met, if the handshake was ever over.
+    #[must_use]
+    pub fn met(&self) -> Option<&Met> {
+        self.seen.iter().find_map(|seen| match seen {
+            Seen::Established(met) => Some(&**met),
+            _ => None,
+        })
     }
 
     /// One turn at the moment `now`. Returns whether anything moved.
@@ -181,8 +213,8 @@ impl End {
             }
             Event::Established => {
                 self.established = true;
-                let authenticated = self.session.peer().unwrap().authenticated;
-                self.seen.push(Seen::Established { authenticated });
+                let peer = self.session.peer().unwrap();
+                self.seen.push(Seen::Established(Box::new(peer.into())));
             }
             Event::Message { first, rest } => {
                 assert!(self.part.is_none(), "a part before the last was consumed");

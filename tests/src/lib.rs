@@ -7,10 +7,15 @@
 mod end;
 mod region;
 pub mod sim;
+mod speech;
 mod strategies;
 mod wire;
 
-pub use end::{App, End, Seen, converse, listen};
+pub use end::{App, End, Met, Seen, converse, listen};
 pub use region::{Pool, Pools, Region};
-pub use strategies::{bytes, config, frame, messages, pace, tampered};
+pub use speech::{
+    ANOTHER_SECRET, Cover, EXPORTER, Honest, KID, SECRET, Say, Speech, Stream, drain, hear, name,
+    other,
+};
+pub use strategies::{bytes, config, frame, messages, pace, role, says, speech, tampered};
 pub use wire::{Pace, Wire};

@@ -1,8 +1,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 
-use crate::Pace;
+use countersign::{Digest, Framing, Reason, Role};
+
+use crate::{Cover, Pace, Say, Speech};
 
 /// `cases` of each property, or as many as the environment says in `PROPTEST_CASES`.
 #[must_use]
@@ -34,6 +36,42 @@ pub fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
         2 => vec(any::<u8>(), 100..=700),
     ];
     vec(message, 0..6)
+}
+
+/// Whatever two ends can speak.
+pub fn speech() -> impl Strategy<Value = Speech> {
+    let framing = || select(&[Framing::Raw, Framing::U32][..]);
+    prop_oneof![
+        1 => framing().prop_map(Speech::None),
+        2 => (select(Digest::ALL), framing()).prop_map(|(digest, f)| Speech::Challenge(digest, f)),
+        3 => select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+    ]
+}
+
+/// Either.
+pub fn role() -> impl Strategy<Value = Role> {
+    select(&[Role::Client, Role::Server][..])
+}
+
+/// What an honest peer says, though it may end within a message.
+pub fn says() -> impl Strategy<Value = Vec<Say>> {
+    let say = prop_oneof![
+        2 => Just(Say::Message(Vec::new())),
+        6 => bytes(20).prop_map(Say::Message),
+        3 => vec(any::<u8>(), 50..=70).prop_map(Say::Message),
+        3 => vec(any::<u8>(), 100..=700).prop_map(Say::Message),
+        // It goes on with whatever message comes next.
+        3 => vec(any::<u8>(), 0..=300).prop_map(Say::Part),
+        3 => Just(Say::Ping),
+    ];
+    let reason = select(&[Reason::Shutdown, Reason::Protocol, Reason::Timeout][..]);
+    let last = prop_oneof![
+        4 => Just(vec![Say::Finish]),
+        2 => Just(vec![Say::Finish, Say::Ping]),
+        1 => Just(Vec::new()),
+        1 => reason.prop_map(|reason| vec![Say::Close(reason)]),
+    ];
+    (vec(say, 0..8), last).prop_map(|(says, last)| [says, last].concat())
 }
 
 /// Any way to cut a stream.

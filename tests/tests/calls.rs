@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Error, Event, Framing, Instant, Key, KeyError, Mac, Machine, Nonce,
-    Reason, Refuse, Rest, Role, Scheme, SendError, Session,
+    Candidates, Config, Digest, Error, Event, Framing, Instant, Key, KeyError, Machine, Reason,
+    Refuse, Rest, Role, SendError, Session,
 };
-use countersign_tests::{Pools, Region, bytes, config, frame, tampered};
+use countersign_tests::{
+    ANOTHER_SECRET, Cover, EXPORTER, Honest, Pools, Region, SECRET, Speech, Stream, bytes, config,
+    role, says, tampered,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-const SECRET: &[u8] = b"the key of both ends";
 const DIGEST: Digest = Digest::Sha256;
 
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ enum Call {
     Transmitted(usize),
     /// Leases are to be had, or not: to receive, to send.
     Dry(bool, bool),
+    /// The TLS connection it is in is known: the peer's, or another.
+    Bind(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,22 +51,22 @@ enum Answer {
     Right,
     RightSecond,
     Wrong,
-    OtherDigest,
+    OtherPurpose,
     Refuse,
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    use Answer::{OtherDigest, Right, RightSecond, Wrong};
+    use Answer::{OtherPurpose, Right, RightSecond, Wrong};
     let answer = prop_oneof![
         6 => Just(Right),
         2 => Just(RightSecond),
-        1 => select(&[Wrong, OtherDigest, Answer::Refuse][..]),
+        1 => select(&[Wrong, OtherPurpose, Answer::Refuse][..]),
     ];
     let rest =
         || prop_oneof![Just(Rest::End), Just(Rest::Unknown), (0..99_u64).prop_map(Rest::Bytes)];
     let many = || prop_oneof![8 => 0..100_usize, 1 => Just(usize::MAX)];
     let extra = prop_oneof![12 => Just(0), 1 => many()];
-    let micros = prop_oneof![8 => 0..1_000_u64, 1 => 0..40_000_000_u64];
+    let micros = prop_oneof![8 => 0..1_000_u64, 2 => 0..3_000_000_u64, 1 => 0..40_000_000_u64];
     let reason = select(&[Reason::Shutdown, Reason::Protocol, Reason::Timeout][..]);
     prop_oneof![
         30 => Just(Call::PollEvent),
@@ -82,37 +86,47 @@ fn call() -> impl Strategy<Value = Call> {
         8 => Just(Call::PollTransmit),
         8 => many().prop_map(Call::Transmitted),
         4 => any::<[bool; 2]>().prop_map(|[receive, send]| Call::Dry(receive, send)),
+        2 => prop_oneof![4 => Just(true), 1 => Just(false)].prop_map(Call::Bind),
     ]
 }
 
-fn key(digest: Digest, secret: &[u8]) -> Key {
-    Key::challenge(digest, secret).unwrap()
+fn speech() -> impl Strategy<Value = Speech> {
+    let framing = || select(&[Framing::Raw, Framing::U32][..]);
+    prop_oneof![
+        framing().prop_map(Speech::None),
+        framing().prop_map(|framing| Speech::Challenge(DIGEST, framing)),
+        select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+        select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+    ]
 }
 
-/// What a peer of `role` might send.
-fn stream(scheme: &Scheme, role: Role) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let handshake = match (scheme, role) {
-        (Scheme::Challenge { digest }, Role::Client) => {
-            Mac::new(*digest, SECRET).tag(&[0x6e; 32]).bytes().to_vec()
-        }
-        (Scheme::Challenge { .. }, Role::Server) => vec![0x42; 32],
-        _ => Vec::new(),
-    };
-    let message = prop_oneof![bytes(20), bytes(150)];
-    vec(message, 0..12).prop_flat_map(move |messages| {
-        let mut honest = handshake.clone();
-        honest.extend(messages.iter().flat_map(|message| frame(message)));
-        prop_oneof![3 => Just(honest.clone()), 1 => tampered(honest)]
-    })
+fn session(speech: Speech, role: Role, pools: &Pools, bound: bool) -> Session<Region> {
+    let config = speech.config(role, Honest::HEARTBEAT).with_max_frame(140);
+    let sizes = (config.receive_len() + 16, Config::MIN_BUFFER);
+    if bound {
+        speech.end(role, &config, pools, sizes)
+    } else {
+        speech.begin(role, &config, pools, sizes)
+    }
 }
 
-fn end() -> impl Strategy<Value = (Scheme, Framing, Role, Vec<u8>)> {
-    let scheme = prop_oneof![Just(Scheme::None), Just(Scheme::Challenge { digest: DIGEST })];
-    let framing = select(&[Framing::Raw, Framing::U32][..]);
-    let role = select(&[Role::Client, Role::Server][..]);
-    (scheme, framing, role).prop_flat_map(|(scheme, framing, role)| {
-        let peer = if role == Role::Client { Role::Server } else { Role::Client };
-        stream(&scheme, peer).prop_map(move |stream| (scheme.clone(), framing, role, stream))
+/// One end, and what its peer might send.
+#[derive(Clone, Debug)]
+struct Setup {
+    speech: Speech,
+    role: Role,
+    /// What an honest peer sends until the handshake is over.
+    handshake: Vec<u8>,
+    stream: Vec<u8>,
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    (speech(), role(), says()).prop_flat_map(|(speech, role, says)| {
+        let tested = session(speech, role, &Pools::default(), true);
+        let Stream { bytes, handshake, .. } = Honest::stream(speech, tested, &says);
+        let handshake = bytes[..handshake].to_vec();
+        let stream = prop_oneof![3 => Just(bytes.clone()), 1 => tampered(bytes)];
+        stream.prop_map(move |stream| Setup { speech, role, handshake: handshake.clone(), stream })
     })
 }
 
@@ -120,14 +134,15 @@ fn end() -> impl Strategy<Value = (Scheme, Framing, Role, Vec<u8>)> {
 struct Watched {
     session: Session<Region>,
     pools: Pools,
-    proves: bool,
-    /// What the peer sends, how far it was read, and what the session took for it.
-    stream: Vec<u8>,
+    setup: Setup,
+    /// How far the peer's bytes were read, and what the session took for them.
     read: usize,
     taken: Vec<u8>,
     now: Instant,
     error: Option<Error>,
     asked: usize,
+    /// Whether the first binding was the peer's.
+    bound: Option<bool>,
     established: bool,
     peer_finished: bool,
     finished: bool,
@@ -139,26 +154,18 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(scheme: Scheme, framing: Framing, role: Role, stream: Vec<u8>) -> Self {
+    fn new(setup: Setup) -> Self {
         let pools = Pools::default();
-        let proves = !matches!(scheme, Scheme::None) && role == Role::Server;
-        let config = Config::new(scheme).with_framing(framing).with_max_frame(140);
-        let nonce = Nonce::from_bytes([0x6e; Nonce::LEN]);
-        let (buffers, now) = (pools.buffers(80, 64), Instant::EPOCH);
-        let session = match role {
-            Role::Client => Session::client(&config, nonce, buffers, now),
-            Role::Server => Session::server(&config, nonce, buffers, now),
-        };
         Self {
-            session: session.unwrap(),
+            session: session(setup.speech, setup.role, &pools, false),
             pools,
-            proves,
-            stream,
+            setup,
             read: 0,
             taken: Vec::new(),
-            now,
+            now: Instant::EPOCH,
             error: None,
             asked: 0,
+            bound: None,
             established: false,
             peer_finished: false,
             finished: false,
@@ -230,6 +237,13 @@ impl Watched {
                 self.pools.receive.set_dry(*receive);
                 self.pools.send.set_dry(*send);
             }
+            Call::Bind(right) => {
+                let exporter = if *right { EXPORTER } else { [7; 32] };
+                self.session.bind_channel(&exporter, self.now);
+                if self.error.is_none() {
+                    self.bound.get_or_insert(*right);
+                }
+            }
         }
         self.check();
     }
@@ -255,16 +269,21 @@ impl Watched {
         match event {
             Event::KeyNeeded => {
                 self.asked += 1;
-                assert!(self.asked == 1 && !self.established);
+                let twice = self.setup.speech.is_mutual() && self.setup.role == Role::Client;
+                assert!(self.asked <= 1 + usize::from(twice) && !self.established);
                 assert!(self.session.key_request().is_some());
             }
             Event::Established => {
                 assert!(!self.established);
                 self.established = true;
-                let tag = Mac::new(DIGEST, SECRET).tag(&[0x6e; 32]);
-                let proved = self.proves && self.taken.starts_with(tag.bytes());
-                assert_eq!(self.session.peer().unwrap().authenticated, proved);
-                assert_eq!(proved, self.proves, "without the right answer");
+                let Setup { speech, role, handshake, .. } = &self.setup;
+                let peer = self.session.peer().unwrap();
+                assert_eq!(peer.authenticated, speech.proves_to(*role));
+                if speech.proves_to(*role) {
+                    assert!(self.taken.starts_with(handshake), "without the right answer");
+                }
+                assert!(!speech.is_bound() || self.bound == Some(true), "through the wrong TLS");
+                assert_eq!(peer.session_id.is_some(), speech.is_mutual());
             }
             Event::Message { .. } => {
                 assert!(self.established && !self.part && !self.peer_finished);
@@ -287,19 +306,23 @@ impl Watched {
     }
 
     fn provide_key(&mut self, answer: Answer) {
-        let (right, wrong) = (key(DIGEST, SECRET), key(DIGEST, b"another key"));
-        let other = key(Digest::Md5, SECRET);
+        let Setup { speech, role, .. } = self.setup;
+        // Where no key is asked for, any will do.
+        let any = Key::challenge(DIGEST, SECRET).unwrap();
+        let right = speech.key(SECRET).unwrap_or(any.clone());
+        let wrong = speech.key(ANOTHER_SECRET).unwrap_or(any);
+        let other = Key::challenge(Digest::Md5, SECRET).unwrap();
         let answer = match answer {
             Answer::Right => Ok(Candidates::two(&right, &wrong)),
-            Answer::RightSecond if self.proves => Ok(Candidates::two(&wrong, &right)),
+            Answer::RightSecond if role == Role::Server => Ok(Candidates::two(&wrong, &right)),
             Answer::RightSecond | Answer::Wrong => Ok(Candidates::one(&wrong)),
-            Answer::OtherDigest => Ok(Candidates::two(&right, &other)),
+            Answer::OtherPurpose => Ok(Candidates::two(&right, &other)),
             Answer::Refuse => Err(Refuse::Unknown),
         };
         let asked = self.session.key_request().is_some();
         let result = self.session.provide_key(answer, self.now);
         match result {
-            Ok(()) => assert!(asked && self.session.key_request().is_none()),
+            Ok(()) => assert!(asked),
             Err(KeyError::NotAsked) => assert!(!asked),
             Err(KeyError::Purpose) => assert!(asked && self.session.key_request().is_some()),
             Err(error) => panic!("{error}"),
@@ -323,8 +346,8 @@ impl Watched {
         if space.is_empty() {
             return;
         }
-        let n = n.min(space.len()).min(self.stream.len() - self.read);
-        space[..n].copy_from_slice(&self.stream[self.read..][..n]);
+        let n = n.min(space.len()).min(self.setup.stream.len() - self.read);
+        space[..n].copy_from_slice(&self.setup.stream[self.read..][..n]);
         let claimed = n.saturating_add(extra);
         self.taken.extend_from_slice(&space[..claimed.min(space.len())]);
         self.read += n;
@@ -338,6 +361,9 @@ impl Watched {
         assert!(!self.shutdown || session.wants_shutdown(), "what was shut is open again");
         (self.done, self.shutdown) = (session.is_done(), session.wants_shutdown());
         assert_eq!(session.peer().is_some(), self.established);
+        if self.setup.speech.is_bound() && self.bound.is_none() {
+            assert!(!session.wants_read() && !session.wants_write(), "it spoke before its turn");
+        }
         assert!(!session.wants_shutdown() || !session.wants_write());
         if self.done {
             assert!(!session.wants_read() && !session.wants_write());
@@ -371,11 +397,8 @@ proptest! {
     #![proptest_config(config(500))]
 
     #[test]
-    fn calls_in_any_order_break_no_promise(
-        (scheme, framing, role, stream) in end(),
-        calls in vec(call(), 0..150),
-    ) {
-        let mut watched = Watched::new(scheme, framing, role, stream);
+    fn calls_in_any_order_break_no_promise(setup in setup(), calls in vec(call(), 0..150)) {
+        let mut watched = Watched::new(setup);
         for call in &calls {
             watched.call(call);
         }
@@ -385,18 +408,27 @@ proptest! {
     /// With calls at random few handshakes are ever over.
     #[test]
     fn calls_in_any_order_to_an_open_session_break_no_promise(
-        (scheme, framing, role, stream) in end(),
+        setup in setup(),
         calls in vec(call(), 0..150),
     ) {
-        let mut watched = Watched::new(scheme, framing, role, stream);
-        let open = [
+        let mut watched = Watched::new(setup);
+        watched.call(&Call::Bind(true));
+        let step = [
             Call::PollEvent,
+            Call::PollTransmit,
+            Call::Transmitted(usize::MAX),
             Call::Read(usize::MAX, 0),
             Call::PollEvent,
             Call::ProvideKey(Answer::Right),
             Call::PollEvent,
         ];
-        for call in open.iter().chain(&calls) {
+        // As many as the longest handshake takes.
+        for _ in 0..5 {
+            if !watched.established {
+                step.iter().for_each(|call| watched.call(call));
+            }
+        }
+        for call in &calls {
             watched.call(call);
         }
         watched.end();

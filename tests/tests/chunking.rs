@@ -1,48 +1,41 @@
 //! How bytes are cut must not matter (docs/ARCHITECTURE.md, "One parser").
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use countersign::{
-    Config, Digest, Error, Framing, Instant, Key, Mac, Nonce, Refuse, Role, Scheme, Session,
-    Truncated,
-};
+use countersign::{Alert, Config, Error, Framing, Key, Refuse, Role, Session, Truncated};
 use countersign_tests::{
-    App, End, Pace, Pools, Seen, bytes, config, converse, frame, listen, messages, pace, tampered,
+    ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, SECRET, Seen, Speech,
+    Stream, bytes, config, converse, listen, messages, name, other, pace, role, says, speech,
+    tampered,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
-const SECRET: &[u8] = b"the key of both ends";
+/// Length of M1 when one suite is offered, in bytes; each further suite is one more.
+const M1_LEN: usize = 45;
+/// Length of an alert in bytes.
+const ALERT_LEN: usize = 6;
 
-fn nonce() -> Nonce {
-    Nonce::from_bytes([0x6e; Nonce::LEN])
+fn end_config(speech: Speech, role: Role) -> Config {
+    speech.config(role, Honest::HEARTBEAT)
 }
 
-fn end(config: &Config, role: Role, (receive, send): (usize, usize), app: App) -> End {
-    let buffers = Pools::default().buffers(receive, send);
-    let session = match role {
-        Role::Client => Session::client(config, nonce(), buffers, Instant::EPOCH),
-        Role::Server => Session::server(config, nonce(), buffers, Instant::EPOCH),
-    };
-    End::new(session.unwrap(), app)
-}
-
-fn digest() -> impl Strategy<Value = Digest> {
-    select(Digest::ALL)
-}
-
-fn a_config() -> impl Strategy<Value = Config> {
-    let scheme =
-        prop_oneof![Just(Scheme::None), digest().prop_map(|digest| Scheme::Challenge { digest }),];
-    let framing = select(&[Framing::Raw, Framing::U32][..]);
-    (scheme, framing).prop_map(|(scheme, framing)| Config::new(scheme).with_framing(framing))
+/// `extra` bytes more than each buffer needs.
+fn session(
+    speech: Speech,
+    role: Role,
+    config: &Config,
+    (receive, send): (usize, usize),
+) -> Session<Region> {
+    let sizes = (config.receive_len() + receive, Config::MIN_BUFFER + send);
+    speech.end(role, config, &Pools::default(), sizes)
 }
 
 fn sizes() -> impl Strategy<Value = (usize, usize)> {
-    let size = || prop_oneof![Just(64_usize), 64..300_usize];
+    let size = || prop_oneof![Just(0_usize), 0..236_usize];
     (size(), size())
 }
 
-/// The key that an end has for a scheme: the right one, mostly.
+/// The key that an end has: the right one, mostly.
 #[derive(Clone, Copy, Debug)]
 enum Has {
     Right,
@@ -55,11 +48,10 @@ fn has() -> impl Strategy<Value = Has> {
 }
 
 impl Has {
-    fn key(self, scheme: &Scheme) -> Result<Key, Refuse> {
-        let &Scheme::Challenge { digest } = scheme else { return Err(Refuse::Unknown) };
+    fn key(self, speech: Speech) -> Result<Key, Refuse> {
         match self {
-            Self::Right => Ok(Key::challenge(digest, SECRET).unwrap()),
-            Self::Wrong => Ok(Key::challenge(digest, b"another key").unwrap()),
+            Self::Right => speech.key(SECRET),
+            Self::Wrong => speech.key(ANOTHER_SECRET),
             Self::None => Err(Refuse::Unknown),
         }
     }
@@ -68,7 +60,7 @@ impl Has {
 /// A client that says `messages` to a server that echoes.
 #[derive(Clone, Debug)]
 struct Conversation {
-    config: Config,
+    speech: Speech,
     /// The longest frame that the server takes, in bytes.
     max_frame: u64,
     client: (Has, (usize, usize)),
@@ -79,15 +71,16 @@ struct Conversation {
 
 fn conversation() -> impl Strategy<Value = Conversation> {
     let max_frame = prop_oneof![4 => Just(1_u64 << 20), 1 => 0..700_u64];
-    ((a_config(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize)
-        .prop_map(|((config, max_frame), client, server, messages, part)| Conversation {
-            config,
+    ((speech(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize).prop_map(
+        |((speech, max_frame), client, server, messages, part)| Conversation {
+            speech,
             max_frame,
             client,
             server,
             messages,
             part,
-        })
+        },
+    )
 }
 
 /// What both ends saw and what went over the wires.
@@ -95,21 +88,31 @@ fn conversation() -> impl Strategy<Value = Conversation> {
 struct Record {
     client: Vec<Seen>,
     server: Vec<Seen>,
+    /// Whom each met.
+    met: [Option<Met>; 2],
     up: Vec<u8>,
     down: Vec<u8>,
 }
 
 impl Conversation {
     fn hold(&self, [mut cr, mut cw, mut sr, mut sw]: [Pace; 4], hold: usize) -> Record {
-        let scheme = self.config.scheme();
-        let speaker = App::say(self.client.0.key(scheme), self.messages.clone(), self.part);
-        let echo = App::echo(self.server.0.key(scheme), hold);
-        let mut client = end(&self.config, Role::Client, self.client.1, speaker);
-        let strict = self.config.clone().with_max_frame(self.max_frame);
-        let mut server = end(&strict, Role::Server, self.server.1, echo);
+        let speech = self.speech;
+        let end =
+            |role, config: &Config, sizes, app| End::new(session(speech, role, config, sizes), app);
+        let speaker = App::say(self.client.0.key(speech), self.messages.clone(), self.part);
+        let echo = App::echo(self.server.0.key(speech), hold);
+        let config = end_config(speech, Role::Client);
+        let mut client = end(Role::Client, &config, self.client.1, speaker);
+        let strict = end_config(speech, Role::Server).with_max_frame(self.max_frame);
+        let mut server = end(Role::Server, &strict, self.server.1, echo);
         let (up, down) = converse((&mut client, &mut cr, &mut cw), (&mut server, &mut sr, &mut sw));
-        let record =
-            Record { client: client.seen().to_vec(), server: server.seen().to_vec(), up, down };
+        let record = Record {
+            client: client.seen().to_vec(),
+            server: server.seen().to_vec(),
+            met: [client.met().cloned(), server.met().cloned()],
+            up,
+            down,
+        };
         for seen in [&record.client, &record.server] {
             assert!(matches!(seen.last(), Some(Seen::Closed | Seen::Failed(_))), "{record:?}");
         }
@@ -133,7 +136,7 @@ fn whole() -> [Pace; 4] {
 }
 
 proptest! {
-    #![proptest_config(config(160))]
+    #![proptest_config(config(240))]
 
     #[test]
     fn a_conversation_is_the_same_however_its_bytes_are_cut(
@@ -160,7 +163,7 @@ proptest! {
             prop_assert_eq!(seen.last(), Some(&Seen::Closed));
         }
         let firsts = record.client.iter().filter(|s| matches!(s, Seen::Part { first: true, .. }));
-        let expected = match conversation.config.framing() {
+        let expected = match conversation.speech.framing() {
             Framing::Raw => usize::from(!said.is_empty()),
             _ => conversation.messages.len(),
         };
@@ -168,69 +171,138 @@ proptest! {
     }
 
     #[test]
-    fn ends_of_different_keys_never_talk(
+    fn both_ends_agree_on_every_field_of_what_they_know_of_each_other(
         mut conversation in conversation(),
-        digest in digest(),
         paces in [pace(), pace(), pace(), pace()],
     ) {
-        let framing = conversation.config.framing();
-        conversation.config = Config::new(Scheme::Challenge { digest }).with_framing(framing);
+        (conversation.client.0, conversation.server.0) = (Has::Right, Has::Right);
+        let speech = conversation.speech;
+        let [Some(server), Some(client)] = conversation.hold(paces, 0).met else {
+            panic!("they never met");
+        };
+        prop_assert_eq!(server.authenticated, speech.proves_to(Role::Client));
+        prop_assert_eq!(client.authenticated, speech.proves_to(Role::Server));
+        let known = |met: &Met| (met.kid.clone(), met.fingerprint, met.session_id, met.exporter);
+        prop_assert_eq!(known(&server), known(&client));
+        if speech.is_mutual() {
+            prop_assert_eq!(server.name.as_deref(), Some(name(Role::Server)));
+            prop_assert_eq!(client.name.as_deref(), Some(name(Role::Client)));
+            prop_assert_eq!(server.kid.as_deref(), Some(countersign_tests::KID));
+            prop_assert_eq!(server.fingerprint, speech.key(SECRET).unwrap().fingerprint());
+            prop_assert!(server.session_id.is_some() && server.exporter.is_some());
+        } else {
+            prop_assert_eq!(known(&server), (None, None, None, None));
+        }
+    }
+
+    #[test]
+    fn ends_of_different_keys_never_talk(
+        mut conversation in conversation(),
+        paces in [pace(), pace(), pace(), pace()],
+    ) {
+        if !conversation.speech.proves_to(Role::Server) {
+            conversation.speech = Speech::Mutual(Cover::Tags);
+        }
+        let speech = conversation.speech;
         (conversation.client.0, conversation.server.0) = (Has::Right, Has::Wrong);
         let record = conversation.hold(paces, 0);
-        prop_assert_eq!(record.server, vec![Seen::KeyNeeded, Seen::Failed(Error::WrongKey)]);
-        prop_assert_eq!(record.down, vec![0x6e; 32], "only the challenge went out");
+        prop_assert_eq!(&record.server, &vec![Seen::KeyNeeded, Seen::Failed(Error::WrongKey)]);
         prop_assert_eq!(Conversation::heard(&record.client), b"");
+        if speech.is_mutual() {
+            let refused = Seen::Failed(Error::Alert(Alert::Refused));
+            prop_assert_eq!(&record.client, &vec![Seen::KeyNeeded, refused]);
+            prop_assert!(record.down.ends_with(&[0, 0, 0, 2, 0x7f, 1]), "the last is the alert");
+            let greeting = record.down.len() - ALERT_LEN;
+            prop_assert!((M1_LEN..=M1_LEN + 1).contains(&greeting), "and before it was M1");
+        } else {
+            let challenge = &Speech::nonce(Role::Server)[..32];
+            prop_assert_eq!(&record.down, challenge, "only the challenge went out");
+        }
     }
 }
 
 /// One end that echoes, and the bytes that it gets.
 #[derive(Clone, Debug)]
 struct Attack {
-    config: Config,
+    speech: Speech,
     role: Role,
     sizes: (usize, usize),
+    /// What an honest peer would have sent until the handshake was over.
+    handshake: Vec<u8>,
+    /// What it would have said.
+    said: Vec<u8>,
     stream: Vec<u8>,
 }
 
+/// What the end saw, and what it sent.
+struct Struck {
+    seen: Vec<Seen>,
+    sent: Vec<u8>,
+}
+
 impl Attack {
-    fn strike(&self, (mut reads, mut writes): (Pace, Pace), hold: usize) -> (Vec<Seen>, Vec<u8>) {
-        let app = App::echo(Has::Right.key(self.config.scheme()), hold);
-        let mut end = end(&self.config, self.role, self.sizes, app);
-        let sent = listen(&mut end, &self.stream, &mut reads, &mut writes);
-        (end.seen().to_vec(), sent)
+    fn session(speech: Speech, role: Role, sizes: (usize, usize)) -> Session<Region> {
+        session(speech, role, &end_config(speech, role).with_max_frame(500), sizes)
     }
 
-    /// What the handshake of the other end would be.
-    fn handshake(config: &Config, role: Role) -> Vec<u8> {
-        match (config.scheme(), role) {
-            (Scheme::Challenge { digest }, Role::Server) => {
-                Mac::new(*digest, SECRET).tag(&[0x6e; 32]).bytes().to_vec()
-            }
-            (Scheme::Challenge { .. }, Role::Client) => vec![0x42; 32],
-            _ => Vec::new(),
-        }
+    fn strike(&self, (mut reads, mut writes): (Pace, Pace), hold: usize) -> Struck {
+        let app = App::echo(Has::Right.key(self.speech), hold);
+        let mut end = End::new(Self::session(self.speech, self.role, self.sizes), app);
+        let sent = listen(&mut end, &self.stream, &mut reads, &mut writes);
+        Struck { seen: end.seen().to_vec(), sent }
+    }
+
+    /// What an honest peer makes of what the end `sent`, how that was cut left aside.
+    fn understood(&self, sent: &[u8]) -> Vec<u8> {
+        let mut peer = Honest::new(self.speech, other(self.role));
+        peer.hear(sent).into_iter().flat_map(|(_, part)| part).collect()
+    }
+
+    fn is_authentic(&self) -> bool {
+        self.stream.starts_with(&self.handshake)
+    }
+}
+
+impl Struck {
+    fn established(&self) -> Option<&Met> {
+        self.seen.iter().find_map(|seen| match seen {
+            Seen::Established(met) => Some(&**met),
+            _ => None,
+        })
     }
 }
 
 /// Anything at all, or what an honest peer sends, changed a little.
 fn attack() -> impl Strategy<Value = Attack> {
-    let role = select(&[Role::Client, Role::Server][..]);
-    (a_config(), role, sizes(), messages()).prop_flat_map(|(config, role, sizes, messages)| {
-        let config = config.with_max_frame(500);
-        let mut honest = Attack::handshake(&config, role);
-        let behind = honest.clone();
-        honest.extend(messages.iter().flat_map(|message| frame(message)));
-        let stream = prop_oneof![
-            1 => bytes(300),
-            1 => bytes(300).prop_map(move |bytes| [&behind[..], &bytes].concat()),
-            4 => tampered(honest),
-        ];
-        stream.prop_map(move |stream| Attack { config: config.clone(), role, sizes, stream })
+    (speech(), any::<bool>()).prop_flat_map(|(speech, met)| attack_on(speech, met))
+}
+
+/// If they have `met`, the handshake is left alone.
+fn attack_on(speech: Speech, met: bool) -> impl Strategy<Value = Attack> {
+    (role(), sizes(), says()).prop_flat_map(move |(role, sizes, says)| {
+        let tested = Attack::session(speech, role, sizes);
+        let Stream { bytes: honest, handshake, said } = Honest::stream(speech, tested, &says);
+        let (handshake, behind) = honest.split_at(handshake);
+        let (first, changed) = if met { (handshake, behind) } else { (&[][..], &honest[..]) };
+        let rest = prop_oneof![1 => bytes(300), 4 => tampered(changed.to_vec())];
+        let (handshake, first) = (handshake.to_vec(), first.to_vec());
+        rest.prop_map(move |rest| Attack {
+            speech,
+            role,
+            sizes,
+            handshake: handshake.clone(),
+            said: said.clone(),
+            stream: [&first[..], &rest].concat(),
+        })
     })
 }
 
+fn tagged() -> impl Strategy<Value = Speech> {
+    select(&[Cover::Tags, Cover::Bound][..]).prop_map(Speech::Mutual)
+}
+
 proptest! {
-    #![proptest_config(config(250))]
+    #![proptest_config(config(400))]
 
     #[test]
     fn hostile_bytes_come_to_the_same_end_however_they_are_cut(
@@ -239,34 +311,62 @@ proptest! {
         writes in pace(),
         hold in 0..4_usize,
     ) {
-        let expected = attack.strike((Pace::whole(), Pace::whole()), 0);
-        prop_assert!(matches!(expected.0.last(), Some(Seen::Closed | Seen::Failed(_))));
-        let (seen, sent) = attack.strike((reads, writes), hold);
-        prop_assert_eq!(&seen, &expected.0);
-        if seen.iter().any(|seen| matches!(seen, Seen::Established { .. })) {
-            prop_assert_eq!(sent, expected.1);
-        } else {
+        let mut expected = attack.strike((Pace::whole(), Pace::whole()), 0);
+        let mut struck = attack.strike((reads, writes), hold);
+        for seen in [&expected.seen, &struck.seen] {
+            prop_assert!(matches!(seen.last(), Some(Seen::Closed | Seen::Failed(_))));
+        }
+        if attack.speech.is_mutual() {
+            // What comes behind the peer's last word is an error unless ours was out before.
+            for seen in [&mut expected.seen, &mut struck.seen] {
+                if let Some(at) = seen.iter().position(|seen| *seen == Seen::PeerFinished) {
+                    seen.truncate(at + 1);
+                }
+            }
+        }
+        prop_assert_eq!(&struck.seen, &expected.seen);
+        if struck.established().is_none() {
             // A handshake that fails drops what is left of its challenge.
-            prop_assert!(expected.1.starts_with(&sent));
+            prop_assert!(expected.sent.starts_with(&struck.sent));
+        } else if !attack.speech.is_mutual() {
+            prop_assert_eq!(struck.sent, expected.sent);
+        } else if !matches!(expected.seen.last(), Some(Seen::Failed(Error::PeerClosed(_)))) {
+            // When a PONG was owed depends on when the PING came.
+            prop_assert_eq!(attack.understood(&struck.sent), attack.understood(&expected.sent));
         }
     }
 
     #[test]
     fn nobody_is_authenticated_without_the_right_answer(attack in attack(), reads in pace()) {
-        let (seen, sent) = attack.strike((reads, Pace::whole()), 0);
-        let answer = Attack::handshake(&attack.config, attack.role);
-        let proves = matches!(attack.config.scheme(), Scheme::Challenge { .. })
-            && attack.role == Role::Server;
-        let right = attack.stream.starts_with(&answer);
-        let authenticated = seen.contains(&Seen::Established { authenticated: true });
+        let struck = attack.strike((reads, Pace::whole()), 0);
+        let (proves, right) = (attack.speech.proves_to(attack.role), attack.is_authentic());
+        let authenticated = struck.established().is_some_and(|met| met.authenticated);
         prop_assert_eq!(authenticated, proves && right);
-        if proves && !right {
-            let error = match attack.stream.len() < answer.len() {
+        if !proves || right {
+            return Ok(());
+        }
+        prop_assert_eq!(struck.established(), None);
+        let Some(Seen::Failed(error)) = struck.seen.last() else { panic!("it goes on") };
+        if !attack.speech.is_mutual() {
+            let expected = match attack.stream.len() < attack.handshake.len() {
                 true => Error::Truncated(Truncated::Handshake),
                 false => Error::WrongKey,
             };
-            prop_assert_eq!(seen.last(), Some(&Seen::Failed(error)));
-            prop_assert_eq!(sent, vec![0x6e; 32]);
+            prop_assert_eq!(*error, expected);
+            prop_assert_eq!(&struck.sent, &Speech::nonce(Role::Server)[..32]);
+        } else if attack.role == Role::Server {
+            // No more than M1 and an alert: whoever gets no M3 learns nothing.
+            prop_assert!(struck.sent.len() <= M1_LEN + 1 + ALERT_LEN);
         }
+    }
+
+    #[test]
+    fn of_a_tagged_stream_nothing_is_delivered_but_what_was_said(
+        attack in tagged().prop_flat_map(|speech| attack_on(speech, true)),
+        reads in pace(),
+    ) {
+        let struck = attack.strike((reads, Pace::whole()), 0);
+        let heard = Conversation::heard(&struck.seen);
+        prop_assert!(attack.said.starts_with(&heard), "{:?} of {:?}", heard, attack.said);
     }
 }

@@ -1,15 +1,17 @@
 //! What is sent is sent whole and in order, whatever is called in between.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use countersign::{
-    Config, Event, Framing, Instant, Machine, Nonce, Reason, Rest, Scheme, SendError, Session,
-};
-use countersign_tests::{Pools, Region, config};
+use std::time::Duration;
+
+use countersign::{Event, Framing, Instant, Machine, Reason, Rest, Role, SendError, Session};
+use countersign_tests::{Cover, Honest, Pools, Region, SECRET, Say, Speech, config, hear, role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-const NOW: Instant = Instant::EPOCH;
+/// Lengths of what is around a sealed frame's payload, in bytes: N and the type, and the tag.
+const TYPED: usize = 5;
+const TAG: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Call {
@@ -23,6 +25,8 @@ enum Call {
     Poll,
     /// Whether there are leases to be had.
     Dry(bool),
+    /// A heartbeat passes, in which the peer asks for a sign of life.
+    Beat,
     Finish,
     Abort,
 }
@@ -54,26 +58,47 @@ fn call() -> impl Strategy<Value = Call> {
         10 => (0..90_usize).prop_map(Call::Transmit),
         8 => Just(Call::Poll),
         2 => any::<bool>().prop_map(Call::Dry),
+        2 => Just(Call::Beat),
     ]
 }
 
 /// Some calls, then perhaps the end and some more.
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let end = select(&[Call::Finish, Call::Abort][..]);
-    (vec(call(), 0..80), vec(end, 0..2), vec(call(), 0..12))
+    (vec(call(), 0..80), vec(end, 0..3), vec(call(), 0..12))
         .prop_map(|(before, end, after)| [before, end, after].concat())
+}
+
+/// A frame that is no message, and that goes out when all that was queued before it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owed {
+    Pong,
+    Ping,
+    Fin,
+    Close,
 }
 
 struct Sender {
     session: Session<Region>,
+    peer: Honest,
     pools: Pools,
-    framing: Framing,
+    speech: Speech,
+    now: Instant,
     capacity: usize,
-    /// The frames of all that was taken.
-    taken: Vec<u8>,
+    /// The frames of all that was taken. `None`: a byte that only who holds the key can tell.
+    taken: Vec<Option<u8>>,
+    /// The bytes of messages among them.
+    said: Vec<u8>,
     transmitted: Vec<u8>,
-    /// Bytes of the message begun that are due.
+    /// What the peer made of them, and for how many heartbeats it has heard nothing.
+    heard: Vec<u8>,
+    unheard: usize,
+    owed: Vec<Owed>,
+    /// Of such a frame, the bytes that have not been transmitted. It takes no room from messages.
+    begun: usize,
+    /// Bytes of the message begun that are due, or whether there is one.
     due: u64,
+    in_message: bool,
     dry: bool,
     finished: bool,
     aborted: bool,
@@ -83,21 +108,29 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(framing: Framing, capacity: usize) -> Self {
+    fn new(speech: Speech, role: Role, capacity: usize) -> Self {
         let pools = Pools::default();
-        let config = Config::new(Scheme::None).with_framing(framing);
-        let nonce = Nonce::from_bytes([0; Nonce::LEN]);
-        let mut session =
-            Session::client(&config, nonce, pools.buffers(64, capacity), NOW).unwrap();
-        assert_eq!(session.poll_event(NOW), Ok(Some(Event::Established)));
+        let config =
+            speech.config(role, Honest::HEARTBEAT).with_stall_timeout(Duration::from_secs(1 << 20));
+        let sizes = (config.receive_len(), capacity);
+        let mut session = speech.end(role, &config, &pools, sizes);
+        let (peer, _) = Honest::met(speech, &mut session);
         Self {
             session,
+            peer,
             pools,
-            framing,
+            speech,
+            now: Instant::EPOCH,
             capacity,
             taken: Vec::new(),
+            said: Vec::new(),
             transmitted: Vec::new(),
+            heard: Vec::new(),
+            unheard: 0,
+            owed: Vec::new(),
+            begun: 0,
             due: 0,
+            in_message: false,
             dry: false,
             finished: false,
             aborted: false,
@@ -106,8 +139,50 @@ impl Sender {
         }
     }
 
+    fn framing(&self) -> Framing {
+        self.speech.framing()
+    }
+
+    fn tag(&self) -> usize {
+        if self.speech.is_tagged() { TAG } else { 0 }
+    }
+
+    /// A frame of that type.
+    fn sealed(&self, kind: u8, payload: &[Option<u8>]) -> Vec<Option<u8>> {
+        let n = (1 + payload.len() + self.tag()) as u32;
+        let header = n.to_be_bytes().into_iter().chain([kind]).map(Some);
+        header.chain(payload.iter().copied()).chain(vec![None; self.tag()]).collect()
+    }
+
+    /// The next frame that is owed, if its turn has come.
+    fn make(&mut self) {
+        if self.pending() > 0 || self.owed.is_empty() {
+            return;
+        }
+        self.owed.sort_unstable();
+        let frame = match self.owed.remove(0) {
+            Owed::Pong => self.sealed(2, &[None; 8]),
+            Owed::Ping => self.sealed(1, &[None; 8]),
+            Owed::Fin => self.sealed(4, &[]),
+            Owed::Close => self.sealed(5, &[Some(3)]),
+        };
+        self.begun = frame.len();
+        self.taken.extend(frame);
+    }
+
+    fn owe(&mut self, owed: Owed) {
+        if self.framing() == Framing::Sealed && !self.owed.contains(&owed) {
+            self.owed.push(owed);
+        }
+    }
+
     fn pending(&self) -> usize {
         self.taken.len() - self.transmitted.len()
+    }
+
+    /// Bytes of messages that wait.
+    fn queued(&self) -> usize {
+        self.pending() - self.begun
     }
 
     fn leased(&self) -> bool {
@@ -123,7 +198,8 @@ impl Sender {
         }
     }
 
-    /// The header of such a part, what is due after it, and all that speaks against sending it.
+    /// The frame of such a part but for the part, what is due after it, and all that speaks against
+    /// sending it.
     fn expect(&self, len: usize, rest: Rest, leased: bool) -> (Vec<u8>, u64, Vec<SendError>) {
         let mut against = Vec::new();
         if self.aborted {
@@ -132,7 +208,7 @@ impl Sender {
             against.push(SendError::Finished);
         }
         let (mut header, mut due) = (Vec::new(), 0);
-        if self.framing == Framing::U32 {
+        if self.framing() == Framing::U32 {
             let total = match rest {
                 Rest::End => Some(len as u64),
                 Rest::Bytes(more) => more.checked_add(len as u64),
@@ -148,16 +224,30 @@ impl Sender {
                 _ => against.push(SendError::LengthNeeded),
             }
         }
-        let max = self.capacity - if self.framing == Framing::U32 { 4 } else { 0 };
+        let max = match self.framing() {
+            Framing::U32 => self.capacity - 4,
+            // There is room for a tag even where there is none.
+            Framing::Sealed => self.capacity - TYPED - TAG,
+            _ => self.capacity,
+        };
         if len > max {
             against.push(SendError::TooLong { max });
         }
-        let needed = header.len() + len;
+        let needed = self.overhead(&header, len, rest) + len;
         let starved = self.dry && !leased;
-        if needed > 0 && (starved || self.pending() + needed > self.capacity) {
+        if needed > 0 && (starved || self.queued() + needed > self.capacity) {
             against.push(SendError::Full);
         }
         (header, due, against)
+    }
+
+    /// How long what is around such a part is, in bytes.
+    fn overhead(&self, header: &[u8], len: usize, rest: Rest) -> usize {
+        match self.framing() {
+            Framing::Sealed if len == 0 && !ends(rest) => 0,
+            Framing::Sealed => TYPED + self.tag(),
+            _ => header.len(),
+        }
     }
 
     /// Compares what came of an attempt with what was to come of it.
@@ -165,19 +255,28 @@ impl Sender {
         &mut self,
         result: Result<(), SendError>,
         (header, due, against): (Vec<u8>, u64, Vec<SendError>),
-        bytes: &[u8],
+        (bytes, rest): (&[u8], Rest),
     ) {
+        let overhead = self.overhead(&header, bytes.len(), rest);
         match result {
             Ok(()) => {
                 assert_eq!(against, [], "it should not have been taken");
-                self.taken.extend(header);
-                self.taken.extend_from_slice(bytes);
+                let payload: Vec<_> = bytes.iter().copied().map(Some).collect();
+                if self.framing() != Framing::Sealed {
+                    self.taken.extend(header.into_iter().map(Some));
+                    self.taken.extend(payload);
+                } else if overhead > 0 {
+                    self.in_message = !ends(rest);
+                    let kind = if self.in_message { 3 } else { 0 };
+                    self.taken.extend(self.sealed(kind, &payload));
+                }
+                self.said.extend_from_slice(bytes);
                 self.due = due;
             }
             Err(error) => {
                 assert!(against.contains(&error), "{error:?} is not among {against:?}");
                 if error == SendError::Full {
-                    self.promised = self.promised.max(header.len() + bytes.len());
+                    self.promised = self.promised.max(overhead + bytes.len());
                 }
             }
         }
@@ -191,12 +290,13 @@ impl Sender {
                 let expected = self.expect(len, rest, self.leased());
                 let bytes = vec![self.fill; len];
                 let result = self.session.split().1.send_part(&bytes, rest);
-                self.attempted(result, expected, &bytes);
+                self.attempted(result, expected, (&bytes, rest));
             }
             Call::Space(left, len, follows) => {
                 let rest = self.rest(len, follows);
                 let first = self.expect(left, Rest::End, self.leased());
-                let takes_lease = first.2.is_empty() && first.0.len() + left > 0;
+                let around = self.overhead(&first.0, left, Rest::End);
+                let takes_lease = first.2.is_empty() && around + left > 0;
                 let expected = self.expect(len, rest, self.leased() || takes_lease);
                 let fill = self.fill;
                 let mut outbox = self.session.split().1;
@@ -206,9 +306,9 @@ impl Sender {
                 outbox.commit();
                 assert_eq!(before.is_ok(), first.2.is_empty());
                 if before == Err(SendError::Full) {
-                    self.promised = self.promised.max(first.0.len() + left);
+                    self.promised = self.promised.max(around + left);
                 }
-                self.attempted(result, expected, &vec![fill; len]);
+                self.attempted(result, expected, (&vec![fill; len], rest));
             }
             Call::Leave(len) => {
                 let (header, due, against) = self.expect(len, Rest::End, self.leased());
@@ -216,46 +316,100 @@ impl Sender {
                 if result.is_ok() {
                     assert_eq!(against, []);
                 } else {
-                    self.attempted(result, (header, due, against), &vec![0; len]);
+                    self.attempted(result, (header, due, against), (&vec![0; len], Rest::End));
                 }
             }
             Call::Transmit(limit) => {
-                let bytes = self.session.poll_transmit(NOW);
-                assert_eq!(bytes, &self.taken[self.transmitted.len()..]);
-                let n = bytes.len().min(limit);
-                self.transmitted.extend_from_slice(&bytes[..n]);
-                self.session.handle_transmitted(n, NOW);
+                self.make();
+                let bytes = self.session.poll_transmit(self.now);
+                let taken = &self.taken[self.transmitted.len()..];
+                let shown = if self.begun > 0 { self.begun } else { taken.len() };
+                assert_eq!(bytes.len(), shown);
+                for (byte, taken) in bytes.iter().zip(taken) {
+                    assert!(taken.is_none_or(|taken| taken == *byte), "{bytes:?} {taken:?}");
+                }
+                let bytes = bytes[..bytes.len().min(limit)].to_vec();
+                self.session.handle_transmitted(bytes.len(), self.now);
+                self.heard.extend(self.peer.hear(&bytes).into_iter().flat_map(|(_, part)| part));
+                self.begun = self.begun.saturating_sub(bytes.len());
+                self.transmitted.extend(bytes);
+                if self.pending() == 0 {
+                    self.unheard = 0;
+                }
             }
             Call::Poll => self.poll(),
             Call::Dry(dry) => {
                 self.dry = dry;
                 self.pools.send.set_dry(dry);
             }
+            Call::Beat => self.beat(),
             Call::Finish => {
+                self.session.finish(self.now);
+                if !self.finished && !self.aborted {
+                    self.owe(Owed::Fin);
+                }
                 self.finished = true;
-                self.session.finish(NOW);
             }
             Call::Abort => {
+                self.session.abort(Reason::Application, self.now);
+                if !self.aborted {
+                    self.owed.clear();
+                    self.owe(Owed::Close);
+                }
                 self.aborted = true;
                 self.promised = 0;
-                self.session.abort(Reason::Application, NOW);
             }
         }
-        assert_eq!(self.session.wants_write(), self.pending() > 0);
+        assert_eq!(self.session.wants_write(), self.pending() > 0 || !self.owed.is_empty());
+    }
+
+    fn beat(&mut self) {
+        let cut_off = self.finished && self.in_message;
+        // Who hears nothing for seven would give up.
+        if !self.speech.is_mutual() || self.aborted || cut_off || self.unheard > 5 {
+            return;
+        }
+        self.unheard += 1;
+        if self.pending() == 0 && self.owed.is_empty() {
+            self.owe(Owed::Ping);
+        }
+        self.now = self.now.saturating_add(Honest::HEARTBEAT);
+        self.session.handle_timeout(self.now);
+        // Who has an answer to send need not ask.
+        let ping = [self.peer.sent(), self.peer.say(&Say::Ping)].concat();
+        let key = self.speech.key(SECRET);
+        for (event, _) in hear(&mut self.session, &key, &ping, self.now) {
+            self.on_event(event);
+        }
+        self.owe(Owed::Pong);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        assert_eq!(event, Event::Writable);
+        assert!(self.promised > 0, "room that nobody was promised");
+        assert!(self.queued() + self.promised <= self.capacity, "there is not enough");
+        self.promised = 0;
     }
 
     fn poll(&mut self) {
-        while let Ok(Some(event)) = self.session.poll_event(NOW) {
-            assert_eq!(event, Event::Writable);
-            assert!(self.promised > 0, "room that nobody was promised");
-            assert!(self.pending() + self.promised <= self.capacity, "there is not enough");
-            self.promised = 0;
+        while let Ok(Some(event)) = self.session.poll_event(self.now) {
+            self.on_event(event);
         }
         // Who has finished needs no lease to be told that it may go on.
         let lease = self.finished || !self.dry || self.leased();
-        let room = lease && self.pending() + self.promised <= self.capacity;
+        let room = lease && self.queued() + self.promised <= self.capacity;
         assert!(self.promised == 0 || !room, "there is room and nobody says so");
     }
+}
+
+/// Whether nothing of a message follows.
+fn ends(rest: Rest) -> bool {
+    matches!(rest, Rest::End | Rest::Bytes(0))
+}
+
+fn speech() -> impl Strategy<Value = Speech> {
+    let framing = || select(&[Framing::Raw, Framing::U32][..]);
+    prop_oneof![framing().prop_map(Speech::None), select(&Cover::ALL[..]).prop_map(Speech::Mutual),]
 }
 
 proptest! {
@@ -263,11 +417,12 @@ proptest! {
 
     #[test]
     fn what_is_taken_goes_out_whole_and_nothing_else_does(
-        framing in select(&[Framing::Raw, Framing::U32][..]),
+        speech in speech(),
+        role in role(),
         capacity in prop_oneof![Just(64_usize), 64..150_usize],
         calls in calls(),
     ) {
-        let mut sender = Sender::new(framing, capacity);
+        let mut sender = Sender::new(speech, role, capacity);
         for call in &calls {
             sender.call(call);
         }
@@ -277,7 +432,10 @@ proptest! {
         }
         sender.call(&Call::Poll);
         sender.call(&Call::Transmit(1));
-        prop_assert_eq!(&sender.transmitted, &sender.taken);
+        prop_assert_eq!(sender.pending(), 0);
+        if speech.is_mutual() {
+            prop_assert_eq!(&sender.heard, &sender.said);
+        }
         prop_assert_eq!(sender.promised, 0);
         prop_assert_eq!(sender.pools.held(), 0);
     }

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use countersign::{Digest, Error, Framing, Instant, Reason, Scheme, TimedOut};
+use countersign::{Alert, Digest, Error, Framing, Instant, Reason, TimedOut, Truncated};
 use countersign_drive::Failure;
-use countersign_tests::sim::{Outcome, Rng, Script, Setup, World};
+use countersign_tests::sim::{Outcome, Rng, Served, Setup, World};
+use countersign_tests::{Cover, Speech};
 
 /// How many seeds each test runs; `COUNTERSIGN_SEEDS` sets another number.
 fn seeds() -> u64 {
-    std::env::var("COUNTERSIGN_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+    std::env::var("COUNTERSIGN_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(800)
 }
 
 /// Runs `check` on many seeds, and says which it was that failed.
@@ -31,66 +33,129 @@ fn for_all(make: impl Fn(&mut Rng) -> Setup, check: impl Fn(&Setup, Outcome)) {
     }
 }
 
+/// The latest at which a link falls silent where one does.
+const FREEZE: Duration = Duration::from_secs(40);
+/// Delays of the network, and what is rounded.
+const MOMENT: Duration = Duration::from_millis(200);
+
 fn setup(rng: &mut Rng) -> Setup {
     let digest = Digest::ALL[rng.within(0, Digest::ALL.len() as u64 - 1) as usize];
+    let framing = if rng.one_in(2) { Framing::Raw } else { Framing::U32 };
+    let speech = match rng.within(0, 5) {
+        0 => Speech::None(framing),
+        1 | 2 => Speech::Challenge(digest, framing),
+        _ => mutual(rng),
+    };
     Setup {
-        scheme: if rng.one_in(3) { Scheme::None } else { Scheme::Challenge { digest } },
-        framing: if rng.one_in(2) { Framing::Raw } else { Framing::U32 },
+        speech,
+        heartbeat: Duration::from_secs(if rng.one_in(2) { 0 } else { rng.within(1, 10) }),
+        hold: Duration::ZERO,
+        stay: Duration::ZERO,
         upper: rng.one_in(2),
         honest: rng.within(1, 8) as usize,
         strangers: 0,
         resets: false,
+        freezes: None,
         stop_at: None,
         buffers: rng.within(1, 4) as usize,
-        buffer_len: if rng.one_in(2) { rng.within(64, 200) } else { 4096 } as usize,
+        buffer_len: if !rng.one_in(2) {
+            4096
+        } else if speech.is_mutual() {
+            rng.within(260, 400) as usize
+        } else {
+            rng.within(64, 200) as usize
+        },
     }
+}
+
+fn mutual(rng: &mut Rng) -> Speech {
+    Speech::Mutual(Cover::ALL[rng.within(0, 2) as usize])
+}
+
+/// Mutual ends that give signs of life.
+fn alive(rng: &mut Rng) -> Setup {
+    let speech = mutual(rng);
+    let heartbeat = Duration::from_secs(rng.within(1, 10));
+    Setup { speech, heartbeat, buffer_len: rng.within(260, 400) as usize, ..setup(rng) }
+}
+
+/// For how long a silent peer is borne with.
+fn patience(setup: &Setup) -> Duration {
+    2 * setup.heartbeat + Duration::from_secs(5)
 }
 
 fn answer(setup: &Setup, said: &[u8]) -> Vec<u8> {
     if setup.upper { said.to_ascii_uppercase() } else { said.to_vec() }
 }
 
-fn assert_served(setup: &Setup, script: &Script) {
+/// Such a client heard every answer, both ends closed in order, and each knows the other.
+fn assert_served(setup: &Setup, served: &Served) {
+    let Served { script, client, server } = served;
     assert_eq!(script.ended, Some(Ok(())));
+    assert!(client.how.is_ok() && server.how.is_ok(), "{:?} {:?}", client.how, server.how);
     assert_eq!(script.heard, answer(setup, &script.said()));
-    if setup.framing == Framing::U32 {
+    if setup.speech.framing() != Framing::Raw {
         assert_eq!(script.answers, script.count());
     }
+    assert_know_each_other(setup, served);
+}
+
+fn assert_know_each_other(setup: &Setup, served: &Served) {
+    let (Some(server), Some(client)) = (&served.client.met, &served.server.met) else {
+        panic!("they never met");
+    };
+    let mutual = setup.speech.is_mutual();
+    assert_eq!(server.session_id, client.session_id);
+    assert_eq!(server.exporter, client.exporter);
+    assert_eq!((&server.kid, server.fingerprint), (&client.kid, client.fingerprint));
+    assert_eq!(server.session_id.is_some(), mutual);
+    assert_eq!((server.authenticated, server.name.is_some()), (mutual, mutual));
+}
+
+fn assert_all_served(setup: &Setup, outcome: &Outcome) {
+    assert_eq!(outcome.served.len(), setup.honest);
+    outcome.served.iter().for_each(|served| assert_served(setup, served));
+    assert_eq!(outcome.leased, 0);
 }
 
 #[test]
 fn every_honest_client_of_a_crowd_is_served_though_buffers_are_few() {
     for_all(setup, |setup, outcome| {
-        assert_eq!(outcome.served.len(), setup.honest);
-        outcome.served.iter().for_each(|script| assert_served(setup, script));
-        assert_eq!(outcome.leased, 0);
+        assert_all_served(setup, &outcome);
+        let ids = |served: &Served| served.client.met.as_ref().and_then(|met| met.session_id);
+        let ids: HashSet<_> = outcome.served.iter().filter_map(ids).collect();
+        let expected = if setup.speech.is_mutual() { setup.honest } else { 0 };
+        assert_eq!(ids.len(), expected, "sessions of one id");
     });
 }
 
 #[test]
 fn strangers_are_out_by_the_deadline_and_harm_nobody() {
-    let with_strangers = |rng: &mut Rng| Setup {
-        scheme: Scheme::Challenge { digest: Digest::Sha256 },
-        strangers: rng.within(1, 8) as usize,
-        ..setup(rng)
+    let with_strangers = |rng: &mut Rng| {
+        let challenge = Speech::Challenge(Digest::Sha256, Framing::U32);
+        let speech = if rng.one_in(3) { challenge } else { mutual(rng) };
+        let strangers = rng.within(1, 8) as usize;
+        Setup { speech, strangers, buffer_len: rng.within(260, 600) as usize, ..setup(rng) }
     };
     for_all(with_strangers, |setup, outcome| {
-        outcome.served.iter().for_each(|script| assert_served(setup, script));
+        assert_all_served(setup, &outcome);
         assert_eq!(outcome.strangers.len(), setup.strangers);
-        for (how, established, at) in &outcome.strangers {
-            assert!(!established, "a stranger was let in");
-            let Err(Failure::Protocol(error)) = how else { panic!("ended with {how:?}") };
-            assert!(
-                matches!(
-                    error,
-                    Error::WrongKey | Error::Truncated(_) | Error::TimedOut(TimedOut::Handshake)
-                ),
-                "{error:?}"
-            );
-            // The deadline, and a moment for the last word to arrive.
-            assert!(*at <= Instant::EPOCH.saturating_add(Duration::from_millis(6_050)), "{at:?}");
+        for ended in &outcome.strangers {
+            assert_eq!(ended.met, None, "a stranger was let in");
+            let Err(Failure::Protocol(error)) = ended.how else { panic!("{:?}", ended.how) };
+            let late = matches!(error, Error::TimedOut(TimedOut::Handshake));
+            let expected = late
+                || match error {
+                    Error::WrongKey | Error::Truncated(Truncated::Handshake) => true,
+                    Error::Malformed | Error::NothingInCommon => setup.speech.is_mutual(),
+                    _ => false,
+                };
+            assert!(expected, "{error:?}");
+            // The deadline, a second for the last word to leave and one for the peer's, and a
+            // moment for it to arrive.
+            let deadline = Duration::from_secs(if setup.speech.is_mutual() { 7 } else { 6 });
+            assert!(ended.at <= Instant::EPOCH.saturating_add(deadline + MOMENT), "{ended:?}");
         }
-        assert_eq!(outcome.leased, 0);
     });
 }
 
@@ -98,8 +163,8 @@ fn strangers_are_out_by_the_deadline_and_harm_nobody() {
 fn a_broken_link_breaks_only_its_own_connection() {
     let with_resets = |rng: &mut Rng| Setup { resets: true, ..setup(rng) };
     for_all(with_resets, |setup, outcome| {
-        outcome.served.iter().for_each(|script| assert_served(setup, script));
-        for script in &outcome.reset {
+        outcome.served.iter().for_each(|served| assert_served(setup, served));
+        for Served { script, .. } in &outcome.reset {
             // What came before the link broke is right.
             assert!(answer(setup, &script.said()).starts_with(&script.heard));
         }
@@ -115,7 +180,7 @@ fn an_orderly_stop_ends_soon_and_cuts_no_answer_short() {
         ..setup(rng)
     };
     for_all(stopping, |setup, outcome| {
-        for script in &outcome.served {
+        for Served { script, .. } in &outcome.served {
             assert!(answer(setup, &script.said()).starts_with(&script.heard));
             // Nobody sees half a message, nor an error but that of being turned away.
             assert!(
@@ -123,7 +188,9 @@ fn an_orderly_stop_ends_soon_and_cuts_no_answer_short() {
                     script.ended,
                     Some(
                         Ok(())
-                            | Err(Error::Truncated(countersign::Truncated::Handshake)
+                            | Err(Error::Truncated(Truncated::Handshake)
+                                | Error::Alert(Alert::Busy)
+                                | Error::PeerClosed(Reason::Shutdown)
                                 | Error::TimedOut(TimedOut::Send)
                                 | Error::Aborted(Reason::Shutdown))
                     )
@@ -131,6 +198,83 @@ fn an_orderly_stop_ends_soon_and_cuts_no_answer_short() {
                 "{:?}",
                 script.ended
             );
+        }
+        assert_eq!(outcome.leased, 0);
+    });
+}
+
+#[test]
+fn who_has_nothing_to_say_is_not_given_up_while_it_gives_signs_of_life() {
+    let staying = |rng: &mut Rng| Setup { stay: Duration::from_secs(90), ..alive(rng) };
+    for_all(staying, |setup, outcome| {
+        assert_all_served(setup, &outcome);
+        assert!(outcome.at > Instant::EPOCH.saturating_add(Duration::from_secs(45)));
+    });
+}
+
+#[test]
+fn a_peer_behind_a_slow_application_is_not_given_up() {
+    let slow = |rng: &mut Rng| Setup {
+        heartbeat: Duration::from_secs(1),
+        // Longer than a silent peer is borne with; both ends together, and a slow network, take
+        // less than a stall.
+        hold: Duration::from_secs(10),
+        // What is held keeps its buffer.
+        buffers: 8,
+        ..alive(rng)
+    };
+    for_all(slow, |setup, outcome| assert_all_served(setup, &outcome));
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_given_up_after_two_heartbeats_and_five_seconds() {
+    let silent = |rng: &mut Rng| Setup {
+        // All is said long before.
+        stay: Duration::from_secs(1000),
+        freezes: Some(Instant::EPOCH.saturating_add(FREEZE)),
+        // Time in which one waits for a buffer is not the peer's.
+        buffers: 8,
+        ..alive(rng)
+    };
+    for_all(silent, |setup, outcome| {
+        assert_eq!(outcome.frozen.len(), setup.honest);
+        for (served, at) in &outcome.frozen {
+            assert_know_each_other(setup, served);
+            assert_eq!(served.script.heard, answer(setup, &served.script.said()));
+            assert_eq!(served.script.ended, Some(Err(Error::TimedOut(TimedOut::Peer))));
+            for end in [&served.client, &served.server] {
+                let silent = Err(Failure::Protocol(Error::TimedOut(TimedOut::Peer)));
+                assert_eq!(end.how, silent);
+                let failed_at = end.failed_at.unwrap();
+                // It was last heard at most a heartbeat before, and not after.
+                assert!(failed_at <= at.saturating_add(patience(setup)), "{end:?} {at:?}");
+                let least = patience(setup).saturating_sub(setup.heartbeat + MOMENT);
+                assert!(failed_at >= at.saturating_add(least), "{end:?} {at:?}");
+            }
+        }
+        assert_eq!(outcome.leased, 0);
+    });
+}
+
+#[test]
+fn a_link_that_falls_silent_in_the_middle_of_anything_is_given_up() {
+    let silent = |rng: &mut Rng| Setup {
+        freezes: Some(Instant::from_micros(rng.within(1, 400_000))),
+        resets: rng.one_in(4),
+        ..alive(rng)
+    };
+    for_all(silent, |setup, outcome| {
+        outcome.served.iter().for_each(|served| assert_served(setup, served));
+        for (served, at) in &outcome.frozen {
+            assert!(answer(setup, &served.script.said()).starts_with(&served.script.heard));
+            for end in [&served.client, &served.server] {
+                // A stall is borne with for 30 s, and time in which we do not read, or wait for a
+                // buffer that another stalled peer holds, is not the peer's.
+                let turns = setup.honest.div_ceil(setup.buffers) as u32;
+                let latest = at.saturating_add(Duration::from_secs(30) * turns + patience(setup));
+                let failed_at = end.failed_at.unwrap_or(*at);
+                assert!(failed_at <= latest.saturating_add(MOMENT), "{end:?} {at:?}");
+            }
         }
         assert_eq!(outcome.leased, 0);
     });

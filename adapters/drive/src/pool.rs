@@ -173,9 +173,9 @@ pub struct PoolOptions {
 
 impl Default for PoolOptions {
     /// 8192 handshakes of 1 KiB, and 1024 buffers each way with room for a message of 16 KiB and
-    /// its header: at most some 40 MiB, however many connect.
+    /// what any framing puts around it: at most some 40 MiB, however many connect.
     fn default() -> Self {
-        Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + 64 }
+        Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + 21 }
     }
 }
 

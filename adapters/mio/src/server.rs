@@ -38,7 +38,7 @@ pub struct ServerOptions {
     pub sources: Sources,
     /// What the server counts time by.
     pub clock: Clock,
-    /// How long what is under way may take after a [`Stopper::stop`].
+    /// How long what is under way may take after a [`Remote::stop`].
     pub stop_timeout: Duration,
 }
 
@@ -98,7 +98,8 @@ impl Remote {
 }
 
 impl<O: Open> Server<O> {
-    /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any [`Keys`].
+    /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an
+    /// `Arc` of any [`Keys`](countersign_drive::Keys).
     ///
     /// # Errors
     /// The system's.

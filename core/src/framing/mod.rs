@@ -214,15 +214,14 @@ impl Encoder {
         }
     }
 
-    /// Carries out the last `plan`: `frame` is the part with room for what goes around it, and is
-    /// what is sent next.
+    /// Carries out the last `plan`: `frame` is the part with room for what goes around it, not empty,
+    /// and is what is sent next.
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         frame[..plan.header().len()].copy_from_slice(plan.header());
         match self {
             Self::Raw => {}
             Self::U32(encoder) => encoder.commit(plan),
-            Self::Sealed(encoder) if plan.overhead() > 0 => encoder.commit(plan, frame),
-            Self::Sealed(_) => {}
+            Self::Sealed(encoder) => encoder.commit(plan, frame),
         }
     }
 
@@ -243,3 +242,6 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,12 +93,12 @@ impl Decoder {
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
             return Ok(Parsed::Need(HEADER_LEN));
         };
-        let len = u64::from(u32::from_be_bytes(*header));
-        if len > limits.max_frame {
-            return Err(Error::FrameTooLong { len });
+        let len = u32::from_be_bytes(*header);
+        if u64::from(len) > limits.max_frame {
+            return Err(Error::FrameTooLong { len: len.into() });
         }
         // No frame that the buffer does not hold gets here: max_frame is less than it.
-        let whole = HEADER_LEN + usize::try_from(len).unwrap_or(usize::MAX - HEADER_LEN);
+        let whole = HEADER_LEN.saturating_add(len as usize);
         if whole < TYPED_LEN + self.seal.tag_len() {
             return Err(Error::Frame(BadFrame::Payload));
         }
@@ -215,6 +215,8 @@ impl Encoder {
     }
 
     pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+        // No bytes follow: that is the end, as it is in other framings.
+        let rest = if rest == Rest::Bytes(0) { Rest::End } else { rest };
         // A PART is never empty, and nothing is what an empty one says.
         if len == 0 && rest != Rest::End {
             return Ok(Plan::nothing());

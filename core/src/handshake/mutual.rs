@@ -24,7 +24,7 @@ use crate::key::{Candidate, Candidates};
 use crate::machine::{KeyRequest, Role};
 use crate::name::{Kid, Name};
 use crate::nonce::Nonce;
-use crate::schedule::{self, Fingerprint, Imported, Master, Prk, Transcript};
+use crate::schedule::{self, Fingerprint, Imported, Master, Prk, Secret, Transcript};
 use message::{Answer, HEADER_LEN, Hello, MAC_LEN, Proof, VERSION, whole_len};
 
 pub(crate) use message::MIN_MAX_FRAME;
@@ -69,7 +69,7 @@ pub(crate) struct Mutual {
     /// How many bytes to receive before the next step.
     want: u16,
     /// What ties us to the TLS connection that we are in, if we are in one.
-    binding: Option<schedule::Hash>,
+    binding: Option<Secret>,
     state: State,
 }
 
@@ -210,7 +210,7 @@ impl Mutual {
     ) -> Result<Handshake, Error> {
         let next = match (&self.state, input) {
             (State::Bind { .. }, Input::Channel(exporter)) => {
-                Self { binding: Some(*exporter), ..self }.begin(out)
+                Self { binding: Some(Secret::new(*exporter)), ..self }.begin(out)
             }
             (State::Hello { .. } | State::Greeted | State::Proved { .. }, Input::Received) => {
                 self.receive(received, out)?
@@ -246,7 +246,7 @@ impl Mutual {
                 if m2.version != VERSION || !offered {
                     return Err(Error::NothingInCommon);
                 }
-                Ok(Self { suite: m2.suite, want: 0, state: State::Verify { dummy }, ..self })
+                Ok(Self { suite: m2.suite, state: State::Verify { dummy }, ..self })
             }
             State::Greeted => {
                 let m1 = Hello::parse(message)?;
@@ -257,12 +257,12 @@ impl Mutual {
                 let mut suites = m1.suites.iter().copied();
                 let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::NothingInCommon)?;
                 message::choose(out.draft(), suite);
-                Ok(Self { suite, want: 0, state: State::Prove, ..self })
+                Ok(Self { suite, state: State::Prove, ..self })
             }
             State::Proved { key, fingerprint } => {
                 let m3 = Answer::parse(message)?;
                 let (unproved, mac) = message::split_proof(message);
-                let transcript = Transcript::new(self.binding.as_ref())
+                let transcript = Transcript::new(self.binding.as_deref())
                     .absorb(&received[..self.start.into()])
                     .absorb(out.queued())
                     .absorb(unproved);
@@ -282,7 +282,7 @@ impl Mutual {
                     return Err(Error::Identity(Identity::Myself));
                 }
                 let agreed = Agreed::new(&key, &transcript.absorb(mac), fingerprint);
-                Ok(Self { want: 0, state: State::Admit(agreed), ..self })
+                Ok(Self { state: State::Admit(agreed), ..self })
             }
             _ => Ok(self),
         }
@@ -294,7 +294,7 @@ impl Mutual {
         let m2 = message::first_mut(out.draft());
         let key = prk.import(self.suite, Proof::parse(m2).map_or("", |m2| m2.kid));
         let (unproved, _) = message::split_proof(m2);
-        let transcript = Transcript::new(self.binding.as_ref()).absorb(received).absorb(unproved);
+        let transcript = Transcript::new(self.binding.as_deref()).absorb(received).absorb(unproved);
         let proof = key.proof(Role::Client, &transcript);
         let len = m2.len();
         m2[len - MAC_LEN..].copy_from_slice(proof.as_slice());
@@ -304,13 +304,17 @@ impl Mutual {
         Self { start, want: start + HEADER_LEN as u16, state, ..self }
     }
 
-    /// Client: the holder of the key has been told the server's name.
+    /// Client: the holder of the key has been told the server's name. What it says of the key that
+    /// we proved ourselves with is what counts, whichever is the first by now.
     fn admit(self, keys: Candidates<'_>) -> Result<Self, Error> {
-        match self.state {
-            State::Admit(agreed) if keys.first.admits => {
-                Ok(Self { state: State::Agreed(agreed), ..self })
-            }
-            _ => Err(Error::Identity(Identity::NotAdmitted)),
+        let State::Admit(agreed) = self.state else { return Ok(self) };
+        let used = [Some(keys.first), keys.second].into_iter().flatten().find(|candidate| {
+            candidate.prk().is_some_and(|prk| prk.fingerprint() == agreed.fingerprint)
+        });
+        match used {
+            Some(used) if used.admits => Ok(Self { state: State::Agreed(agreed), ..self }),
+            Some(_) => Err(Error::Identity(Identity::NotAdmitted)),
+            None => Err(Error::Refused(Refuse::Unknown)),
         }
     }
 
@@ -325,7 +329,7 @@ impl Mutual {
         let m2 = Proof::parse(received)?;
         let (unproved, mac) = message::split_proof(received);
         let transcript =
-            Transcript::new(self.binding.as_ref()).absorb(out.queued()).absorb(unproved);
+            Transcript::new(self.binding.as_deref()).absorb(out.queued()).absorb(unproved);
 
         // Two candidates always; a match with one that stands in for a key is none.
         let first = answer.as_ref().ok().map(|keys| keys.first);
@@ -342,7 +346,7 @@ impl Mutual {
         let key = Imported::select(&second_key, &first_key, first_right);
         let right = first_right | second_right;
 
-        let chosen = if first_right.into() { first } else { second };
+        let chosen = [second, first][usize::from(first_right.unwrap_u8())];
         let fingerprint = chosen.and_then(Candidate::prk).map(Prk::fingerprint);
         answer.map_err(Error::Refused)?;
         let (Some(chosen), Some(fingerprint), true) = (chosen, fingerprint, right.into()) else {

@@ -3,11 +3,16 @@
 extern crate std;
 
 mod close;
+mod control;
 mod errors;
 mod handshake;
 mod leases;
+mod liveness;
 mod misuse;
+mod mutual;
+mod pair;
 mod receive;
+mod sealed;
 mod secrets;
 mod send;
 mod timers;
@@ -232,6 +237,7 @@ impl End {
                 bytes if bytes.is_empty() => return sent,
                 bytes => sent.extend(bytes),
             }
+            assert!(sent.len() < 1 << 20, "there is no end of bytes");
         }
     }
 

@@ -1,27 +1,29 @@
 //! One session in either role, whose peer sends anything, in any pieces, and whose application
 //! and driver make any choices. Nothing may panic; nobody authenticates without the key; an error
-//! stays; what goes out is what was accepted.
+//! stays; what goes out is what was accepted, and an honest peer can read it; no deadline is due
+//! again that has just passed.
 #![no_main]
+
+mod common;
 
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use common::{EXPORTER, HEARTBEAT, Speech, drain, hear, meet};
 use countersign::{
-    Buffers, Candidates, Config, Digest, Error, Event, Framing, Instant, Key, Machine, Nonce,
-    Reason, Refuse, Rest, Scheme, SendError, Session,
+    BadFrame, Candidates, Error, Event, Instant, Key, Machine, Reason, Refuse, Rest, Role,
+    SendError, Session,
 };
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 struct Setup {
     server: bool,
-    challenge: bool,
-    digest: u8,
-    u32_framing: bool,
+    speech: Speech,
     max_frame: u16,
     receive: u8,
     send: u8,
-    /// The peer of a server answers its challenge well: what follows is then open session.
+    /// The peer holds the key: what follows is then open session.
     honest: bool,
 }
 
@@ -38,6 +40,18 @@ enum Step<'a> {
     Abort(bool),
     Key(u8),
     Pass(u32),
+    Bind(bool),
+    /// The honest peer says something, and all of it arrives; or it hears what was transmitted.
+    Peer(Peer<'a>),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Peer<'a> {
+    Sends(&'a [u8], Tail),
+    Pings,
+    Finishes,
+    Aborts,
+    Hears,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -57,10 +71,13 @@ impl From<Tail> for Rest {
     }
 }
 
-const SECRET: &[u8] = b"the fuzzer does not know this";
-
 struct Fuzz {
+    speech: Speech,
+    role: Role,
     session: Session<Vec<u8>>,
+    peer: Option<Session<Vec<u8>>>,
+    /// What was transmitted and the peer has not heard.
+    unheard: Vec<u8>,
     now: Instant,
     key: Key,
     error: Option<Error>,
@@ -90,7 +107,8 @@ impl Fuzz {
                         assert!(!self.established);
                         self.established = true;
                         let peer = self.session.peer().expect("who is talking");
-                        assert!(!peer.authenticated || honest, "authenticated without the key");
+                        let proved = honest && self.speech.proves_to(self.role);
+                        assert_eq!(peer.authenticated, proved, "authenticated without the key");
                     }
                     Event::Message { .. } => {
                         assert!(self.established && !self.at_hand);
@@ -109,6 +127,8 @@ impl Fuzz {
             Err(error) => {
                 assert!(self.error.is_none_or(|before| before == error), "the error changed");
                 assert!(!self.closed, "an error after Closed");
+                // Then the peer has said that it reads no more.
+                self.dropped |= matches!(error, Error::PeerClosed(_));
                 self.error = Some(error);
                 self.at_hand = false;
                 return false;
@@ -146,8 +166,9 @@ impl Fuzz {
             Step::Receive(bytes) => self.receive(bytes),
             Step::Eof => self.session.handle_eof(self.now),
             Step::Transmit(n) => {
-                let pending = self.session.poll_transmit(self.now).len();
-                let n = pending.min(n.into());
+                let pending = self.session.poll_transmit(self.now);
+                let n = pending.len().min(n.into());
+                self.unheard.extend_from_slice(&pending[..n]);
                 self.session.handle_transmitted(n, self.now);
                 self.transmitted += n;
             }
@@ -190,6 +211,37 @@ impl Fuzz {
                 let pending = self.session.wants_write();
                 self.session.handle_timeout(self.now);
                 self.dropped |= pending && !self.session.wants_write();
+                let next = self.session.poll_timeout();
+                assert!(next.is_none_or(|next| next > self.now), "a deadline that has passed");
+            }
+            Step::Bind(right) => {
+                let exporter = if right { EXPORTER } else { [0; 32] };
+                self.session.bind_channel(&exporter, self.now);
+            }
+            Step::Peer(what) => {
+                let Some(mut peer) = self.peer.take() else { return };
+                match what {
+                    Peer::Sends(bytes, tail) => {
+                        let _ = peer.split().1.send_part(bytes, tail.into());
+                    }
+                    Peer::Pings => {
+                        self.now = self.now.saturating_add(HEARTBEAT);
+                        peer.handle_timeout(self.now);
+                    }
+                    Peer::Finishes => peer.finish(self.now),
+                    Peer::Aborts => peer.abort(Reason::Application, self.now),
+                    Peer::Hears => {
+                        let unheard = std::mem::take(&mut self.unheard);
+                        let heard = hear(&mut peer, &self.key, &unheard, self.now, &mut Vec::new());
+                        if let Err(Error::Frame(what)) = heard {
+                            // A message may be cut off by its own sender.
+                            assert_eq!(what, BadFrame::Order, "our frames are no frames");
+                        }
+                    }
+                }
+                let said = drain(&mut peer, self.now);
+                self.receive(&said);
+                self.peer = Some(peer);
             }
         }
     }
@@ -197,25 +249,18 @@ impl Fuzz {
 
 fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let (setup, steps) = input;
-    let digest = Digest::ALL[usize::from(setup.digest) % Digest::ALL.len()];
-    let scheme = if setup.challenge { Scheme::Challenge { digest } } else { Scheme::None };
-    let framing = if setup.u32_framing { Framing::U32 } else { Framing::Raw };
-    let config = Config::new(scheme).with_framing(framing).with_max_frame(setup.max_frame.into());
-    let buffers = Buffers {
-        handshake: vec![0; config.handshake_len()],
-        receive: vec![0; Config::MIN_BUFFER + usize::from(setup.receive)],
-        send: vec![0; Config::MIN_BUFFER + usize::from(setup.send)],
-    };
-    let key = Key::challenge(digest, SECRET).expect("a good key");
-    let nonce = Nonce::from_bytes([setup.digest; Nonce::LEN]);
-    let now = Instant::EPOCH;
-    let make = if setup.server { Session::server } else { Session::client };
-    let session = make(&config, nonce, buffers, now).expect("long enough buffers");
-    let honest = setup.honest && setup.server && setup.challenge;
+    let Setup { speech, honest, .. } = setup;
+    let role = if setup.server { Role::Server } else { Role::Client };
+    let config = speech.config(role).with_max_frame(setup.max_frame.into());
+    let session = speech.session(role, &config, (setup.receive.into(), setup.send.into()));
     let mut fuzz = Fuzz {
+        speech,
+        role,
         session,
-        now,
-        key,
+        peer: None,
+        unheard: Vec::new(),
+        now: Instant::EPOCH,
+        key: speech.key(),
         error: None,
         established: false,
         closed: false,
@@ -226,16 +271,13 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         dropped: false,
     };
     if honest {
-        let challenge = fuzz.session.poll_transmit(now).to_vec();
-        fuzz.session.handle_transmitted(challenge.len(), now);
-        let answer = countersign::Mac::new(digest, SECRET).tag(&challenge);
-        fuzz.receive(answer.bytes());
-        while fuzz.event(honest) {
-            if fuzz.session.key_request().is_some() {
-                fuzz.step(Step::Key(1), honest);
-            }
-        }
-        assert!(fuzz.established);
+        let mut peer = speech.peer(role);
+        fuzz.session.bind_channel(&EXPORTER, fuzz.now);
+        meet(&mut fuzz.session, &mut peer, &fuzz.key);
+        let authenticated = fuzz.session.peer().is_some_and(|peer| peer.authenticated);
+        assert_eq!(authenticated, speech.proves_to(role));
+        fuzz.established = true;
+        fuzz.peer = Some(peer);
     }
     for step in steps {
         fuzz.step(step, honest);

@@ -17,6 +17,9 @@ pub(crate) struct Pipe {
     end: Option<Instant>,
     last: Option<Instant>,
     reset: bool,
+    /// Nothing that is under way ever arrives.
+    frozen: bool,
+    carried: Vec<u8>,
 }
 
 /// How a link treats its bytes.
@@ -57,6 +60,7 @@ impl Pipe {
         let at = self.arrives(quality, rng, now);
         self.in_flight += room;
         self.chunks.push_back((at, bytes[..room].to_vec()));
+        self.carried.extend_from_slice(&bytes[..room]);
         Some(room)
     }
 
@@ -73,7 +77,19 @@ impl Pipe {
         self.chunks.clear();
     }
 
+    pub(crate) fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// All that was ever sent.
+    pub(crate) fn carried(&self) -> &[u8] {
+        &self.carried
+    }
+
     pub(crate) fn is_readable(&self, now: Instant) -> bool {
+        if self.frozen {
+            return false;
+        }
         match self.chunks.front() {
             _ if self.reset => true,
             Some((at, _)) => *at <= now,
@@ -87,6 +103,9 @@ impl Pipe {
 
     /// When something arrives that has not.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        if self.frozen {
+            return None;
+        }
         let first = self.chunks.front().map(|(at, _)| *at);
         first.or(self.end).filter(|at| *at > now)
     }
@@ -98,6 +117,9 @@ impl Pipe {
         rng: &mut Rng,
         now: Instant,
     ) -> Option<usize> {
+        if self.frozen {
+            return None;
+        }
         if self.chunks.is_empty() {
             return self.end.filter(|at| *at <= now).map(|_| 0);
         }
@@ -121,7 +143,7 @@ impl Pipe {
 }
 
 /// The connection was reset.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset;
 
 /// One end of a link.

@@ -1,5 +1,6 @@
 //! Who is at the clients' end.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
@@ -16,6 +17,9 @@ pub struct Script {
     /// Ends its side as soon as all is sent, rather than when all is answered.
     early: bool,
     due: usize,
+    /// For how long it stays, from when it is let in, and until when.
+    stay: Option<Duration>,
+    until: Option<Instant>,
     /// All answers, joined.
     pub heard: Vec<u8>,
     /// How many messages the answers were.
@@ -25,10 +29,11 @@ pub struct Script {
 }
 
 impl Script {
-    pub(crate) fn new(messages: Vec<Vec<u8>>, early: bool) -> Self {
+    pub(crate) fn new(messages: Vec<Vec<u8>>, early: bool, stay: Option<Duration>) -> Self {
         let due = messages.iter().map(Vec::len).sum();
         let (heard, answers) = (Vec::new(), 0);
-        Self { messages, at: (0, 0), early, due, heard, answers, ended: None }
+        let (at, until, ended) = ((0, 0), None, None);
+        Self { messages, at, early, due, stay, until, heard, answers, ended }
     }
 
     /// Everything it sends, joined.
@@ -58,28 +63,42 @@ impl Script {
                 Err(error) => unreachable!("an honest send was refused: {error}"),
             }
         }
-        if self.early || self.heard.len() == self.due {
+        self.finish(out);
+    }
+
+    /// Finishes if it is time to.
+    fn finish(&mut self, out: &mut Outbox<'_>) {
+        let said = self.at.0 == self.messages.len();
+        if said && self.stay.is_none() && (self.early || self.heard.len() == self.due) {
             out.finish();
         }
     }
 }
 
 impl Service for Script {
-    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        self.until = self.stay.map(|stay| now.saturating_add(stay));
         self.send(out);
     }
 
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
         self.heard.extend_from_slice(part.bytes);
         self.answers += usize::from(part.rest == Rest::End);
-        if self.at.0 == self.messages.len() && self.heard.len() == self.due {
-            out.finish();
-        }
+        self.finish(out);
         Flow::Done
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
         self.send(out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.until
+    }
+
+    fn on_timeout(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        (self.stay, self.until) = (None, None);
+        self.finish(out);
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -91,7 +110,7 @@ impl Service for Script {
 /// go out at `at` and every `every` after.
 #[derive(Debug)]
 pub struct Stranger {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: VecDeque<u8>,
     /// How many go out at once.
     pub(crate) step: usize,
     pub(crate) at: Instant,
@@ -101,11 +120,17 @@ pub struct Stranger {
     /// Shuts its write side when all is out.
     pub(crate) shuts: bool,
     pub(crate) shut: bool,
+    /// Sends what it is sent.
+    pub(crate) mirrors: bool,
+    /// Sends what that client sends, of which it has heard so many bytes.
+    pub(crate) parrots: Option<(usize, usize)>,
 }
 
 impl Stranger {
-    pub(crate) fn random(rng: &mut Rng, now: Instant) -> Self {
-        let (len, step, every) = match rng.within(0, 4) {
+    /// One of a crowd with so many `honest` clients.
+    pub(crate) fn random(rng: &mut Rng, now: Instant, honest: usize) -> Self {
+        let kind = rng.within(0, 6);
+        let (len, step, every) = match kind {
             // Nothing at all.
             0 => (0, 1, 1),
             // One byte a second.
@@ -113,18 +138,22 @@ impl Stranger {
             // A wrong answer, perhaps with something behind it.
             2 => (rng.within(32, 100), 100, 1),
             // A flood.
-            3 => (100_000, 10_000, 10),
+            3 => (20_000, 10_000, 10),
+            // What others say, or what it is told.
+            4 | 5 => (0, 4096, 1),
             // Half an answer.
             _ => (rng.within(1, 31), 31, 1),
         };
         Self {
-            bytes: rng.bytes(len as usize),
+            bytes: rng.bytes(len as usize).into(),
             step,
             at: now,
             every: Duration::from_micros(every),
-            reads: !rng.one_in(3),
-            shuts: rng.one_in(3),
+            reads: kind == 5 || !rng.one_in(3),
+            shuts: !matches!(kind, 4 | 5) && rng.one_in(3),
             shut: false,
+            mirrors: kind == 5,
+            parrots: (kind == 4 && honest > 0).then(|| (rng.any() as usize % honest.max(1), 0)),
         }
     }
 }

@@ -1,19 +1,19 @@
 //! The crowd, its server, and time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::Duration;
 
-use countersign::{Buffers, Config, Framing, Instant, Key, Nonce, Outbox, Peer, Scheme, Session};
+use countersign::{Buffers, Config, Instance, Instant, Key, Machine, Nonce, Role, Session};
 use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{
-    BoxedMachine, Connection, Failure, Flow, Part, PoolOptions, Pools, Service, Turn, Wait,
-};
+use countersign_drive::{PoolOptions, Pools, Wait};
 
-use super::network::{Pipe, Quality, Reset, Socket};
+use super::driven::{Answer, Driven, Ended, Hold, Woken};
+use super::network::{Pipe, Quality, Socket};
 use super::peers::{Script, Stranger};
 use super::rng::Rng;
+use crate::{ANOTHER_SECRET, EXPORTER, SECRET, Speech};
 
 /// The deadline of every handshake.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -26,9 +26,13 @@ const STEPS: usize = 2_000_000;
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// What both ends speak.
-    pub scheme: Scheme,
-    /// Their framing.
-    pub framing: Framing,
+    pub speech: Speech,
+    /// How often they give a sign of life, where they do; 0: never.
+    pub heartbeat: Duration,
+    /// For how long at most, and three quarters of it at least, honest ends hold their first part.
+    pub hold: Duration,
+    /// For how long at most, and half of it at least, an honest client stays when all is said.
+    pub stay: Duration,
     /// The server answers in capitals rather than as it was told.
     pub upper: bool,
     /// Honest clients.
@@ -37,6 +41,8 @@ pub struct Setup {
     pub strangers: usize,
     /// Honest clients' links break now and then.
     pub resets: bool,
+    /// Honest clients' links fall silent before that moment, in its second half: nothing gets through.
+    pub freezes: Option<Instant>,
     /// When the server stops.
     pub stop_at: Option<Instant>,
     /// The server's buffers; few of them make connections wait for each other.
@@ -49,113 +55,41 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Outcome {
     /// The honest clients whose link did not break.
-    pub served: Vec<Script>,
+    pub served: Vec<Served>,
     /// The honest clients whose link did.
-    pub reset: Vec<Script>,
-    /// How the server's ends of strangers' connections ended, whether they were ever established,
-    /// and when.
-    pub strangers: Vec<(Result<(), Failure<Reset>>, bool, Instant)>,
+    pub reset: Vec<Served>,
+    /// The honest clients whose link fell silent, and when.
+    pub frozen: Vec<(Served, Instant)>,
+    /// The server's ends of strangers' connections.
+    pub strangers: Vec<Ended>,
     /// When the last connection ended.
     pub at: Instant,
     /// Buffers still leased then.
     pub leased: usize,
 }
 
-/// Either service of the server.
+/// An honest client and the two ends of its connection.
 #[derive(Debug)]
-enum Answer {
-    Echo(Echo),
-    Upper(Upper),
-}
-
-impl Service for Answer {
-    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
-        match self {
-            Self::Echo(echo) => echo.on_open(peer, out, now),
-            Self::Upper(upper) => upper.on_open(peer, out, now),
-        }
-    }
-
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        match self {
-            Self::Echo(echo) => echo.on_message(part, out, now),
-            Self::Upper(upper) => upper.on_message(part, out, now),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A connection, and what it waits for; `None` once it is over.
-struct Driven<S> {
-    /// Dropped when it is over, as adapters do: what it has leased goes back.
-    connection: Option<Connection<BoxedMachine, S>>,
-    wait: Option<Wait>,
-    woken: Arc<Woken>,
-    over: Option<Over<S>>,
-}
-
-struct Over<S> {
-    how: Result<(), Failure<Reset>>,
-    established: bool,
-    at: Instant,
-    service: S,
-}
-
-impl<S: Service> Driven<S> {
-    fn new(machine: BoxedMachine, service: S, woken: Arc<Woken>) -> Self {
-        // The first turn needs no reason.
-        let wait = Some(Wait { read: true, write: true, until: Some(Instant::EPOCH) });
-        Self { connection: Some(Connection::new(machine, service)), wait, woken, over: None }
-    }
-
-    /// Takes a turn if there is a reason to.
-    fn turn(&mut self, socket: &mut Socket<'_>, key: &Key) -> bool {
-        let (Some(wait), Some(connection)) = (self.wait, &mut self.connection) else {
-            return false;
-        };
-        let woken = self.woken.0.swap(false, Ordering::Relaxed);
-        let due = woken
-            || (wait.read && socket.inbound.is_readable(socket.now))
-            || (wait.write && socket.outbound.is_writable(socket.quality))
-            || wait.until.is_some_and(|at| at <= socket.now);
-        if !due {
-            return false;
-        }
-        if woken {
-            connection.wake();
-        }
-        self.wait = match connection.turn(socket, key, socket.now) {
-            Turn::Again => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
-            Turn::Wait(wait) => Some(wait),
-            Turn::Over(how) => {
-                let established = connection.established();
-                self.over = self
-                    .connection
-                    .take()
-                    .map(Connection::into_service)
-                    .map(|service| Over { how, established, at: socket.now, service });
-                None
-            }
-        };
-        true
-    }
-
-    fn next(&self, now: Instant) -> Option<Instant> {
-        self.wait?.until.filter(|at| *at > now)
-    }
+pub struct Served {
+    /// The client.
+    pub script: Script,
+    /// Its end.
+    pub client: Ended,
+    /// The server's.
+    pub server: Ended,
 }
 
 enum Client {
     Honest(Box<Driven<Script>>),
+    /// As honest, but for the key.
+    Keyless(Box<Driven<Script>>),
     Stranger(Stranger),
+}
+
+/// The keys of those who have the right one, and of others.
+struct Keys {
+    right: Key,
+    wrong: Key,
 }
 
 struct Pair {
@@ -167,6 +101,9 @@ struct Pair {
     /// When the link breaks.
     breaks: Option<Instant>,
     broken: bool,
+    /// When it falls silent.
+    freezes: Option<Instant>,
+    frozen: Option<Instant>,
 }
 
 /// A run.
@@ -174,7 +111,7 @@ pub struct World {
     setup: Setup,
     rng: Rng,
     now: Instant,
-    key: Key,
+    keys: Keys,
     pools: Pools,
     pairs: Vec<Pair>,
     stopped: bool,
@@ -187,11 +124,12 @@ impl World {
     /// If the sessions cannot be made.
     #[must_use]
     pub fn new(seed: u64, setup: Setup) -> Self {
-        let digest = match setup.scheme {
-            Scheme::Challenge { digest } => digest,
-            _ => countersign::Digest::Sha256,
+        // Where no key is asked for, any will do.
+        let key = |secret| {
+            let other = || Key::challenge(countersign::Digest::Sha256, secret).unwrap();
+            setup.speech.key(secret).unwrap_or_else(|_| other())
         };
-        let key = Key::challenge(digest, b"a key that strangers do not hold").unwrap();
+        let keys = Keys { right: key(SECRET), wrong: key(ANOTHER_SECRET) };
         let mut options = PoolOptions::default();
         options.handshakes = setup.honest + setup.strangers;
         options.receiving = setup.buffers;
@@ -199,8 +137,15 @@ impl World {
         options.buffer_len = setup.buffer_len;
         let pools = Pools::new(&options);
         let rng = Rng::new(seed);
-        let mut world =
-            Self { setup, rng, now: Instant::EPOCH, key, pools, pairs: Vec::new(), stopped: false };
+        let mut world = Self {
+            setup,
+            rng,
+            now: Instant::EPOCH,
+            keys,
+            pools,
+            pairs: Vec::new(),
+            stopped: false,
+        };
         for _ in 0..world.setup.honest {
             let pair = world.pair(true);
             world.pairs.push(pair);
@@ -212,33 +157,67 @@ impl World {
         world
     }
 
-    fn pair(&mut self, honest: bool) -> Pair {
-        let rng = &mut self.rng;
-        let config = Config::new(self.setup.scheme.clone())
-            .with_framing(self.setup.framing)
-            .with_handshake_timeout(HANDSHAKE)
-            .with_stall_timeout(STALL);
-        let mut nonce = || Nonce::from_bytes(rng.bytes(Nonce::LEN).try_into().unwrap());
+    fn config(&mut self, role: Role) -> Config {
+        let Setup { speech, heartbeat, .. } = self.setup;
+        let mut config = speech.config(role, heartbeat);
+        if role == Role::Client {
+            // Each is a process of its own.
+            let instance = self.rng.bytes(Instance::LEN).try_into().unwrap();
+            config = config.with_instance(Instance::from_bytes(&instance));
+        }
+        config.with_handshake_timeout(HANDSHAKE).with_stall_timeout(STALL)
+    }
+
+    fn nonce(&mut self) -> Nonce {
+        Nonce::from_bytes(self.rng.bytes(Nonce::LEN).try_into().unwrap())
+    }
+
+    fn hold(&mut self) -> Hold {
+        match self.setup.hold.as_micros() as u64 {
+            0 => Hold::Not,
+            most => Hold::For(Duration::from_micros(self.rng.within(most / 4 * 3, most))),
+        }
+    }
+
+    fn server(&mut self) -> Driven<Answer> {
         let woken = Arc::new(Woken::default());
         let buffers = self.pools.buffers(&Waker::from(woken.clone()));
-        let machine = Session::server(&config, nonce(), buffers, self.now).unwrap();
+        let (config, nonce) = (self.config(Role::Server), self.nonce());
+        let mut machine = Session::server(&config, nonce, buffers, self.now).unwrap();
+        machine.bind_channel(&EXPORTER, self.now);
         let answer = if self.setup.upper { Answer::Upper(Upper) } else { Answer::Echo(Echo) };
-        let server = Driven::new(Box::new(machine), answer, woken);
+        Driven::new(Box::new(machine), answer, self.hold(), woken)
+    }
+
+    fn client(&mut self) -> Box<Driven<Script>> {
+        let buffers =
+            Buffers { handshake: vec![0; 1024], receive: vec![0; 300], send: vec![0; 300] };
+        let (config, nonce) = (self.config(Role::Client), self.nonce());
+        let mut machine = Session::client(&config, nonce, buffers, self.now).unwrap();
+        machine.bind_channel(&EXPORTER, self.now);
+        let (hold, rng) = (self.hold(), &mut self.rng);
+        let messages = (0..rng.within(0, 12))
+            .map(|_| {
+                let len = if rng.one_in(4) { rng.within(0, 3000) } else { rng.within(0, 80) };
+                rng.bytes(len as usize)
+            })
+            .collect();
+        let stay = self.setup.stay.as_micros() as u64;
+        let stay = (stay > 0).then(|| Duration::from_micros(rng.within(stay / 2, stay)));
+        let script = Script::new(messages, rng.one_in(2), stay);
+        Box::new(Driven::new(Box::new(machine), script, hold, Arc::default()))
+    }
+
+    fn pair(&mut self, honest: bool) -> Pair {
+        let server = self.server();
         let client = if honest {
-            let buffers =
-                Buffers { handshake: vec![0; 1024], receive: vec![0; 300], send: vec![0; 300] };
-            let machine = Session::client(&config, nonce(), buffers, self.now).unwrap();
-            let messages = (0..rng.within(0, 12))
-                .map(|_| {
-                    let len = if rng.one_in(4) { rng.within(0, 3000) } else { rng.within(0, 80) };
-                    rng.bytes(len as usize)
-                })
-                .collect();
-            let script = Script::new(messages, rng.one_in(2));
-            Client::Honest(Box::new(Driven::new(Box::new(machine), script, Arc::default())))
+            Client::Honest(self.client())
+        } else if self.setup.speech.proves_to(Role::Server) && self.rng.one_in(4) {
+            Client::Keyless(self.client())
         } else {
-            Client::Stranger(Stranger::random(rng, self.now))
+            Client::Stranger(Stranger::random(&mut self.rng, self.now, self.setup.honest))
         };
+        let rng = &mut self.rng;
         let quality = Quality {
             delay: Duration::from_micros(rng.within(0, 50_000)),
             capacity: rng.within(16, 5000) as usize,
@@ -246,8 +225,12 @@ impl World {
         };
         let breaks = (self.setup.resets && honest && rng.one_in(3))
             .then(|| Instant::from_micros(rng.within(0, 500_000)));
+        let freezes = self.setup.freezes.filter(|_| honest).map(|latest| {
+            let latest = latest.as_micros();
+            Instant::from_micros(rng.within(latest / 2, latest))
+        });
         let (up, down) = (Pipe::default(), Pipe::default());
-        Pair { client, server, up, down, quality, breaks, broken: false }
+        Pair { client, server, up, down, quality, breaks, broken: false, freezes, frozen: None }
     }
 
     /// Runs until every connection is over at the server.
@@ -262,8 +245,9 @@ impl World {
             let first = self.rng.any() as usize;
             for i in 0..self.pairs.len() {
                 let index = (first.wrapping_add(i)) % self.pairs.len();
-                let (rng, key, now) = (&mut self.rng, &self.key, self.now);
-                moved |= self.pairs[index].step(rng, key, now);
+                self.listen_in(index);
+                let (rng, keys, now) = (&mut self.rng, &self.keys, self.now);
+                moved |= self.pairs[index].step(rng, keys, now);
             }
             if moved {
                 continue;
@@ -279,6 +263,20 @@ impl World {
             });
         }
         panic!("no end in sight at {:?}", self.now);
+    }
+
+    /// A parrot hears what another client says.
+    fn listen_in(&mut self, index: usize) {
+        let Client::Stranger(Stranger { parrots: Some((whom, heard)), .. }) =
+            self.pairs[index].client
+        else {
+            return;
+        };
+        let said = self.pairs[whom].up.carried()[heard..].to_vec();
+        if let Client::Stranger(stranger) = &mut self.pairs[index].client {
+            stranger.parrots = Some((whom, heard + said.len()));
+            stranger.bytes.extend(said);
+        }
     }
 
     fn stop_if_due(&mut self) -> bool {
@@ -299,20 +297,23 @@ impl World {
         let mut outcome = Outcome {
             served: Vec::new(),
             reset: Vec::new(),
+            frozen: Vec::new(),
             strangers: Vec::new(),
             at: self.now,
             leased: 0,
         };
         for pair in self.pairs {
-            let server = pair.server.over.unwrap();
-            match pair.client {
-                Client::Honest(client) => {
-                    let script = client.over.unwrap().service;
-                    if pair.broken { &mut outcome.reset } else { &mut outcome.served }.push(script);
-                }
-                Client::Stranger(_) => {
-                    outcome.strangers.push((server.how, server.established, server.at));
-                }
+            let (_, server) = pair.server.over.unwrap();
+            let Client::Honest(client) = pair.client else {
+                outcome.strangers.push(server);
+                continue;
+            };
+            let (script, client) = client.over.unwrap();
+            let served = Served { script, client, server };
+            match pair.frozen {
+                Some(at) => outcome.frozen.push((served, at)),
+                None if pair.broken => outcome.reset.push(served),
+                None => outcome.served.push(served),
             }
         }
         let Pools { handshake, receive, send, .. } = self.pools;
@@ -324,7 +325,7 @@ impl World {
 impl Pair {
     fn is_over(&self) -> bool {
         let client = match &self.client {
-            Client::Honest(client) => client.over.is_some(),
+            Client::Honest(client) | Client::Keyless(client) => client.over.is_some(),
             Client::Stranger(_) => true,
         };
         client && self.server.over.is_some()
@@ -333,7 +334,7 @@ impl Pair {
     /// What the client and the server wait for.
     fn waits(&self) -> (Option<Wait>, Option<Wait>, bool) {
         let client = match &self.client {
-            Client::Honest(client) => client.wait,
+            Client::Honest(client) | Client::Keyless(client) => client.wait,
             Client::Stranger(_) => None,
         };
         (client, self.server.wait, self.broken)
@@ -341,21 +342,28 @@ impl Pair {
 
     fn next(&self, now: Instant) -> Option<Instant> {
         let client = match &self.client {
-            Client::Honest(client) => client.next(now),
+            Client::Honest(client) | Client::Keyless(client) => client.next(now),
             Client::Stranger(stranger) => {
                 let more = !stranger.bytes.is_empty() || (stranger.shuts && !stranger.shut);
                 (more && self.server.over.is_none()).then_some(stranger.at)
             }
         };
-        [client, self.server.next(now), self.up.next(now), self.down.next(now), self.breaks]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .min()
+        [
+            client,
+            self.server.next(now),
+            self.up.next(now),
+            self.down.next(now),
+            self.breaks,
+            self.freezes,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
     }
 
     /// Lets both ends do what they have reason to. Returns whether one did.
-    fn step(&mut self, rng: &mut Rng, key: &Key, now: Instant) -> bool {
+    fn step(&mut self, rng: &mut Rng, keys: &Keys, now: Instant) -> bool {
         let mut moved = false;
         if self.breaks.is_some_and(|at| at <= now) {
             self.breaks = None;
@@ -364,19 +372,28 @@ impl Pair {
             self.down.reset();
             moved = true;
         }
+        if let Some(at) = self.freezes.filter(|at| *at <= now) {
+            self.freezes = None;
+            self.frozen = (!self.is_over()).then_some(at);
+            self.up.freeze();
+            self.down.freeze();
+            moved = true;
+        }
         let quality = &self.quality;
         let (up, down) = (&mut self.up, &mut self.down);
         let mut socket = Socket { inbound: up, outbound: down, quality, rng, now };
-        moved |= self.server.turn(&mut socket, key);
+        moved |= self.server.turn(&mut socket, &keys.right);
         if self.server.over.is_some() {
             // Its system closes the socket: what the peer still sends meets nobody.
             socket.outbound.shut_once(quality, socket.rng, now);
         }
         let Socket { inbound: outbound, outbound: inbound, rng, .. } = socket;
         let mut socket = Socket { inbound, outbound, quality, rng, now };
+        let honest = matches!(self.client, Client::Honest(_));
         moved
             | match &mut self.client {
-                Client::Honest(client) => {
+                Client::Honest(client) | Client::Keyless(client) => {
+                    let key = if honest { &keys.right } else { &keys.wrong };
                     let turned = client.turn(&mut socket, key);
                     if client.over.is_some() {
                         socket.outbound.shut_once(quality, socket.rng, now);
@@ -403,6 +420,9 @@ impl Stranger {
             let mut scratch = [0; 256];
             let read = socket.inbound.read(&mut scratch, 256, socket.rng, socket.now);
             moved = read.is_some_and(|n| n > 0);
+            if self.mirrors {
+                self.bytes.extend(&scratch[..read.unwrap_or(0)]);
+            }
         }
         if self.at > socket.now {
             return moved;
@@ -415,9 +435,10 @@ impl Stranger {
             }
             return moved;
         }
-        let most = self.bytes.len().min(self.step);
+        let (first, _) = self.bytes.as_slices();
+        let most = first.len().min(self.step);
         if let Some(n) =
-            socket.outbound.send(&self.bytes[..most], socket.quality, socket.rng, socket.now)
+            socket.outbound.send(&first[..most], socket.quality, socket.rng, socket.now)
         {
             self.bytes.drain(..n);
             moved = true;

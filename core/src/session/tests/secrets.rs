@@ -83,3 +83,15 @@ fn a_key_request_does_not_print_its_challenge() {
     let request = KeyRequest::challenge(Role::Client, Digest::Sha256, &[0x42; 32]);
     assert!(!shows(&format!("{request:?}"), &[0x42; 4]));
 }
+
+#[test]
+fn debug_of_a_mutual_session_shows_neither_key_nor_exporter() {
+    let (client, server) = pair::established(&pair::client(), &pair::server());
+    for end in [client, server] {
+        let peer = end.session.peer().unwrap();
+        let shown = format!("{:?} {peer:?} {:?}", end.session, pair::mutual_key());
+        assert!(!shows(&shown, SECRET), "{shown}");
+        assert!(!shows(&shown, peer.exporter.unwrap()), "{shown}");
+        assert!(shown.contains("Open") && shown.contains("default"));
+    }
+}

@@ -220,6 +220,21 @@ fn a_challenge_that_does_not_leave_is_dropped_at_the_handshakes_deadline() {
 }
 
 #[test]
+fn a_challenge_has_the_stall_timeout_to_leave_where_that_is_the_shorter() {
+    let config = challenge(Digest::Sha256).with_stall_timeout(Duration::from_micros(9));
+    let mut end = End::server(&config);
+    assert_eq!(end.transmit(31).len(), 31);
+    assert_eq!(end.timeout(), Some(9));
+    assert_eq!(end.transmit(1).len(), 1);
+    assert_eq!(end.timeout(), Some(HANDSHAKE));
+    let mut end = End::server(&config);
+    assert_eq!(end.transmit(31).len(), 31);
+    end.at(9);
+    assert_eq!(end.error(), UNREAD);
+    assert_eq!(end.sent(), b"");
+}
+
+#[test]
 fn the_last_word_is_given_the_stall_timeout_too() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(b"word").unwrap();

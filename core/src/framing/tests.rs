@@ -1,0 +1,44 @@
+use super::*;
+
+#[test]
+fn what_has_no_control_frames_makes_none() {
+    for framing in [Framing::Raw, Framing::U32] {
+        let mut encoder = Encoder::new(framing);
+        let mut to = [0xee; MAX_CONTROL];
+        for control in [Control::Fin, Control::Ping([7; 8]), Control::Close(Reason::Shutdown)] {
+            assert_eq!(encoder.control(control, &mut to), 0);
+        }
+        assert_eq!(to, [0xee; MAX_CONTROL]);
+        assert_eq!(encoder.token(), [0; 8]);
+        assert!(!encoder.is_sealed());
+        assert_eq!(encoder.max_payload(), usize::MAX);
+    }
+    assert!(Encoder::new(Framing::Sealed).is_sealed());
+}
+
+#[test]
+fn a_part_may_need_what_goes_around_it() {
+    for (framing, overhead) in [(Framing::Raw, 0), (Framing::U32, 4), (Framing::Sealed, 21)] {
+        assert_eq!(Encoder::new(framing).overhead(), overhead);
+    }
+    assert_eq!(MAX_CONTROL, 21 + 8, "a PING or a PONG");
+}
+
+#[test]
+fn the_largest_frame_fits_the_buffer_and_the_limit_and_is_not_too_small() {
+    for (capacity, limit, largest) in [
+        (260, 1 << 20, 256),
+        (261, 1 << 20, 257),
+        (1000, 999, 996),
+        (1000, 996, 996),
+        (1000, 995, 995),
+        (1000, 255, 256),
+        (1000, 0, 256),
+        (0, 1 << 20, 256),
+        (usize::MAX, u64::MAX, u32::MAX),
+        (usize::MAX, 1 << 32, u32::MAX),
+    ] {
+        assert_eq!(sealed_max_frame(capacity, limit), largest, "{capacity}, {limit}");
+    }
+    assert_eq!(SEALED_RECEIVE_LEN, 260);
+}

@@ -1,0 +1,158 @@
+//! What the targets share: what ends speak, and an honest peer to one under test.
+#![allow(dead_code)]
+
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use countersign::{
+    Buffers, Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, Machine,
+    Mutual, Name, Nonce, Role, Scheme, Session,
+};
+
+pub const SECRET: &[u8] = b"the fuzzer does not know this";
+pub const EXPORTER: [u8; 32] = [0xeb; 32];
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What two ends speak.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Raw,
+    U32,
+    Challenge { digest: u8, u32_framing: bool },
+    Mutual,
+    Bound,
+    Untagged,
+}
+
+impl Speech {
+    /// One for each number.
+    pub fn numbered(n: u8) -> Self {
+        match n % 6 {
+            0 => Self::Raw,
+            1 => Self::U32,
+            2 => Self::Challenge { digest: n / 6, u32_framing: n >= 128 },
+            3 => Self::Mutual,
+            4 => Self::Bound,
+            _ => Self::Untagged,
+        }
+    }
+
+    pub fn is_mutual(self) -> bool {
+        matches!(self, Self::Mutual | Self::Bound | Self::Untagged)
+    }
+
+    pub fn is_tagged(self) -> bool {
+        matches!(self, Self::Mutual | Self::Bound)
+    }
+
+    /// Whether the peer of an end of `role` has to prove itself.
+    pub fn proves_to(self, role: Role) -> bool {
+        self.is_mutual() || (matches!(self, Self::Challenge { .. }) && role == Role::Server)
+    }
+
+    fn digest(digest: u8) -> Digest {
+        Digest::ALL[usize::from(digest) % Digest::ALL.len()]
+    }
+
+    pub fn key(self) -> Key {
+        match self {
+            Self::Challenge { digest, .. } => Key::challenge(Self::digest(digest), SECRET),
+            _ => Key::mutual(SECRET),
+        }
+        .expect("a good key")
+    }
+
+    pub fn config(self, role: Role) -> Config {
+        let instance = Instance::from_bytes(&[role as u8; Instance::LEN]);
+        let name = Name::new(["client", "server"][role as usize]).expect("a name");
+        let mutual = Mutual::new(name, instance).with_heartbeat(HEARTBEAT);
+        match self {
+            Self::Raw => Config::new(Scheme::None).with_framing(Framing::Raw),
+            Self::U32 => Config::new(Scheme::None),
+            Self::Challenge { digest, u32_framing } => {
+                let digest = Self::digest(digest);
+                let framing = if u32_framing { Framing::U32 } else { Framing::Raw };
+                Config::new(Scheme::Challenge { digest }).with_framing(framing)
+            }
+            Self::Mutual => Config::new(Scheme::Mutual(mutual)),
+            Self::Bound => Config::new(Scheme::Mutual(mutual.with_channel_binding())),
+            Self::Untagged => {
+                Config::new(Scheme::Mutual(mutual.with_channel_binding().without_tags()))
+            }
+        }
+    }
+
+    /// An end with that much more room than it needs.
+    pub fn session(self, role: Role, config: &Config, extra: (usize, usize)) -> Session<Vec<u8>> {
+        let buffers = Buffers {
+            handshake: vec![0; config.handshake_len()],
+            receive: vec![0; config.receive_len() + extra.0],
+            send: vec![0; Config::MIN_BUFFER + extra.1],
+        };
+        let make = if role == Role::Server { Session::server } else { Session::client };
+        let nonce = Nonce::from_bytes([role as u8; Nonce::LEN]);
+        make(config, nonce, buffers, Instant::EPOCH).expect("long enough buffers")
+    }
+
+    /// The honest peer of an end of `role`.
+    pub fn peer(self, role: Role) -> Session<Vec<u8>> {
+        let role = if role == Role::Server { Role::Client } else { Role::Server };
+        let config = self.config(role).with_stall_timeout(Duration::MAX);
+        let mut peer = self.session(role, &config, (4096, 4096));
+        peer.bind_channel(&EXPORTER, Instant::EPOCH);
+        peer
+    }
+}
+
+/// Reads `bytes`, as many as are wanted; returns how many. Answers key requests and consumes parts
+/// on the way; `heard` gets the parts.
+pub fn hear(
+    session: &mut Session<Vec<u8>>,
+    key: &Key,
+    bytes: &[u8],
+    now: Instant,
+    heard: &mut Vec<u8>,
+) -> Result<usize, Error> {
+    let mut read = 0;
+    loop {
+        while let Some(event) = session.poll_event(now)? {
+            if event == Event::KeyNeeded {
+                session.provide_key(Ok(Candidates::one(key)), now).expect("the right kind");
+            }
+            heard.extend_from_slice(session.split().0);
+            session.consume(now);
+        }
+        let space = session.recv_space();
+        let n = space.len().min(bytes.len() - read);
+        if n == 0 {
+            return Ok(read);
+        }
+        space[..n].copy_from_slice(&bytes[read..][..n]);
+        session.handle_received(n, now);
+        read += n;
+    }
+}
+
+/// All that waits to be transmitted.
+pub fn drain(session: &mut Session<Vec<u8>>, now: Instant) -> Vec<u8> {
+    let mut sent = Vec::new();
+    loop {
+        let bytes = session.poll_transmit(now).to_vec();
+        if bytes.is_empty() {
+            return sent;
+        }
+        session.handle_transmitted(bytes.len(), now);
+        sent.extend(bytes);
+    }
+}
+
+/// Has both do their handshake.
+pub fn meet(tested: &mut Session<Vec<u8>>, peer: &mut Session<Vec<u8>>, key: &Key) {
+    let now = Instant::EPOCH;
+    while tested.peer().is_none() || peer.peer().is_none() {
+        let said = drain(peer, now);
+        hear(tested, key, &said, now, &mut Vec::new()).expect("an honest handshake");
+        let said = drain(tested, now);
+        hear(peer, key, &said, now, &mut Vec::new()).expect("an honest handshake");
+    }
+}

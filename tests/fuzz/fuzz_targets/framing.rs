@@ -1,0 +1,162 @@
+//! Each framing's decoder, in an open session. An honest peer makes the frames that the fuzzer
+//! wants, and the fuzzer has its way with them before they arrive. Of tagged frames, what is
+//! delivered is what was said, up to where somebody interfered.
+#![no_main]
+
+mod common;
+
+use arbitrary::Arbitrary;
+use common::{EXPORTER, HEARTBEAT, Speech, drain, hear, meet};
+use countersign::{Error, Event, Instant, Machine, Reason, Rest, Role};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+struct Setup {
+    speech: Speech,
+    server: bool,
+    max_frame: u16,
+    receive: u8,
+    send: u8,
+    piece: u8,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Step<'a> {
+    /// The peer's next frames arrive.
+    Message(&'a [u8]),
+    Part(&'a [u8]),
+    Ping,
+    Finish,
+    Close,
+    /// They are changed, dropped, repeated, or something is put in front.
+    Flip(u16, u8),
+    Drop,
+    Repeat,
+    Bytes(&'a [u8]),
+}
+
+fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
+    let (setup, steps) = input;
+    let (speech, key) = (setup.speech, setup.speech.key());
+    let role = if setup.server { Role::Server } else { Role::Client };
+    let mut config = speech.config(role);
+    if !speech.is_mutual() {
+        config = config.with_max_frame(setup.max_frame.into());
+    }
+    let mut tested = speech.session(role, &config, (setup.receive.into(), setup.send.into()));
+    let mut now = Instant::EPOCH;
+    tested.bind_channel(&EXPORTER, now);
+    let mut peer = speech.peer(role);
+    meet(&mut tested, &mut peer, &key);
+
+    // What the peer said, what of it arrives, and whether that is just what it sent.
+    let (mut said, mut wire, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let mut changed = false;
+    for step in steps {
+        match step {
+            Step::Message(bytes) => {
+                let mut out = peer.split().1;
+                if out.send(bytes).is_ok() {
+                    said.extend_from_slice(bytes);
+                }
+            }
+            Step::Part(bytes) => {
+                let mut out = peer.split().1;
+                if out.send_part(bytes, Rest::Unknown).is_ok() {
+                    said.extend_from_slice(bytes);
+                }
+            }
+            Step::Ping => {
+                now = now.saturating_add(HEARTBEAT);
+                peer.handle_timeout(now);
+            }
+            Step::Finish => peer.finish(now),
+            Step::Close => peer.abort(Reason::Application, now),
+            Step::Flip(at, bits) => {
+                let len = waiting.len();
+                if len > 0 {
+                    let byte: &mut u8 = &mut waiting[usize::from(at) % len];
+                    *byte ^= bits;
+                    changed |= bits > 0;
+                }
+                continue;
+            }
+            Step::Drop => {
+                changed |= !waiting.is_empty();
+                waiting.clear();
+                continue;
+            }
+            // Not too often: it doubles.
+            Step::Repeat if waiting.len() > 4096 => continue,
+            Step::Repeat => {
+                changed |= !waiting.is_empty();
+                waiting.extend_from_within(..);
+                continue;
+            }
+            Step::Bytes(bytes) => {
+                changed |= !bytes.is_empty();
+                waiting.extend_from_slice(bytes);
+                continue;
+            }
+        }
+        // The next frame waits; the one before is on the wire.
+        wire.append(&mut waiting);
+        waiting = drain(&mut peer, now);
+    }
+    wire.append(&mut waiting);
+
+    let (mut heard, mut left, mut steps) = (Vec::new(), &wire[..], 0);
+    let (mut finished, mut in_message) = (false, false);
+    let error = loop {
+        steps += 1;
+        assert!(steps < 4 * wire.len() + 64, "more steps than bytes");
+        match tested.poll_event(now) {
+            Ok(Some(Event::Message { first, rest })) => {
+                assert!(!finished);
+                if speech.is_mutual() {
+                    assert_eq!(first, !in_message, "where a message begins");
+                    in_message = rest != Rest::End;
+                }
+                let (part, out) = tested.split();
+                assert!(part.len() <= out.max_part());
+                heard.extend_from_slice(part);
+                tested.consume(now);
+                continue;
+            }
+            Ok(Some(Event::PeerFinished)) => {
+                assert!(!finished && !in_message);
+                finished = true;
+                continue;
+            }
+            Ok(Some(event)) => panic!("{event:?}"),
+            Ok(None) => {}
+            Err(error) => break Some(error),
+        }
+        let space = tested.recv_space();
+        if space.is_empty() {
+            break None;
+        }
+        let n = space.len().min(left.len()).min(usize::from(setup.piece) + 1);
+        space[..n].copy_from_slice(&left[..n]);
+        left = &left[n..];
+        tested.handle_received(n, now);
+        if n == 0 {
+            tested.handle_eof(now);
+        }
+    };
+    if speech.is_tagged() {
+        assert!(said.starts_with(&heard), "{heard:?} is not what was said");
+        if let (false, Some(error)) = (changed, error) {
+            let cut = matches!(error, Error::Truncated(_) | Error::PeerClosed(_));
+            let fin_in_message = matches!(error, Error::Frame(countersign::BadFrame::Order));
+            assert!(cut || fin_in_message, "an honest peer was refused: {error:?}");
+        }
+        assert!(changed || heard == said, "not all of what was said");
+    }
+    // The honest peer can read whatever is said to it.
+    let answers = drain(&mut tested, now);
+    match hear(&mut peer, &key, &answers, now, &mut Vec::new()) {
+        Ok(_) => {}
+        Err(error) => assert!(!matches!(error, Error::Frame(_)), "{error:?}"),
+    }
+});

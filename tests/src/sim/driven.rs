@@ -1,0 +1,183 @@
+//! A connection as an adapter drives it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+use std::time::Duration;
+
+use countersign::{Error, Instant, Key, Outbox, Peer};
+use countersign_drive::services::{Echo, Upper};
+use countersign_drive::{BoxedMachine, Connection, Failure, Flow, Part, Service, Turn, Wait};
+
+use super::network::{Reset, Socket};
+use crate::Met;
+
+/// Either service of the server.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Echo(Echo),
+    Upper(Upper),
+}
+
+impl Service for Answer {
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        match self {
+            Self::Echo(echo) => echo.on_open(peer, out, now),
+            Self::Upper(upper) => upper.on_open(peer, out, now),
+        }
+    }
+
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        match self {
+            Self::Echo(echo) => echo.on_message(part, out, now),
+            Self::Upper(upper) => upper.on_message(part, out, now),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Woken(pub(crate) AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection, and what it waits for; `None` once it is over.
+pub(crate) struct Driven<S> {
+    /// Dropped when it is over, as adapters do: what it has leased goes back.
+    pub(crate) connection: Option<Connection<BoxedMachine, Watched<S>>>,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) woken: Arc<Woken>,
+    pub(crate) over: Option<(S, Ended)>,
+    failed_at: Option<Instant>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// In order, or why not.
+    pub how: Result<(), Failure<Reset>>,
+    /// Whom it met, if the handshake was ever over.
+    pub met: Option<Met>,
+    /// When it was known to have failed.
+    pub failed_at: Option<Instant>,
+    /// When it was over.
+    pub at: Instant,
+}
+
+/// A service that notes whom it met, and is slow with the first part if it is to be.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    inner: S,
+    met: Option<Met>,
+    hold: Hold,
+}
+
+/// For how long the first part is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hold {
+    Not,
+    For(Duration),
+    Until(Instant),
+}
+
+impl<S: Service> Service for Watched<S> {
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        assert!(self.met.replace((*peer).into()).is_none(), "it was opened twice");
+        self.inner.on_open(peer, out, now);
+    }
+
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        match self.hold {
+            Hold::Not => self.inner.on_message(part, out, now),
+            Hold::Until(_) => Flow::Blocked,
+            Hold::For(time) => {
+                self.hold = Hold::Until(now.saturating_add(time));
+                Flow::Blocked
+            }
+        }
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.inner.on_writable(out, now);
+    }
+
+    fn on_timeout(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        match self.hold {
+            Hold::Until(at) if at <= now => self.hold = Hold::Not,
+            _ => self.inner.on_timeout(out, now),
+        }
+    }
+
+    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.inner.on_finished(out, now);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inner.is_idle()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self.hold {
+            Hold::Until(at) => Some(at),
+            _ => self.inner.poll_timeout(),
+        }
+    }
+
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        self.inner.on_closed(why);
+    }
+}
+
+impl<S: Service> Driven<S> {
+    pub(crate) fn new(machine: BoxedMachine, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
+        // The first turn needs no reason.
+        let wait = Some(Wait { read: true, write: true, until: Some(Instant::EPOCH) });
+        let service = Watched { inner, met: None, hold };
+        let connection = Some(Connection::new(machine, service));
+        Self { connection, wait, woken, over: None, failed_at: None }
+    }
+
+    /// Takes a turn if there is a reason to.
+    pub(crate) fn turn(&mut self, socket: &mut Socket<'_>, key: &Key) -> bool {
+        let (Some(wait), Some(connection)) = (self.wait, &mut self.connection) else {
+            return false;
+        };
+        let woken = self.woken.0.swap(false, Ordering::Relaxed);
+        let due = woken
+            || (wait.read && socket.inbound.is_readable(socket.now))
+            || (wait.write && socket.outbound.is_writable(socket.quality))
+            || wait.until.is_some_and(|at| at <= socket.now);
+        if !due {
+            return false;
+        }
+        if woken {
+            connection.wake();
+        }
+        self.wait = match connection.turn(socket, key, socket.now) {
+            Turn::Again => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
+            Turn::Wait(wait) => Some(wait),
+            Turn::Over(how) => {
+                let at = socket.now;
+                let failed_at = self.failed_at.or(how.is_err().then_some(at));
+                self.over =
+                    self.connection.take().map(Connection::into_service).map(|service| {
+                        (service.inner, Ended { how, met: service.met, failed_at, at })
+                    });
+                None
+            }
+        };
+        let failed =
+            self.connection.as_ref().is_some_and(|connection| connection.error().is_some());
+        if failed && self.failed_at.is_none() {
+            self.failed_at = Some(socket.now);
+        }
+        true
+    }
+
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        self.wait?.until.filter(|at| *at > now)
+    }
+}

@@ -1,0 +1,353 @@
+use std::time::Duration;
+
+use countersign::{
+    Candidates, Config, Digest, Event, Framing, Instance, Instant, Key, Machine, Mutual, Name,
+    Nonce, Reason, Refuse, Rest, Role, Scheme, Session,
+};
+
+use crate::{Pools, Region};
+
+/// The key of both ends.
+pub const SECRET: &[u8] = b"the key of both ends";
+/// A key that no other end has.
+pub const ANOTHER_SECRET: &[u8] = b"another key than that";
+/// What ties ends to their TLS connection where they are in one.
+pub const EXPORTER: [u8; 32] = [0xeb; 32];
+/// The key id that mutual clients use.
+pub const KID: &str = "k1";
+
+/// What two ends speak: a scheme, what goes with it, and a framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// The scheme `none`.
+    None(Framing),
+    /// The scheme `challenge`.
+    Challenge(Digest, Framing),
+    /// The scheme `mutual`.
+    Mutual(Cover),
+}
+
+/// What protects the frames of `mutual`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cover {
+    /// Their tags.
+    Tags,
+    /// Their tags, in a session that is bound to a TLS connection.
+    Bound,
+    /// That TLS connection alone.
+    Untagged,
+}
+
+impl Cover {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Tags, Self::Bound, Self::Untagged];
+}
+
+/// The other role.
+#[must_use]
+pub const fn other(role: Role) -> Role {
+    match role {
+        Role::Client => Role::Server,
+        Role::Server => Role::Client,
+    }
+}
+
+/// What the end of `role` calls itself, where ends have names.
+#[must_use]
+pub const fn name(role: Role) -> &'static str {
+    match role {
+        Role::Client => "the-client",
+        Role::Server => "the-server",
+    }
+}
+
+impl Speech {
+    /// How bytes become messages.
+    #[must_use]
+    pub const fn framing(self) -> Framing {
+        match self {
+            Self::None(framing) | Self::Challenge(_, framing) => framing,
+            Self::Mutual(_) => Framing::Sealed,
+        }
+    }
+
+    /// Whether it is a scheme in which both ends prove themselves.
+    #[must_use]
+    pub const fn is_mutual(self) -> bool {
+        matches!(self, Self::Mutual(_))
+    }
+
+    /// Whether both ends are inside TLS.
+    #[must_use]
+    pub const fn is_bound(self) -> bool {
+        matches!(self, Self::Mutual(Cover::Bound | Cover::Untagged))
+    }
+
+    /// Whether frames say what only a holder of the key can say.
+    #[must_use]
+    pub const fn is_tagged(self) -> bool {
+        matches!(self, Self::Mutual(Cover::Tags | Cover::Bound))
+    }
+
+    /// Whether the peer of an end of `role` has to prove itself.
+    #[must_use]
+    pub const fn proves_to(self, role: Role) -> bool {
+        match self {
+            Self::None(_) => false,
+            Self::Challenge(..) => matches!(role, Role::Server),
+            Self::Mutual(_) => true,
+        }
+    }
+
+    /// What an end of `role` is configured with; `heartbeat` where there are any.
+    #[must_use]
+    pub fn config(self, role: Role, heartbeat: Duration) -> Config {
+        let (cover, framing) = match self {
+            Self::None(framing) => return Config::new(Scheme::None).with_framing(framing),
+            Self::Challenge(digest, framing) => {
+                return Config::new(Scheme::Challenge { digest }).with_framing(framing);
+            }
+            Self::Mutual(cover) => (cover, Framing::Sealed),
+        };
+        let instance = Instance::from_bytes(&[role as u8; Instance::LEN]);
+        let mutual = Mutual::new(Name::new(name(role)).unwrap(), instance)
+            .with_kid(KID.parse().unwrap())
+            .with_heartbeat(heartbeat);
+        let mutual = match cover {
+            Cover::Tags => mutual,
+            Cover::Bound => mutual.with_channel_binding(),
+            Cover::Untagged => mutual.with_channel_binding().without_tags(),
+        };
+        Config::new(Scheme::Mutual(mutual)).with_framing(framing)
+    }
+
+    /// A key for it, where it has any.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn key(self, secret: &[u8]) -> Result<Key, Refuse> {
+        match self {
+            Self::None(_) => Err(Refuse::Unknown),
+            Self::Challenge(digest, _) => Ok(Key::challenge(digest, secret).unwrap()),
+            Self::Mutual(_) => Ok(Key::mutual(secret).unwrap()),
+        }
+    }
+
+    /// The bytes that every end of `role` draws as its nonce: the same bytes in give the same out.
+    #[must_use]
+    pub const fn nonce(role: Role) -> [u8; Nonce::LEN] {
+        [0x6e + role as u8; Nonce::LEN]
+    }
+
+    /// An end of `role` at its beginning.
+    #[must_use]
+    pub fn begin(
+        self,
+        role: Role,
+        config: &Config,
+        pools: &Pools,
+        (receive, send): (usize, usize),
+    ) -> Session<Region> {
+        let make = match role {
+            Role::Client => Session::client,
+            Role::Server => Session::server,
+        };
+        let nonce = Nonce::from_bytes(Self::nonce(role));
+        make(config, nonce, pools.buffers(receive, send), Instant::EPOCH).unwrap()
+    }
+
+    /// The same, bound if it is to be.
+    #[must_use]
+    pub fn end(
+        self,
+        role: Role,
+        config: &Config,
+        pools: &Pools,
+        sizes: (usize, usize),
+    ) -> Session<Region> {
+        let mut session = self.begin(role, config, pools, sizes);
+        if self.is_bound() {
+            session.bind_channel(&EXPORTER, Instant::EPOCH);
+        }
+        session
+    }
+}
+
+/// What an honest peer says once the handshake is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// A message.
+    Message(Vec<u8>),
+    /// The first part of one, where there are such.
+    Part(Vec<u8>),
+    /// That it is there.
+    Ping,
+    /// That this was all.
+    Finish,
+    /// That it ends the session.
+    Close(Reason),
+}
+
+/// The honest peer of a session under test: it holds the key, and says what the test wants.
+#[derive(Debug)]
+pub struct Honest {
+    /// Its own session.
+    pub session: Session<Region>,
+    speech: Speech,
+    key: Result<Key, Refuse>,
+    now: Instant,
+    said: Vec<u8>,
+}
+
+/// All that an honest peer sends.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// How many of them are the handshake's.
+    pub handshake: usize,
+    /// What is said in them, joined.
+    pub said: Vec<u8>,
+}
+
+impl Honest {
+    /// How often it gives a sign of life, if it is a server; a client does as it is told.
+    pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+    /// At its beginning.
+    #[must_use]
+    pub fn new(speech: Speech, role: Role) -> Self {
+        let config = speech
+            .config(role, Self::HEARTBEAT)
+            .with_handshake_timeout(Duration::MAX)
+            .with_stall_timeout(Duration::MAX);
+        let session = speech.end(role, &config, &Pools::default(), (4096, 4096));
+        Self { session, speech, key: speech.key(SECRET), now: Instant::EPOCH, said: Vec::new() }
+    }
+
+    /// The peer of `tested` once both have done their handshake; what it said until then.
+    pub fn met(speech: Speech, tested: &mut Session<Region>) -> (Self, Vec<u8>) {
+        let mut peer = Self::new(speech, other(tested.role()));
+        let mut said = Vec::new();
+        for _ in 0..9 {
+            let bytes = peer.sent();
+            hear(tested, &peer.key, &bytes, Instant::EPOCH);
+            said.extend(bytes);
+            peer.hear(&drain(tested, Instant::EPOCH));
+            if peer.session.peer().is_some() && tested.peer().is_some() {
+                return (peer, said);
+            }
+        }
+        panic!("no handshake: {peer:?} {tested:?}");
+    }
+
+    /// What `tested`, which consumes all and answers nothing, hears when each of `says` is said.
+    #[must_use]
+    pub fn stream(speech: Speech, mut tested: Session<Region>, says: &[Say]) -> Stream {
+        let (mut peer, mut bytes) = Self::met(speech, &mut tested);
+        let handshake = bytes.len();
+        for say in says {
+            let sent = peer.say(say);
+            hear(&mut tested, &peer.key, &sent, Instant::EPOCH);
+            peer.hear(&drain(&mut tested, Instant::EPOCH));
+            bytes.extend(sent);
+        }
+        Stream { bytes, handshake, said: peer.said }
+    }
+
+    /// Takes `bytes` in, all of them; returns what happened, and the parts.
+    pub fn hear(&mut self, bytes: &[u8]) -> Vec<(Event, Vec<u8>)> {
+        hear(&mut self.session, &self.key, bytes, self.now)
+    }
+
+    /// All that waits to be sent.
+    pub fn sent(&mut self) -> Vec<u8> {
+        drain(&mut self.session, self.now)
+    }
+
+    /// The bytes of `say`; none where it cannot be said.
+    pub fn say(&mut self, say: &Say) -> Vec<u8> {
+        let mutual = self.speech.is_mutual();
+        match say {
+            Say::Message(message) => return self.message(message),
+            Say::Part(part) if mutual => {
+                let mut out = self.session.split().1;
+                let part = &part[..part.len().min(out.max_part())];
+                // Refused behind the end.
+                if out.send_part(part, Rest::Unknown).is_ok() {
+                    self.said.extend_from_slice(part);
+                }
+            }
+            Say::Ping if mutual => {
+                self.now = self.now.saturating_add(Self::HEARTBEAT);
+                self.session.handle_timeout(self.now);
+            }
+            Say::Finish if mutual => self.session.finish(self.now),
+            Say::Close(why) if mutual => self.session.abort(*why, self.now),
+            _ => {}
+        }
+        self.sent()
+    }
+
+    fn message(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut left = message;
+        loop {
+            let mut out = self.session.split().1;
+            let (part, more) = left.split_at(left.len().min(out.max_part()));
+            let rest = if more.is_empty() { Rest::End } else { Rest::Bytes(more.len() as u64) };
+            if out.send_part(part, rest).is_err() {
+                return bytes;
+            }
+            self.said.extend_from_slice(part);
+            bytes.extend(self.sent());
+            if rest == Rest::End {
+                return bytes;
+            }
+            left = more;
+        }
+    }
+}
+
+/// Has `session` hear `bytes`, all of them or as many as it wants, and consume every part. Returns
+/// what happened, and the parts.
+pub fn hear(
+    session: &mut Session<Region>,
+    key: &Result<Key, Refuse>,
+    mut bytes: &[u8],
+    now: Instant,
+) -> Vec<(Event, Vec<u8>)> {
+    let mut heard = Vec::new();
+    loop {
+        while let Ok(Some(event)) = session.poll_event(now) {
+            if event == Event::KeyNeeded {
+                let answer = key.as_ref().map(Candidates::one).map_err(|&why| why);
+                session.provide_key(answer, now).unwrap();
+                continue;
+            }
+            heard.push((event, session.split().0.to_vec()));
+            session.consume(now);
+        }
+        let space = session.recv_space();
+        let n = space.len().min(bytes.len());
+        if n == 0 {
+            return heard;
+        }
+        space[..n].copy_from_slice(&bytes[..n]);
+        session.handle_received(n, now);
+        bytes = &bytes[n..];
+    }
+}
+
+/// All that `session` has to transmit.
+pub fn drain(session: &mut Session<Region>, now: Instant) -> Vec<u8> {
+    let mut sent = Vec::new();
+    loop {
+        let bytes = session.poll_transmit(now).to_vec();
+        if bytes.is_empty() {
+            return sent;
+        }
+        session.handle_transmitted(bytes.len(), now);
+        sent.extend(bytes);
+    }
+}

@@ -1,0 +1,47 @@
+//! Sessions inside TLS, and when they begin.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use countersign::{Config, Error, Instant, Machine, Role, Session, TimedOut, Truncated};
+use countersign_tests::{Cover, EXPORTER, Honest, Pools, Region, Speech};
+
+const NOW: Instant = Instant::EPOCH;
+const SPEECH: Speech = Speech::Mutual(Cover::Bound);
+
+fn unbound(role: Role) -> Session<Region> {
+    let config = SPEECH.config(role, Honest::HEARTBEAT);
+    SPEECH.begin(role, &config, &Pools::default(), (config.receive_len(), Config::MIN_BUFFER))
+}
+
+#[test]
+fn a_session_without_its_binding_waits_and_says_nothing() {
+    for role in [Role::Client, Role::Server] {
+        let mut session = unbound(role);
+        assert_eq!(session.poll_event(NOW), Ok(None));
+        assert!(!session.wants_read() && !session.wants_write());
+        assert!(session.recv_space().is_empty());
+        session.bind_channel(&EXPORTER, NOW);
+        assert_eq!(session.poll_event(NOW), Ok(None));
+        assert_eq!(session.wants_write(), role == Role::Server);
+        assert!(session.wants_read());
+        Honest::met(SPEECH, &mut session);
+    }
+}
+
+#[test]
+fn a_session_without_its_binding_has_the_handshakes_deadline() {
+    let mut session = unbound(Role::Server);
+    let deadline = NOW.saturating_add(Duration::from_secs(5));
+    assert_eq!(session.poll_timeout(), Some(deadline));
+    session.handle_timeout(deadline);
+    assert_eq!(session.poll_event(deadline), Err(Error::TimedOut(TimedOut::Handshake)));
+    assert!(session.is_done(), "there is nothing that it has begun to say");
+}
+
+#[test]
+fn a_stream_that_ends_before_the_binding_is_known_is_truncated() {
+    let mut session = unbound(Role::Client);
+    session.handle_eof(NOW);
+    assert_eq!(session.poll_event(NOW), Err(Error::Truncated(Truncated::Handshake)));
+}

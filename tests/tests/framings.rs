@@ -1,0 +1,24 @@
+//! What framings have in common, so that one application runs on any.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use countersign::{Config, Event, Framing, Instant, Machine, Rest, Role};
+use countersign_tests::{Cover, Honest, Pools, Speech, drain};
+
+const NOW: Instant = Instant::EPOCH;
+
+#[test]
+fn a_part_that_no_bytes_follow_is_the_messages_last() {
+    for speech in [Speech::None(Framing::U32), Speech::Mutual(Cover::Tags)] {
+        let config = speech.config(Role::Client, Honest::HEARTBEAT);
+        let sizes = (config.receive_len(), Config::MIN_BUFFER);
+        let mut client = speech.end(Role::Client, &config, &Pools::default(), sizes);
+        let (mut peer, _) = Honest::met(speech, &mut client);
+        for part in [&b"a part"[..], b""] {
+            client.split().1.send_part(part, Rest::Bytes(0)).unwrap();
+            let heard = peer.hear(&drain(&mut client, NOW));
+            let whole = Event::Message { first: true, rest: Rest::End };
+            assert_eq!(heard, [(whole, part.to_vec())]);
+        }
+        assert!(client.is_idle());
+    }
+}
