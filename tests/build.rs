@@ -87,7 +87,7 @@ const SWITCHES: &[Switch] = &[
             (
                 MUTUAL,
                 "let m3 = message::first_mut(out.draft());",
-                "let m1_alone = Transcript::new(self.binding.as_ref()).absorb(out.queued());\nlet m3 = message::first_mut(out.draft());",
+                "let m1_alone = Transcript::new(self.binding.as_deref()).absorb(out.queued());\nlet m3 = message::first_mut(out.draft());",
             ),
             (
                 MUTUAL,
