@@ -293,6 +293,8 @@ fn a_closed_session_waits_for_nothing() {
     assert_eq!(peer.read(&end.sent()), [(0x04, vec![])]);
     end.feed(&peer.frame(0x04, b""));
     assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
+    assert_eq!(end.offer(b"behind the end"), 0);
+    assert_eq!(end.pools.held(), (0, 0, 0));
     end.session.handle_received(0, end.now);
     end.consume();
     assert_eq!(end.timeout(), None);

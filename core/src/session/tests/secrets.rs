@@ -95,3 +95,11 @@ fn debug_of_a_mutual_session_shows_neither_key_nor_exporter() {
         assert!(shown.contains("Open") && shown.contains("default"));
     }
 }
+
+#[test]
+fn debug_of_an_outbox_says_where_it_is_and_nothing_of_what_waits() {
+    let mut end = End::open(&framed(Framing::U32));
+    end.send(b"message").unwrap();
+    let shown = format!("{:?}", end.session.split().1);
+    assert_eq!(shown, "Outbox { phase: Open, .. }");
+}
