@@ -394,7 +394,7 @@ impl Watched {
 }
 
 proptest! {
-    #![proptest_config(config(500))]
+    #![proptest_config(config(2500))]
 
     #[test]
     fn calls_in_any_order_break_no_promise(setup in setup(), calls in vec(call(), 0..150)) {

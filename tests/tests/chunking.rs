@@ -136,7 +136,7 @@ fn whole() -> [Pace; 4] {
 }
 
 proptest! {
-    #![proptest_config(config(240))]
+    #![proptest_config(config(1000))]
 
     #[test]
     fn a_conversation_is_the_same_however_its_bytes_are_cut(
@@ -302,7 +302,7 @@ fn tagged() -> impl Strategy<Value = Speech> {
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(1500))]
 
     #[test]
     fn hostile_bytes_come_to_the_same_end_however_they_are_cut(

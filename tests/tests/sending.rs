@@ -413,7 +413,7 @@ fn speech() -> impl Strategy<Value = Speech> {
 }
 
 proptest! {
-    #![proptest_config(config(600))]
+    #![proptest_config(config(2500))]
 
     #[test]
     fn what_is_taken_goes_out_whole_and_nothing_else_does(

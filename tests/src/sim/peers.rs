@@ -138,7 +138,7 @@ impl Stranger {
             // A wrong answer, perhaps with something behind it.
             2 => (rng.within(32, 100), 100, 1),
             // A flood.
-            3 => (20_000, 10_000, 10),
+            3 => (10_000, 5_000, 10),
             // What others say, or what it is told.
             4 | 5 => (0, 4096, 1),
             // Half an answer.
