@@ -19,10 +19,10 @@ mod timers;
 
 use super::*;
 use crate::config::{Framing, Scheme};
-use crate::error::SendError;
-use crate::key::Key;
+use crate::error::{KeyError, Refuse, SendError};
+use crate::key::{Candidates, Key};
 use crate::mac::{Digest, Mac};
-use crate::machine::Rest;
+use crate::machine::{KeyRequest, Machine, Rest};
 use core::cell::Cell;
 use std::rc::Rc;
 use std::vec;

@@ -1,0 +1,234 @@
+//! The session as its driver and its application see it.
+
+use super::{Session, State};
+use crate::error::{Error, KeyError, Reason, Refuse, TimedOut};
+use crate::handshake::{Input, Known};
+use crate::key::Candidates;
+use crate::machine::{Event, KeyRequest, Machine, Peer};
+use crate::outbox::Outbox;
+use crate::storage::Storage;
+use crate::time::Instant;
+use crate::timer::Timer;
+
+impl<B: Storage> Machine for Session<B> {
+    fn peer(&self) -> Option<Peer<'_>> {
+        self.state.known().map(Known::peer)
+    }
+
+    fn key_request(&self) -> Option<KeyRequest<'_>> {
+        match &self.state {
+            State::Handshake { handshake, exchange } => handshake.key_request(exchange.view()),
+            _ => None,
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        match &self.state {
+            State::Handshake { handshake, exchange } => {
+                !self.receiver.eof() && exchange.received_len() < handshake.want()
+            }
+            State::Open(_) => !self.closed && self.receiver.wants_read(),
+            State::Failed { .. } => false,
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.is_drained()
+    }
+
+    fn starved(&self) -> bool {
+        self.receiver.starved() || self.queue.starved()
+    }
+
+    fn wants_shutdown(&self) -> bool {
+        self.is_drained()
+            && match self.state {
+                State::Handshake { .. } => false,
+                // Where the end is a frame, signs of life follow it until the peer's has come.
+                State::Open(_) => {
+                    self.queue.is_finished() && (self.peer_finished || !self.queue.is_sealed())
+                }
+                State::Failed { .. } => true,
+            }
+    }
+
+    fn is_done(&self) -> bool {
+        self.closed || (matches!(self.state, State::Failed { .. }) && self.is_drained())
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.state, State::Open(_))
+            && !self.closed
+            && !self.receiver.has_part()
+            && self.receiver.at_boundary()
+            && self.queue.at_boundary()
+            && self.is_drained()
+    }
+
+    fn provide_key(
+        &mut self,
+        answer: Result<Candidates<'_>, Refuse>,
+        now: Instant,
+    ) -> Result<(), KeyError> {
+        let request = self.key_request().ok_or(KeyError::NotAsked)?;
+        if let Ok(candidates) = &answer {
+            candidates.check(request.purpose)?;
+        }
+        self.key_asked = false;
+        self.step(Input::Key(answer), now);
+        Ok(())
+    }
+
+    fn bind_channel(&mut self, exporter: &[u8; 32], now: Instant) {
+        self.step(Input::Channel(exporter), now);
+    }
+
+    fn split(&mut self) -> (&[u8], Outbox<'_>) {
+        (self.receiver.part(), Outbox::new(&mut self.queue, &mut self.send))
+    }
+
+    fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)> {
+        let peer = self.state.known()?.peer();
+        Some((peer, Outbox::new(&mut self.queue, &mut self.send)))
+    }
+
+    fn consume(&mut self, now: Instant) {
+        if self.receiver.consume() {
+            self.hear(now);
+        }
+    }
+
+    fn finish(&mut self, _now: Instant) {
+        self.queue.finish(&mut self.send);
+    }
+
+    fn abort(&mut self, why: Reason, now: Instant) {
+        self.fail(Error::Aborted(why), now);
+    }
+
+    fn recv_space(&mut self) -> &mut [u8] {
+        match &mut self.state {
+            State::Handshake { .. } if self.receiver.eof() => &mut [],
+            State::Handshake { handshake, exchange } => exchange.space(handshake.want()),
+            State::Open(_) if !self.closed => {
+                let space = self.receiver.space();
+                if space.is_empty() {
+                    // Time in which we do not read is not the peer's.
+                    self.timers.clear(Timer::Receive);
+                    self.timers.clear(Timer::Peer);
+                }
+                space
+            }
+            State::Open(_) | State::Failed { .. } => &mut [],
+        }
+    }
+
+    fn handle_received(&mut self, n: usize, now: Instant) {
+        match &mut self.state {
+            State::Handshake { exchange, .. } => exchange.commit(n),
+            State::Open(_) => {
+                self.receiver.commit(n);
+                let listens = !self.closed && !self.receiver.has_part();
+                if listens && !self.timers.is_set(Timer::Peer) {
+                    self.hear(now);
+                }
+            }
+            State::Failed { .. } => {}
+        }
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        if let State::Handshake { exchange, .. } = &mut self.state {
+            exchange.handle_eof();
+        }
+        self.receiver.handle_eof();
+        self.timers.clear(Timer::Receive);
+        if let State::Open(_) = self.state {
+            self.timers.clear(Timer::Peer);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.take_expired(now) {
+            let what = match timer {
+                Timer::Receive => TimedOut::Receive,
+                Timer::Send => {
+                    // Also after an error, where this ends the last word.
+                    if !matches!(self.state, State::Handshake { .. }) {
+                        self.discard();
+                    }
+                    TimedOut::Send
+                }
+                Timer::Peer if matches!(self.state, State::Handshake { .. }) => TimedOut::Handshake,
+                Timer::Peer => TimedOut::Peer,
+                Timer::Ping => {
+                    // What waits to leave will be a sign of life when it does.
+                    if self.is_drained() && !self.is_over() {
+                        self.owed.ping();
+                    }
+                    self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+                    continue;
+                }
+            };
+            self.fail(Error::TimedOut(what), now);
+        }
+    }
+
+    fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        if let Some(event) = self.poll_handshake(now) {
+            return Ok(Some(event));
+        }
+        match self.state {
+            State::Handshake { .. } => Ok(None),
+            State::Open(_) => self.poll_open(now).inspect_err(|&error| self.fail(error, now)),
+            State::Failed { error, .. } => Err(error),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> &[u8] {
+        if !matches!(self.state, State::Handshake { .. }) {
+            self.owed.make(&mut self.queue);
+        }
+        if !self.timers.is_set(Timer::Send) {
+            self.watch_send(now);
+        }
+        let pending = match &self.state {
+            State::Handshake { exchange, .. } => exchange.pending(),
+            _ => match self.owed.pending() {
+                [] => self.queue.pending(&mut self.send),
+                pending => pending,
+            },
+        };
+        self.shown = pending.len() as u32;
+        pending
+    }
+
+    fn handle_transmitted(&mut self, n: usize, now: Instant) {
+        let n = n.min(self.shown as usize);
+        self.shown -= n as u32;
+        if n == 0 {
+            return;
+        }
+        match &mut self.state {
+            State::Handshake { exchange, .. } => exchange.handle_transmitted(n),
+            _ if !self.owed.pending().is_empty() => {
+                self.owed.handle_transmitted(n);
+                if self.peer_finished {
+                    self.fall_silent();
+                }
+            }
+            _ => self.queue.handle_transmitted(n, &mut self.send),
+        }
+        if let State::Open(_) = self.state {
+            self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+        }
+        self.overdue = self.overdue.saturating_sub(n as u32);
+        if self.overdue == 0 {
+            self.watch_send(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
