@@ -34,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) made: bool,
     /// What is wrong with the key, if it will do all the same.
     pub(crate) warning: Option<String>,
+    /// They are in a file, which may change.
+    pub(crate) in_file: bool,
 }
 
 fn usage(error: impl std::fmt::Display) -> Failed {
@@ -45,19 +47,21 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
     if args.keyring.is_some() && args.scheme != SchemeName::Mutual {
         return Err(usage("--keyring is for the scheme mutual: give --key-file"));
     }
-    let found = |keys| Found { keys, default_file: None, made: false, warning: None };
+    let found =
+        |keys, in_file| Found { keys, default_file: None, made: false, warning: None, in_file };
     if args.scheme == SchemeName::None {
-        return Ok(found(Arc::new(None::<Key>)));
+        return Ok(found(Arc::new(None::<Key>), false));
     }
     if let Some(path) = &args.keyring {
         let keyring = Keyring::read(path)
             .map_err(|error| usage(format!("keyring {}: {error}", path.display())))?;
-        return Ok(found(Arc::new(keyring)));
+        return Ok(found(Arc::new(keyring), true));
     }
-    let (mut default_file, mut made) = (None, false);
+    let (mut default_file, mut made, mut in_file) = (None, false, true);
     let secret = if let Some(path) = &args.key_file {
         keys::read(path).map_err(usage)?
     } else if let Some(value) = env::var_os("COUNTERSIGN_KEY") {
+        in_file = false;
         Secret::new(value.into_vec())
     } else {
         default_file = Some(DEFAULT_FILE);
@@ -98,5 +102,5 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
         }
         _ => Arc::new(Key::challenge(args.digest.digest(), &secret).map_err(usage)?),
     };
-    Ok(Found { keys, default_file, made, warning })
+    Ok(Found { keys, default_file, made, warning, in_file })
 }

@@ -198,7 +198,14 @@ impl Reload {
     /// Reads the keys again. What has a mistake is refused whole, and the old keys stay.
     fn reload(&self) -> bool {
         match secret::find(&self.args, Missing::Fail) {
+            Ok(found) if !found.in_file => {
+                info!(target: "countersign", "no keys read again: there is no file of them");
+                false
+            }
             Ok(found) => {
+                if let Some(warning) = &found.warning {
+                    warn!(target: "countersign", "{warning}");
+                }
                 self.keys.replace(found.keys);
                 info!(target: "countersign", "keys read again");
                 true

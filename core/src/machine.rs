@@ -162,10 +162,23 @@ pub enum Role {
     Server,
 }
 
+impl Role {
+    /// The end at the other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// Who is at the other end.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Peer<'a> {
+    /// Which end it is.
+    pub role: Role,
     /// Whether it has proved that it holds the key. Not so for any peer of the scheme `none`, nor
     /// for the server of a `challenge`.
     pub authenticated: bool,
@@ -187,6 +200,7 @@ pub struct Peer<'a> {
 impl core::fmt::Debug for Peer<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Peer")
+            .field("role", &self.role)
             .field("authenticated", &self.authenticated)
             .field("name", &self.name)
             .field("kid", &self.kid)

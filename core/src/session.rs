@@ -15,7 +15,7 @@ use crate::nonce::Nonce;
 use crate::outbox::Queue;
 use crate::owed::Owed;
 use crate::receive::{Found, Receiver};
-use crate::storage::{Buffers, Storage};
+use crate::storage::{Buffers, Span, Storage};
 use crate::time::Instant;
 use crate::timer::{Timer, Timers};
 
@@ -31,7 +31,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 ///                    │                         │
 ///                    └──────── an Error ───────┴─▶ Failed: queued bytes drain, then done
 /// ```
-/// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Machine::finish`]
+/// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Machine::finish`](crate::Machine::finish)
 /// ours; `Closed` is when both have.
 pub struct Session<B: Storage> {
     state: State<B>,
@@ -126,7 +126,7 @@ impl<B: Storage> Session<B> {
             return Err(ConfigError::Busy);
         }
         let encoder = Encoder::new(config.framing);
-        let sealed_max = framing::sealed_max_frame(receive.capacity(), config.max_frame);
+        let sealed_max = framing::sealed_max_frame(Span::capacity(&receive), config.max_frame);
         let limits = Limits {
             // What is received must fit its own buffer with its header, and the send buffer once
             // a service sends it on.

@@ -161,13 +161,7 @@ impl Keyring {
         };
         let file: FileOfKeys = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            let line = text.lines().nth(line_of(text.as_bytes(), at) - 1).unwrap_or_default();
-            // What the parser has to say may quote the line, and so a secret.
-            let what = match line.contains("secret") {
-                true => "it is not as a secret is written: secret = \"...\"".into(),
-                false => error.message().into(),
-            };
-            mistake(at, what)
+            mistake(at, without_values(error.message()).into())
         })?;
         if file.key.is_empty() {
             return Err(mistake(0, "there is no [[key]]".into()));
@@ -257,6 +251,7 @@ impl Keys for Keyring {
     fn hold(&self, peer: &Peer<'_>) -> bool {
         self.entries.iter().any(|entry| {
             peer.kid == Some(entry.kid.as_str())
+                && entry.roles.allow(peer.role.other())
                 && peer.fingerprint == entry.key.fingerprint()
                 && entry.admits(peer.name)
         })
@@ -284,7 +279,7 @@ impl Entry {
             match role.as_str() {
                 "client" => roles.client = true,
                 "server" => roles.server = true,
-                _ => return Err((at, format!("roles: `{role}` is neither client nor server"))),
+                _ => return Err((at, "roles: one is neither client nor server".into())),
             }
         }
         if !roles.client && !roles.server {
@@ -322,6 +317,17 @@ impl Entry {
             return Err((before_at, "not_after: it is not after not_before".into()));
         }
         Ok(Self { kid, key, roles, names, not_before, not_after })
+    }
+}
+
+/// What the parser has to say, unless it quotes a value: that may be a secret, in whatever place.
+fn without_values(message: &str) -> &str {
+    let names_fields = ["missing field `", "unknown field `", "duplicate key", "duplicate field `"];
+    if !message.contains(['"', '\'', '`']) || names_fields.iter().any(|it| message.starts_with(it))
+    {
+        message
+    } else {
+        "it is not as a keyring is written: see `countersign serve --help`"
     }
 }
 

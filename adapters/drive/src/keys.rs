@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use countersign::Key;
 use getrandom::SysRng;
 use getrandom::rand_core::TryRng;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// A secret, wiped on drop.
@@ -28,6 +29,8 @@ pub enum SecretError {
     NotAFile(PathBuf),
     /// The file can be read by others than its owner; its mode.
     Exposed(PathBuf, u32),
+    /// The file is neither ours nor the system's: its owner knows the secret.
+    Foreign(PathBuf),
     /// The file has no bytes.
     Empty(PathBuf),
     /// The file is longer than a secret, or a keyring, may be: so many bytes.
@@ -50,6 +53,11 @@ impl fmt::Display for SecretError {
             Self::Exposed(path, mode) => write!(
                 f,
                 "key file {0}: its mode {mode:04o} lets others read it: run `chmod 600 {0}`",
+                path.display()
+            ),
+            Self::Foreign(path) => write!(
+                f,
+                "key file {0}: it belongs to another user, who knows what is in it: run `chown $USER {0}` if you trust it",
                 path.display()
             ),
             Self::Empty(path) => write!(
@@ -95,7 +103,11 @@ pub(crate) fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> 
     }
     let file = File::open(path).map_err(io)?;
     // Of the open file, not of the path: between the two it could be exchanged.
-    let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+    let metadata = file.metadata().map_err(io)?;
+    let mode = metadata.mode() & 0o7777;
+    if ![0, geteuid().as_raw()].contains(&metadata.uid()) {
+        return Err(SecretError::Foreign(path.into()));
+    }
     if mode & 0o077 != 0 {
         return Err(SecretError::Exposed(path.into(), mode));
     }
@@ -124,10 +136,11 @@ pub fn generate() -> Result<Secret, SecretError> {
 /// whole or not at all.
 ///
 /// # Errors
-/// [`SecretError::Io`], also if the file exists.
+/// [`SecretError::Io`], also if the file exists; [`SecretError::Random`].
 pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    // Not one that a crash may have left.
+    name.push(format!(".{}", getrandom::u64().map_err(SecretError::Random)?));
     let draft = path.with_file_name(name);
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -185,6 +198,16 @@ mod tests {
             assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())));
             fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused() {
+        let path = file("foreign", b"nick", 0o600);
+        // Only root can give files away; to anybody else nobody's file would be readable.
+        if std::os::unix::fs::chown(&path, Some(geteuid().as_raw() + 1), None).is_ok() {
+            assert!(matches!(read(&path), Err(SecretError::Foreign(_))));
+        }
+        fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Applications, and who holds their keys.
 
-use countersign::{Candidates, Error, Instant, Key, KeyRequest, Outbox, Peer, Refuse, Rest};
+use countersign::{
+    Candidates, Error, Instant, Key, KeyRequest, Mutual, Outbox, Peer, Refuse, Rest,
+};
 
 /// What became of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,24 +86,35 @@ pub trait Keys {
     /// Why there are none; the handshake then fails.
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse>;
 
-    /// Whether the key that a session with `peer` was authenticated by is still among them: one
-    /// whose key is not is ended.
-    fn hold(&self, peer: &Peer<'_>) -> bool {
-        let _ = peer;
-        true
-    }
+    /// Whether the key that a session with `peer` was authenticated by is still among them, and for
+    /// such a peer: a session for which it is not is ended when keys are replaced.
+    /// [`Peer::fingerprint`] tells keys of one id apart. Schemes in which it is `None` do not tell
+    /// which key it was; no session of theirs should be ended.
+    fn hold(&self, peer: &Peer<'_>) -> bool;
 }
 
-/// One key for everyone.
+/// One key for everyone; in schemes with key ids, under the id `default` and no other.
 impl Keys for Key {
-    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
-        Ok(Candidates::one(self))
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        // Whoever holds it could otherwise choose by which id we know it.
+        match request.kid {
+            Some(kid) if kid != Mutual::DEFAULT_KID => Err(Refuse::Unknown),
+            _ => Ok(Candidates::one(self)),
+        }
+    }
+
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        peer.fingerprint.is_none() || peer.fingerprint == self.fingerprint()
     }
 }
 
 /// A key, or none: then every request is refused, as befits schemes that ask for no key.
 impl Keys for Option<Key> {
-    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
-        self.as_ref().map(Candidates::one).ok_or(Refuse::Unknown)
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        self.as_ref().ok_or(Refuse::Unknown)?.candidates(request)
+    }
+
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        self.as_ref().map_or(peer.fingerprint.is_none(), |key| key.hold(peer))
     }
 }

@@ -154,7 +154,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Ends the connection if it was authenticated by a key that is not among `keys`; whether it
     /// was. Take a turn afterwards.
     pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
-        let revoked = self.machine.peer().is_some_and(|peer| !keys.hold(&peer));
+        let revoked = self.is_live() && self.machine.peer().is_some_and(|peer| !keys.hold(&peer));
         if revoked {
             self.machine.abort(Reason::Application, now);
         }
@@ -262,7 +262,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             // once a turn, lest its bytes put them off.
             if late && (spent || !moved) {
                 late = false;
-                moved |= self.timeouts(now);
+                moved |= self.timeouts(keys, now);
             }
             if let Some(over) = self.end(now) {
                 return Turn::Over(over.map_err(Failure::Protocol));
@@ -318,11 +318,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     }
 
     /// Lets the deadlines pass that are due. Returns whether one was.
-    fn timeouts(&mut self, now: Instant) -> bool {
+    fn timeouts<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let machine = due(self.machine.poll_timeout());
         if machine {
             self.machine.handle_timeout(now);
+            self.poll(keys, now);
         }
         let service = due(self.service_timeout());
         if service {
@@ -334,11 +335,19 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
 
     /// Hands the service all there is. Returns whether anything happened.
     fn events<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
-        let mut moved = false;
+        // First: a part that is at hand is gone if the machine has failed meanwhile.
+        let mut moved = self.poll(keys, now);
         if self.established && core::mem::take(&mut self.woken) && self.is_live() {
             self.service.on_wake(&mut self.machine.split().1, now);
             moved |= self.retry(now);
+            moved |= self.poll(keys, now);
         }
+        moved
+    }
+
+    /// Hands the service all events there are. Returns whether there were any.
+    fn poll<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
+        let mut moved = false;
         while self.is_live() {
             match self.machine.poll_event(now) {
                 Ok(Some(event)) => {
@@ -472,7 +481,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             Stage::Live { .. } => None,
             Stage::Over => Some(Ok(())),
             Stage::Ending { how, until, left } => {
-                if !self.machine.is_done() {
+                // Its time was set before all is written only where it had it before: an orderly stop.
+                if !self.machine.is_done() && until.is_none_or(|until| now < until) {
                     return None;
                 }
                 let until = *until.get_or_insert(now.saturating_add(LINGER));
@@ -483,14 +493,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
 
     /// When to take a turn though nothing has happened.
     fn poll_timeout(&self) -> Option<Instant> {
-        let ending = match self.stage {
+        let own = match self.stage {
+            Stage::Live { .. } => self.stop.deadline(),
             Stage::Ending { until, .. } => until,
-            Stage::Live { .. } | Stage::Over => None,
+            Stage::Over => None,
         };
-        [self.machine.poll_timeout(), ending, self.service_timeout(), self.stop.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.machine.poll_timeout(), own, self.service_timeout()].into_iter().flatten().min()
     }
 }
 

@@ -20,6 +20,8 @@ const SECRET: &[u8] = b"a key that is long enough for anyone";
 struct Pipe {
     bytes: VecDeque<u8>,
     shut: bool,
+    /// It takes nothing for now.
+    full: bool,
 }
 
 /// One end of a pair of pipes.
@@ -43,6 +45,9 @@ impl Io for End {
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Infallible> {
         let mut pipe = self.output.borrow_mut();
         assert!(!pipe.shut, "written to after it was shut");
+        if pipe.full {
+            return Ok(None);
+        }
         pipe.bytes.extend(from);
         Ok(Some(from.len()))
     }
@@ -55,20 +60,41 @@ impl Io for End {
 
 /// Notes what happens.
 #[derive(Default)]
-struct Log(Vec<String>);
+struct Log {
+    lines: Vec<String>,
+    /// Messages are not dealt with.
+    blocks: bool,
+    /// What to say when it is woken.
+    says: Option<&'static str>,
+    until: Option<Instant>,
+}
 
 impl Service for Log {
     fn on_open(&mut self, peer: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
-        self.0.push(format!("open {}", peer.name.unwrap()));
+        self.lines.push(format!("open {}", peer.name.unwrap()));
     }
 
     fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.0.push(String::from_utf8(part.bytes.into()).unwrap());
-        Flow::Done
+        self.lines.push(format!("message {:?}", String::from_utf8_lossy(part.bytes)));
+        if self.blocks { Flow::Blocked } else { Flow::Done }
+    }
+
+    fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        if let Some(message) = self.says.take() {
+            out.send(message.as_bytes()).unwrap();
+        }
+    }
+
+    fn on_timeout(&mut self, _: &mut Outbox<'_>, _: Instant) {
+        self.until = None;
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.until
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
-        self.0.push(format!("closed {}", why.map_or_else(Error::code, |()| "in order")));
+        self.lines.push(format!("closed {}", why.map_or_else(Error::code, |()| "in order")));
     }
 }
 
@@ -119,7 +145,7 @@ impl Side {
     }
 
     /// A turn; whether there is more to do.
-    fn turn(&mut self, keys: &Ring, now: Instant) -> bool {
+    fn turn(&mut self, keys: &impl Keys, now: Instant) -> bool {
         if self.over.is_some() {
             return false;
         }
@@ -140,7 +166,7 @@ impl Side {
     }
 
     fn log(&self) -> &[String] {
-        &self.connection.service().0
+        &self.connection.service().lines
     }
 }
 
@@ -175,6 +201,17 @@ impl Both {
             self.server.turn(&self.keys, self.now);
             self.client.turn(&self.keys, self.now);
         }
+    }
+
+    /// The server has a message at hand that it does not deal with.
+    fn blocked() -> Self {
+        let mut both = Self::established();
+        both.server.connection.service_mut().blocks = true;
+        both.client.connection.service_mut().says = Some("hello");
+        both.client.connection.wake();
+        both.settle();
+        assert_eq!(both.server.log(), ["open client", "message \"hello\""]);
+        both
     }
 
     fn later(&mut self, by: Duration) {
@@ -256,4 +293,94 @@ fn heartbeats_keep_two_silent_ends_together() {
         both.later(Duration::from_secs(15));
     }
     assert_eq!((both.client.over, both.server.over), (None, None));
+}
+
+#[test]
+fn a_part_that_is_gone_with_its_session_is_not_offered_again() {
+    let messages = |side: &Side| -> Vec<String> {
+        side.log().iter().filter(|line| line.starts_with("message")).cloned().collect()
+    };
+    // Ended from outside, and woken for another reason.
+    let mut both = Both::blocked();
+    both.keys.there = false;
+    assert!(both.server.connection.revoke(&both.keys, both.now));
+    both.server.connection.wake();
+    both.settle();
+    assert_eq!(messages(&both.server), ["message \"hello\""]);
+
+    // Ended by a deadline in the turn in which the service's own is due.
+    let mut both = Both::blocked();
+    both.server.io.output.borrow_mut().full = true;
+    both.now = both.now.saturating_add(Duration::from_secs(15));
+    both.server.turn(&both.keys, both.now);
+    both.now = both.now.saturating_add(Duration::from_secs(30));
+    both.server.connection.service_mut().until = Some(both.now);
+    both.server.turn(&both.keys, both.now);
+    assert_eq!(messages(&both.server), ["message \"hello\""]);
+    assert_eq!(both.server.log().last().unwrap(), "closed send-timeout");
+}
+
+#[test]
+fn a_stop_whose_last_word_cannot_leave_waits_a_second_and_never_for_the_past() {
+    let mut both = Both::established();
+    both.server.io.output.borrow_mut().full = true;
+    both.server.connection.stop();
+    let begun = both.now;
+    while both.server.over.is_none() {
+        both.server.turn(&both.keys, both.now);
+        if both.server.over.is_none() {
+            let until = both.server.until.unwrap();
+            assert!(until > both.now, "to be called again at a moment that has passed");
+            both.now = until;
+        }
+    }
+    let took = both.now.saturating_duration_since(begun);
+    assert!(took <= Duration::from_millis(1100), "{took:?}");
+}
+
+#[test]
+fn one_that_was_ended_for_want_of_its_key_is_not_ended_again() {
+    let mut both = Both::established();
+    both.keys.there = false;
+    assert!(both.server.connection.revoke(&both.keys, both.now));
+    both.server.turn(&both.keys, both.now);
+    assert!(!both.server.connection.revoke(&both.keys, both.now));
+}
+
+#[test]
+fn a_key_alone_holds_its_own_sessions_and_answers_to_one_id() {
+    let key = |secret: &[u8]| Key::mutual(secret).unwrap();
+    let mut both = Both::established();
+    assert!(!both.server.connection.revoke(&key(SECRET), both.now));
+    assert!(!both.server.connection.revoke(&Some(key(SECRET)), both.now));
+    assert!(both.client.connection.revoke(&None::<Key>, both.now));
+    assert!(both.server.connection.revoke(&key(b"another key that is long enough"), both.now));
+    let request = |kid| KeyRequest::mutual(Role::Server, kid, None);
+    assert!(key(SECRET).candidates(&request(Mutual::DEFAULT_KID)).is_ok());
+    assert_eq!(key(SECRET).candidates(&request("admin")).err(), Some(Refuse::Unknown));
+}
+
+#[cfg(feature = "keys")]
+#[test]
+fn a_keyring_holds_a_session_as_long_as_it_would_allow_it() {
+    let ring = |roles, names| {
+        let secret = std::str::from_utf8(SECRET).unwrap();
+        countersign_drive::Keyring::parse(&format!(
+            "[[key]]\nid = \"default\"\nsecret = \"{secret}\"\nroles = [{roles}]\nnames = [{names}]\n"
+        ))
+        .unwrap()
+    };
+    let now = Instant::EPOCH;
+    for (roles, names, holds) in [
+        ("\"server\"", "\"client\"", true),
+        ("\"client\"", "\"client\"", false),
+        ("\"server\"", "\"somebody\"", false),
+    ] {
+        let mut both = Both::established();
+        assert_eq!(
+            both.server.connection.revoke(&ring(roles, names), now),
+            !holds,
+            "{roles} {names}"
+        );
+    }
 }

@@ -917,6 +917,10 @@ fn a_service_that_aborts_on_its_timeout_ends_in_the_same_turn() {
 struct Two(Key, Key);
 
 impl Keys for Two {
+    fn hold(&self, _: &Peer<'_>) -> bool {
+        true
+    }
+
     fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
         Ok(Candidates::two(&self.0, &self.1))
     }

@@ -66,8 +66,10 @@ pub(crate) struct Sealing {
 }
 
 impl Known {
-    pub(crate) fn peer(&self) -> Peer<'_> {
+    /// It, as the end that is `role`.
+    pub(crate) fn peer(&self, role: Role) -> Peer<'_> {
         Peer {
+            role,
             authenticated: self.authenticated,
             name: self.name.as_ref().map(Name::as_str),
             kid: self.kid.as_ref().map(Kid::as_str),

@@ -387,9 +387,9 @@ impl Mutual {
             }
         };
         let (client, server) = (Proof::parse(m2).ok()?, Answer::parse(m3).ok()?);
-        let (name, peer, max_frame) = match self.role {
-            Role::Client => (server.name, Role::Server, server.max_frame),
-            Role::Server => (client.name, Role::Client, client.max_frame),
+        let (name, max_frame) = match self.role {
+            Role::Client => (server.name, server.max_frame),
+            Role::Server => (client.name, client.max_frame),
         };
         let known = Known {
             authenticated: true,
@@ -402,7 +402,7 @@ impl Mutual {
             known,
             sealing: Some(Sealing {
                 send: agreed.master.traffic(self.role),
-                receive: agreed.master.traffic(peer),
+                receive: agreed.master.traffic(self.role.other()),
                 tagged: self.suite == TAGGED,
                 max_frame,
                 heartbeat_ms: server.heartbeat_ms,

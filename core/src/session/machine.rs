@@ -2,7 +2,7 @@
 
 use super::{Session, State};
 use crate::error::{Error, KeyError, Reason, Refuse, TimedOut};
-use crate::handshake::{Input, Known};
+use crate::handshake::Input;
 use crate::key::Candidates;
 use crate::machine::{Event, KeyRequest, Machine, Peer};
 use crate::outbox::Outbox;
@@ -12,7 +12,7 @@ use crate::timer::Timer;
 
 impl<B: Storage> Machine for Session<B> {
     fn peer(&self) -> Option<Peer<'_>> {
-        self.state.known().map(Known::peer)
+        self.state.known().map(|known| known.peer(self.role.other()))
     }
 
     fn key_request(&self) -> Option<KeyRequest<'_>> {
@@ -88,7 +88,7 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)> {
-        let peer = self.state.known()?.peer();
+        let peer = self.state.known()?.peer(self.role.other());
         Some((peer, Outbox::new(&mut self.queue, &mut self.send)))
     }
 

@@ -131,7 +131,7 @@ fn mistakes_are_told_with_their_line() {
         (good.replace("one and sixteen more", "fifteen-------x"), 3, "16 bytes"),
         (good.replace("\"one and sixteen more\"", "12345678901234567"), 3, "quotes"),
         (good.replace("\"client\", \"server\"", ""), 4, "roles"),
-        (good.replace("\"client\"", "\"friend\""), 4, "friend"),
+        (good.replace("\"client\"", "\"friend\""), 4, "neither"),
         (good.clone() + "names = []\n", 6, "names"),
         (good.clone() + "names = [\"a b\"]\n", 6, "names"),
         (good.clone() + "not_after = 2026-01-01T00:00:00\n", 6, "offset"),
@@ -163,6 +163,14 @@ fn a_mistake_never_shows_a_secret() {
         good.replace("secret =", "secret = = "),
         good.replace("secret =", "secrte ="),
         good.replace("roles", "rules"),
+        format!("key = \"{secret}\""),
+        format!("key = [\"{secret}\"]"),
+        format!("{good}names = \"{secret}\""),
+        format!("{good}not_after = \"{secret}\""),
+        good.replace("[\"client\"]", &format!("[\"{secret}\"]")),
+        good.replace("[\"client\"]", &format!("\"{secret}\"")),
+        good.replace("\"a\"", &format!("[\"{secret}\"]")),
+        good.replace("\"a\"", &format!("\"{secret} \"")),
     ] {
         let said = mistake(&bad);
         assert!(!said.1.contains("hunter2"), "{said:?}");

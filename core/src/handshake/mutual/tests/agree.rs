@@ -32,13 +32,15 @@ fn both_ends_know_the_same_of_each_other_and_of_the_session() {
     let server =
         server().with_heartbeat(Duration::from_secs(7)).with_kid(Kid::new("other").unwrap());
     let (client, server) = agreed(&client, &server, (None, None)).unwrap();
-    for (known, name) in [(&client.known, "server"), (&server.known, "client")] {
-        let peer = known.peer();
+    let sides = [(&client.known, Role::Server, "server"), (&server.known, Role::Client, "client")];
+    for (known, role, name) in sides {
+        let peer = known.peer(role);
+        assert_eq!(peer.role, role);
         assert!(peer.authenticated);
         assert_eq!((peer.name, peer.kid), (Some(name), Some("kid")));
         assert_eq!(peer.fingerprint, key(1).fingerprint());
     }
-    let (a, b) = (client.known.peer(), server.known.peer());
+    let (a, b) = (client.known.peer(Role::Server), server.known.peer(Role::Client));
     assert!(a.session_id.is_some() && a.exporter.is_some());
     assert_eq!((a.session_id, a.exporter), (b.session_id, b.exporter));
 
