@@ -5,12 +5,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::Duration;
 
-use countersign::{Error, Instant, Key, Outbox, Peer};
+use countersign::{Candidates, Error, Instant, Key, KeyRequest, Outbox, Peer, Refuse};
 use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{BoxedMachine, Connection, Failure, Flow, Part, Service, Turn, Wait};
+use countersign_drive::{BoxedMachine, Connection, Failure, Flow, Keys, Part, Service, Turn, Wait};
 
 use super::network::{Reset, Socket};
 use crate::Met;
+
+/// A key that answers to whatever id it is asked for by.
+struct OfAnyId<'a>(&'a Key);
+
+impl Keys for OfAnyId<'_> {
+    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        Ok(Candidates::one(self.0))
+    }
+
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        self.0.hold(peer)
+    }
+}
 
 /// Either service of the server.
 #[derive(Debug)]
@@ -156,7 +169,7 @@ impl<S: Service> Driven<S> {
         if woken {
             connection.wake();
         }
-        self.wait = match connection.turn(socket, key, socket.now) {
+        self.wait = match connection.turn(socket, &OfAnyId(key), socket.now) {
             Turn::Again => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
             Turn::Wait(wait) => Some(wait),
             Turn::Over(how) => {
