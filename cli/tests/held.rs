@@ -140,10 +140,51 @@ fn hold(scheme: &str) {
     assert!(each < 1024, "{each} bytes");
 }
 
+/// Ten thousand strangers who hear the server's first message and say nothing.
+fn half_open() {
+    if !allow_files(CLIENTS as u64 + 200) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let args = ["--listen", "127.0.0.1:0", "--max-connections", "11000", "--scheme", "mutual"];
+    let server =
+        Server::start(&scratch, KEY, &[&args[..], &["--max-handshakes", "11000"]].concat());
+    let At::Tcp(at) = &server.at[0] else { panic!("not listening on TCP") };
+    let before = server.memory();
+    let mut strangers: Vec<TcpStream> =
+        (0..CLIENTS).map(|_| TcpStream::connect(at).unwrap()).collect();
+    for stranger in &mut strangers {
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        stranger.read_exact(&mut [0; 45]).unwrap();
+    }
+    let each = server.memory().saturating_sub(before) / CLIENTS as u64;
+    println!("memory per half-open connection of mutual: {each} bytes");
+    assert!(each < 3 * 1024, "{each} bytes");
+
+    let config = config("mutual");
+    let key = key(&config);
+    let mut honest = [Client::connect(&server.at[0], &config, 0)];
+    ask_once_established(&mut honest, &key);
+    for mut stranger in strangers {
+        let mut rest = Vec::new();
+        stranger.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"\0\0\0\x02\x7f\x05", "not told that it was too slow");
+    }
+    ask(&mut honest, &key, "still there");
+}
+
+fn ask_once_established(clients: &mut [Client], key: &Key) {
+    for client in &mut *clients {
+        client.until(key, |client| client.session.peer().is_some());
+    }
+    ask(clients, key, "among strangers");
+}
+
 #[test]
-fn ten_thousand_clients_at_once_are_all_answered_and_cost_little_when_idle() {
+fn ten_thousand_at_once_cost_little_whether_they_talk_or_say_nothing() {
     // One after the other: both need all the files there are.
     for scheme in ["mutual", "challenge"] {
         hold(scheme);
     }
+    half_open();
 }
