@@ -122,7 +122,8 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Vec<String>,
 
-    /// After the end of input, leave when nothing has come for so long
+    /// After the end of input, leave when the server has not agreed for so long; in a byte stream,
+    /// when nothing has come for so long. Where messages have bounds the reply to each is waited for
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds)]
     pub(crate) linger: Duration,
 }

@@ -128,7 +128,17 @@ impl Conversation {
         }
         let over = self.replies.wait_end(linger);
         self.replies.end_line().map_err(|error| Failed::new(Exit::Failure, error))?;
-        if over { self.verdict() } else { Ok(()) }
+        if over {
+            self.verdict()
+        } else if self.framing == Framing::Sealed {
+            // Its end is a frame that nobody else can make: without it, there may have been more.
+            Err(Failed::new(
+                Exit::Connection,
+                "the server did not say that it had finished: something may be missing; allow it more time with --linger, or look into its log",
+            ))
+        } else {
+            Ok(())
+        }
     }
 
     /// Prints replies until there are no more.
@@ -233,12 +243,15 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
         ),
         ClientError::Io(_) => (Exit::Connection, ": connect again, or look into the server's log"),
         ClientError::Start(_) => (Exit::Failure, ""),
+        ClientError::Protocol(Error::Refused(_)) => (
+            Exit::Usage,
+            ": it is our own keys that have none for this server: give --kid, or a key with roles = [\"client\"]",
+        ),
         ClientError::Protocol(error) => (
             match error {
-                Error::WrongKey
-                | Error::Refused(_)
-                | Error::Identity(_)
-                | Error::Alert(Alert::Refused) => Exit::Refused,
+                Error::WrongKey | Error::Identity(_) | Error::Alert(Alert::Refused) => {
+                    Exit::Refused
+                }
                 Error::Malformed
                 | Error::NothingInCommon
                 | Error::Alert(Alert::NothingInCommon | Alert::Malformed)

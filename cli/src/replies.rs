@@ -154,25 +154,54 @@ impl Replies {
 
 /// Writes `bytes` so that none of them can command a terminal: nobody has vouched for them.
 fn write_visible(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    for chunk in bytes.chunk_by(|a, b| is_plain(*a) == is_plain(*b)) {
-        if chunk.first().copied().is_some_and(is_plain) {
-            out.write_all(chunk)?;
-        } else {
-            for byte in chunk {
-                write!(out, "\\x{byte:02x}")?;
-            }
+    for chunk in bytes.utf8_chunks() {
+        let mut plain = chunk.valid();
+        while let Some(at) = plain.find(|c| !is_plain(c)) {
+            let (before, rest) = plain.split_at(at);
+            let len = rest.chars().next().map_or(0, char::len_utf8);
+            let (odd, rest) = rest.split_at(len);
+            out.write_all(before.as_bytes())?;
+            write_escaped(out, odd.as_bytes())?;
+            plain = rest;
         }
+        out.write_all(plain.as_bytes())?;
+        write_escaped(out, chunk.invalid())?;
     }
     Ok(())
 }
 
-/// Text in UTF-8, lines and tabs, and no C0 control.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..)
+fn write_escaped(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    bytes.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
+}
+
+/// Text, lines and tabs; neither a control, C0 or C1, nor what turns the direction of text around.
+fn is_plain(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    matches!(c, '\n' | '\t') || !(c.is_control() || turns)
 }
 
 pub(crate) struct Mark {
     bytes: u64,
     whole: u64,
     at: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_commands_a_terminal() {
+        let shown = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            write_visible(&mut out, bytes).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown("Größe\t1\n".as_bytes()), "Größe\t1\n");
+        assert_eq!(shown(b"\x1b[31m\x07\x7f\r"), "\\x1b[31m\\x07\\x7f\\x0d");
+        assert_eq!(shown(b"\xc2\x9b31m \x9b \xff"), "\\xc2\\x9b31m \\x9b \\xff");
+        assert_eq!(shown("a\u{202e}b".as_bytes()), "a\\xe2\\x80\\xaeb");
+        assert_eq!(shown(b""), "");
+    }
 }

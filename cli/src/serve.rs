@@ -28,7 +28,7 @@ const OTHER_FILES: u64 = 32;
 const WORKER_FILES: usize = 8;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
-    log::start(&args.log, args.log_format)?;
+    let _log = log::start(&args.log, args.log_format)?;
     let workers = usize::from(args.workers);
     let max_connections = args.max_connections as usize;
     raise_file_limit(max_connections, workers);

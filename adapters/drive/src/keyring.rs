@@ -322,10 +322,11 @@ impl Entry {
 
 /// What the parser has to say, unless it quotes a value: that may be a secret, in whatever place.
 fn without_values(message: &str) -> &str {
-    let names_fields = ["missing field `", "unknown field `", "duplicate key", "duplicate field `"];
-    if !message.contains(['"', '\'', '`']) || names_fields.iter().any(|it| message.starts_with(it))
-    {
+    // The fields that are missing are ours.
+    if message.starts_with("missing field `") || !message.contains(['"', '\'', '`']) {
         message
+    } else if message.starts_with("unknown field") {
+        "that is no field of a keyring: a [[key]] has id, secret, roles, names, not_before, not_after"
     } else {
         "it is not as a keyring is written: see `countersign serve --help`"
     }

@@ -3,7 +3,7 @@
 //! A key file's bytes are the secret, less one final newline. Nobody but its owner may read it.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use countersign::Key;
 use getrandom::SysRng;
 use getrandom::rand_core::TryRng;
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
@@ -97,13 +98,18 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
 /// long.
 pub(crate) fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     let io = |error| SecretError::Io(path.into(), error);
-    // Before opening it, which would wait for the other end of a pipe.
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(SecretError::NotAFile(path.into()));
-    }
-    let file = File::open(path).map_err(io)?;
-    // Of the open file, not of the path: between the two it could be exchanged.
+    let is_file = |metadata: &Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(SecretError::NotAFile(path.into())),
+    };
+    // Before opening it: to open a device may do something.
+    is_file(&fs::metadata(path).map_err(io)?)?;
+    // To open a pipe would wait for its other end.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    // And of the open file, not of the path: between the two it could be exchanged.
     let metadata = file.metadata().map_err(io)?;
+    is_file(&metadata)?;
     let mode = metadata.mode() & 0o7777;
     if ![0, geteuid().as_raw()].contains(&metadata.uid()) {
         return Err(SecretError::Foreign(path.into()));

@@ -137,3 +137,31 @@ fn who_reads_neither_log_nor_announcement_ends_nothing() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let scratch = Scratch::new();
+    let mut command = countersign(&scratch);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--limit-local"]).env("COUNTERSIGN_KEY", KEY);
+    // Open, and never read: what it holds is soon full.
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(writer);
+    let mut server = command.spawn().unwrap();
+    let ready = Capture::start(server.stdout.take().unwrap());
+    let line = ready.wait("the ready line", |text, _| text.ends_with('\n'));
+    let at = format!("127.0.0.1:{}", line.trim().rsplit(' ').next().unwrap());
+    for _ in 0..2000 {
+        let mut stranger = std::net::TcpStream::connect(&at).unwrap();
+        // A line of the log each.
+        std::io::Write::write_all(&mut stranger, &[0xff; 4]).unwrap();
+        stranger.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+        let _ = std::io::Read::read_to_end(&mut stranger, &mut Vec::new());
+    }
+    let mut client = countersign(&scratch);
+    client.args(["connect", &at, "--message", "hello"]).env("COUNTERSIGN_KEY", KEY);
+    run(&mut client, b"").exited(0).printed("HELLO\n");
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    drop(reader);
+}

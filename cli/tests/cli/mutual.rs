@@ -226,3 +226,39 @@ fn the_longest_frame_that_either_end_takes_is_kept_to() {
     let ran = hello(&scratch, &server.at[0], KEY, &args).exited(0);
     ran.printed(&format!("HELLO\n{}\n", text.to_uppercase()));
 }
+
+#[test]
+fn a_server_that_does_not_say_that_it_has_finished_may_have_had_more_to_say() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &[]);
+    let mut command = countersign(&scratch);
+    command.args(["connect", &server.at[0].to_string()]).env("COUNTERSIGN_KEY", KEY);
+    let mut running = Running::start(&mut command);
+    running.type_in(b"hello\n");
+    running.out.wait("an answer", |out, _| out == "HELLO\n");
+    server.signal(Signal::STOP);
+    let ran = running.end().exited(4);
+    server.signal(Signal::CONT);
+    ran.said("did not say that it had finished");
+}
+
+#[test]
+fn a_keyring_without_the_key_that_was_asked_for_is_our_own_mistake() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &[]);
+    let text = format!("[[key]]\nid = \"k\"\nsecret = \"{KEY}\"\nroles = [\"client\"]\n");
+    let ring = file(&scratch, "client.toml", text.as_bytes(), 0o600);
+    let at = server.at[0].to_string();
+    let mut command = countersign(&scratch);
+    command.args(["connect", &at, "--message", "x", "--keyring", ring.to_str().unwrap()]);
+    run(&mut command, b"").exited(2).said("--kid");
+}
+
+#[test]
+fn a_client_of_the_scheme_challenge_gives_a_server_of_this_one_no_answer() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &[]);
+    let ran = hello(&scratch, &server.at[0], KEY, &["--scheme", "challenge"]).exited(5);
+    ran.printed("");
+    ran.said("both ends use the same scheme");
+}

@@ -85,6 +85,11 @@ impl Challenge {
         let complete = |authenticated| Ok(Handshake::Complete { authenticated });
         let state = match (self.state, input) {
             (State::Respond { challenge }, Input::Received) => State::Verify { challenge },
+            // A server of the scheme `mutual` greets so. To answer it would give away what a guesser
+            // could use, and 2^-40 is how often a challenge begins like it.
+            (State::Challenged, Input::Received) if super::mutual::is_greeting(received) => {
+                return Err(Error::Malformed);
+            }
             (State::Challenged, Input::Received) => State::Answer,
             (State::Verify { challenge }, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;

@@ -55,6 +55,11 @@ pub(super) fn alert(error: Error) -> [u8; HEADER_LEN + 2] {
     })
 }
 
+/// Whether `bytes` begin as M1 does: what comes behind its N.
+pub(super) fn is_greeting(bytes: &[u8]) -> bool {
+    bytes.get(HEADER_LEN..).is_some_and(message::is_hello)
+}
+
 /// What a server says to whom it has no room for.
 pub(super) const BUSY: &[u8] = &message::alert(3);
 

@@ -199,3 +199,14 @@ fn both_messages_fit_the_longest() {
         assert!(longest(digest) == CHALLENGE_LEN || longest(digest) == digest.tag_len());
     }
 }
+
+#[test]
+fn a_client_does_not_answer_a_server_of_the_scheme_mutual() {
+    let greeting = |magic: &[u8]| [b"\0\0\0\x29\x01", magic, &[7; 23]].concat();
+    for (magic, answers) in [(b"CSGN", false), (b"CSGM", true)] {
+        let (client, _) = writing(|out| Challenge::new(Digest::Sha256, Role::Client, nonce(), out));
+        let (next, said) = step(client, Input::Received, &greeting(magic));
+        assert_eq!(said, b"");
+        assert_eq!(next.map(|_| true), if answers { Ok(true) } else { Err(Error::Malformed) });
+    }
+}

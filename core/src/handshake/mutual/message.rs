@@ -86,6 +86,11 @@ pub(super) struct Answer<'a> {
     pub(super) mac: &'a [u8; MAC_LEN],
 }
 
+/// Whether `body` begins as that of an M1.
+pub(super) fn is_hello(body: &[u8]) -> bool {
+    body.strip_prefix(&[M1]).is_some_and(|rest| rest.starts_with(MAGIC))
+}
+
 impl<'a> Hello<'a> {
     /// Parses a whole M1, or the alert in its place.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
