@@ -125,12 +125,13 @@ fn a_key_made_for_one_scheme_is_not_taken_in_the_other() {
     let derived = Key::mutual(SECRET).unwrap();
     let plain = Key::challenge(Digest::Sha256, SECRET).unwrap();
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
-    for (config, key) in [(config, &derived), (Who::client().config(), &plain)] {
-        let m1 = Who::server().start().sent();
+    let m1 = Who::server().start().sent();
+    let client = Who::client().config();
+    for (config, key, greeting) in [(config, &derived, vec![7; 32]), (client, &plain, m1)] {
         let now = Instant::EPOCH;
         let nonce = Nonce::from_bytes([1; Nonce::LEN]);
         let mut client = begin(&config, Role::Client, nonce).unwrap();
-        let mut rest = &m1[..];
+        let mut rest = &greeting[..];
         while client.key_request().is_none() {
             let space = client.recv_space();
             let n = space.len().min(rest.len());
