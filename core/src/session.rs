@@ -199,6 +199,7 @@ impl<B: Storage> Session<B> {
     fn fall_silent(&mut self) {
         if self.queue.is_finished() && self.queue.is_drained() && self.owed.forget_behind_fin() {
             self.shown = 0;
+            self.timers.clear(Timer::Send);
         }
     }
 
@@ -234,6 +235,9 @@ impl<B: Storage> Session<B> {
         }
         self.receiver.release();
         self.queue.end(&mut self.send);
+        if self.is_drained() {
+            self.timers.clear(Timer::Send);
+        }
     }
 
     /// A handshake has failed. What it had to say is dropped, for half a challenge is no last word,

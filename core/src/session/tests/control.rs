@@ -152,6 +152,22 @@ fn behind_both_fins_no_sign_of_life_is_owed() {
 }
 
 #[test]
+fn a_sign_of_life_that_is_dropped_half_sent_leaves_no_deadline_behind() {
+    let (mut end, mut peer) = asking();
+    end.finish();
+    assert_eq!(says(&mut peer, &mut end), [(FIN, vec![])]);
+    end.feed(&peer.frame(PING, b"aaaaaaaa"));
+    assert_eq!(end.events(), []);
+    assert_eq!(end.transmit(5).len(), 5);
+    end.feed(&peer.frame(FIN, b""));
+    assert_eq!(end.poll(), Ok(Some(Event::PeerFinished)));
+    end.session.abort(Reason::Application, end.now);
+    assert_eq!(end.sent(), b"");
+    assert!(end.session.is_done());
+    assert_eq!(end.timeout(), None);
+}
+
+#[test]
 fn control_frames_need_no_lease_to_leave() {
     let (mut end, mut peer) = asking();
     end.pools.send.dry.set(true);
