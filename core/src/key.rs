@@ -236,6 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn candidates_are_what_they_were_made() {
+        let [one, two] = [[1; 16], [2; 16]].map(|secret| Key::mutual(&secret).unwrap());
+        let both = Candidates::new(Candidate::name_refused(&one), Some(Candidate::new(&two)));
+        let (first, second) = (both.first(), both.second().unwrap());
+        assert_eq!(first.key().fingerprint(), one.fingerprint());
+        assert_eq!(second.key().fingerprint(), two.fingerprint());
+        assert_eq!((first.admits(), second.admits()), (false, true));
+        assert!(Candidates::one(&one).second().is_none());
+    }
+
+    #[test]
     fn a_fingerprint_is_that_of_the_secret() {
         let key = |secret: &[u8]| Key::mutual(secret).unwrap().fingerprint().unwrap();
         assert_eq!(key(b"sixteen bytes or so"), key(b"sixteen bytes or so"));
