@@ -243,12 +243,13 @@ impl Mutual {
             let want = self.start + whole_len(header, longest)?;
             return Ok(Self { want, ..self });
         }
+        // What a server offers in M1, and what a client takes of an offer.
+        let untagged = self.untagged;
+        let allowed = |suite| suite == TAGGED || (suite == UNTAGGED && untagged);
         match self.state {
             State::Hello { dummy } => {
                 let m2 = Proof::parse(message)?;
-                // Suites that we did not offer in M1.
-                let offered = m2.suite == TAGGED || (m2.suite == UNTAGGED && self.untagged);
-                if m2.version != VERSION || !offered {
+                if m2.version != VERSION || !allowed(m2.suite) {
                     return Err(Error::NothingInCommon);
                 }
                 Ok(Self { suite: m2.suite, state: State::Verify { dummy }, ..self })
@@ -258,7 +259,6 @@ impl Mutual {
                 if !(m1.versions.0..=m1.versions.1).contains(&VERSION) {
                     return Err(Error::NothingInCommon);
                 }
-                let allowed = |suite| suite == TAGGED || (suite == UNTAGGED && self.untagged);
                 let mut suites = m1.suites.iter().copied();
                 let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::NothingInCommon)?;
                 message::choose(out.draft(), suite);
