@@ -20,6 +20,10 @@ pub enum Scheme {
         /// What the HMAC is over; both ends must agree beforehand.
         digest: Digest,
     },
+    /// What CPython's `multiprocessing.connection` does: both ends answer a challenge, as in
+    /// `challenge`, with the same key and in no role of their own. `Listener` is a server, `Client` a
+    /// client.
+    Multiprocessing(Multiprocessing),
     /// Both ends prove that they hold the key, and every frame that follows is protected.
     Mutual(Mutual),
 }
@@ -31,8 +35,43 @@ impl Scheme {
         match self {
             Self::None => "none",
             Self::Challenge { .. } => "challenge",
+            Self::Multiprocessing(_) => "multiprocessing",
             Self::Mutual(_) => "mutual",
         }
+    }
+}
+
+/// Which proofs are given and taken in the scheme `multiprocessing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Multiprocessing {
+    pub(crate) digest: Digest,
+    pub(crate) compatible: bool,
+}
+
+impl Multiprocessing {
+    /// HMAC over `digest`, and nothing else. CPython from 3.12 on asks for sha256 and gives what is
+    /// asked for; before, it knows md5 alone. It has no sha1 and no sha512.
+    #[must_use]
+    pub const fn new(digest: Digest) -> Self {
+        Self { digest, compatible: false }
+    }
+
+    /// Asks for the digest, and gives and takes whatever CPython itself would: md5, from peers of any
+    /// age. Only digests of this build are known.
+    #[must_use]
+    pub const fn compatible(mut self) -> Self {
+        self.compatible = true;
+        self
+    }
+
+    /// The digests that keys may be asked for, [`Purpose::Mac`](crate::Purpose::Mac) of each.
+    pub fn digests(self) -> impl Iterator<Item = Digest> {
+        let known = |digest: &Digest| handshake::label(*digest).is_some();
+        Digest::ALL.iter().copied().filter(known).filter(move |&digest| self.allows(digest))
+    }
+
+    pub(crate) fn allows(self, digest: Digest) -> bool {
+        self.compatible || digest == self.digest
     }
 }
 
@@ -135,6 +174,9 @@ pub enum Framing {
     Raw,
     /// `u32 N`, big-endian, then N bytes.
     U32,
+    /// `i32 n`, big-endian, then n bytes; for more than an `i32` can say, -1, then `u64 n`: as
+    /// CPython's `multiprocessing.connection` has it.
+    Multiprocessing,
     /// Frames with a type, a sequence number and a tag: what follows the scheme `mutual`, and
     /// nothing else.
     Sealed,
@@ -156,7 +198,8 @@ impl Config {
     pub const MIN_BUFFER: usize = 64;
 
     /// `scheme` with its own framing: `mutual` is followed by sealed frames, `challenge` by a raw
-    /// byte stream, `none` by frames with a `u32` length. Handshakes take at most 5 s, stalls at
+    /// byte stream, `multiprocessing` by frames as Python has them, `none` by frames with a `u32`
+    /// length. Handshakes take at most 5 s, stalls at
     /// most 30 s, frames at most 16 MiB.
     #[must_use]
     pub const fn new(scheme: Scheme) -> Self {
@@ -164,6 +207,7 @@ impl Config {
             framing: match scheme {
                 Scheme::None => Framing::U32,
                 Scheme::Challenge { .. } => Framing::Raw,
+                Scheme::Multiprocessing(_) => Framing::Multiprocessing,
                 Scheme::Mutual(_) => Framing::Sealed,
             },
             scheme,
@@ -245,7 +289,7 @@ impl Config {
     #[must_use]
     pub const fn receive_len(&self) -> usize {
         match self.framing {
-            Framing::Raw | Framing::U32 => Self::MIN_BUFFER,
+            Framing::Raw | Framing::U32 | Framing::Multiprocessing => Self::MIN_BUFFER,
             Framing::Sealed => framing::SEALED_RECEIVE_LEN,
         }
     }

@@ -14,9 +14,9 @@ pub enum Error {
     Identity(Identity),
     /// The peer's bytes are no message of the handshake: it speaks another scheme.
     Malformed,
-    /// The peer knows no version or no suite of the handshake that we allow.
+    /// The peer knows no version, no suite or no digest of the handshake that we allow.
     NothingInCommon,
-    /// The server said so in place of the handshake's next message. It is a hint: whoever is on the
+    /// The peer said so in place of the handshake's next message. It is a hint: whoever is on the
     /// way can say it too.
     Alert(Alert),
     /// The holder of our keys refused to answer for this session.
@@ -27,7 +27,7 @@ pub enum Error {
         /// Bytes that the peer announced.
         len: u64,
     },
-    /// A frame is not what the peer of a `mutual` session can have sent.
+    /// A frame is not what an honest peer can have sent.
     Frame(BadFrame),
     /// The peer ended the session, and said why.
     PeerClosed(Reason),
@@ -58,7 +58,8 @@ pub enum Identity {
     NotAdmitted,
 }
 
-/// What a server says in place of its next message.
+/// What a peer says in place of its next message: a server of the scheme `mutual` any of these,
+/// either end of the scheme `multiprocessing` the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Alert {
@@ -81,6 +82,8 @@ pub enum Alert {
 pub enum BadFrame {
     /// Its tag: a frame was changed, left out, repeated, or put in on the way.
     Tag,
+    /// Its length, which is negative.
+    Length,
     /// Its type, which this version does not know and may not ignore.
     Type,
     /// Its payload is not as long as its type says, or is no text where it should be.
@@ -168,6 +171,7 @@ impl Error {
             Self::Alert(Alert::TimedOut) => "alert-timeout",
             Self::Alert(Alert::Unknown(_)) => "alert-unknown",
             Self::Frame(BadFrame::Tag) => "bad-tag",
+            Self::Frame(BadFrame::Length) => "bad-frame-length",
             Self::Frame(BadFrame::Type) => "bad-frame-type",
             Self::Frame(BadFrame::Payload) => "bad-frame-payload",
             Self::Frame(BadFrame::Order) => "bad-frame-order",
@@ -221,10 +225,10 @@ impl fmt::Display for Error {
                 "the peer sent what is no message of this handshake: check that both ends use the same scheme",
             ),
             Self::NothingInCommon => f.write_str(
-                "the peer knows no version or suite that is allowed here: update the older end",
+                "the peer knows no version, suite or digest that is allowed here: update the older end, or allow its digest (--digest, --compatible)",
             ),
             Self::Alert(Alert::Refused) => f.write_str(
-                "the server refused to authenticate us: check the key, the key id and the names; its log says which",
+                "the peer refused to authenticate us: check the key, the key id and the names; its log says which",
             ),
             Self::Alert(Alert::NothingInCommon) => f.write_str(
                 "the server knows no version or suite of ours: update the older end",
@@ -242,6 +246,9 @@ impl fmt::Display for Error {
             Self::Frame(BadFrame::Tag) => f.write_str(
                 "a frame's tag is wrong: something on the way changes the stream, and it cannot be trusted",
             ),
+            Self::Frame(BadFrame::Length) => {
+                f.write_str("the peer sent a frame of a negative length: check that both ends speak the same")
+            }
             Self::Frame(BadFrame::Type) => {
                 f.write_str("the peer sent a frame of an unknown type: update the older end")
             }
@@ -337,6 +344,8 @@ pub enum ConfigError {
     Unprotected,
     /// A heartbeat is 0 for none, or 1 s to 1 h in whole milliseconds.
     Heartbeat,
+    /// The scheme `multiprocessing` knows neither sha1 nor sha512.
+    Digest,
 }
 
 impl fmt::Display for ConfigError {
@@ -358,6 +367,9 @@ impl fmt::Display for ConfigError {
             Self::Heartbeat => {
                 f.write_str("a heartbeat is 0 for none, or 1 s to 1 h: choose one of these")
             }
+            Self::Digest => f.write_str(
+                "the scheme multiprocessing knows md5, sha256, sha384, sha3-256 and sha3-384: choose one of these",
+            ),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::schedule::{Fingerprint, Prk};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// To answer challenges by HMAC over this digest: the scheme `challenge`.
+    /// To answer challenges by HMAC over this digest: the schemes `challenge` and
+    /// `multiprocessing`.
     Mac(Digest),
     /// To derive other keys from: the scheme `mutual`.
     Derivation,
@@ -68,7 +69,7 @@ impl Key {
         }
     }
 
-    /// A key for the scheme `challenge` with `digest`: [`Purpose::Mac`].
+    /// A key for the schemes `challenge` and `multiprocessing` with `digest`: [`Purpose::Mac`].
     ///
     /// # Errors
     /// Those of [`Key::new`].

@@ -167,7 +167,7 @@ mod timer;
 
 pub use rand_core;
 
-pub use config::{Config, Framing, Mutual, Scheme};
+pub use config::{Config, Framing, Multiprocessing, Mutual, Scheme};
 pub use error::{
     Alert, BadFrame, ConfigError, Error, Identity, KeyError, Reason, Refuse, SendError, TimedOut,
     Truncated,
@@ -175,7 +175,7 @@ pub use error::{
 pub use instance::Instance;
 pub use key::{Candidate, Candidates, Key, Purpose};
 pub use mac::{Digest, Mac, Tag};
-pub use machine::{Event, KeyRequest, Machine, Peer, Rest, Role};
+pub use machine::{Challenge, Event, KeyRequest, Machine, Peer, Rest, Role};
 pub use name::{Kid, Name, NameError, Text};
 pub use nonce::Nonce;
 pub use outbox::Outbox;

@@ -121,7 +121,7 @@ pub trait Machine {
 pub enum Event {
     /// The handshake needs a key: see [`Machine::key_request`]. A client of the scheme `mutual` asks
     /// twice: to prove itself, and when it knows the server's name, whether the key is for such a
-    /// peer.
+    /// peer. Either end of the scheme `multiprocessing` does: to prove itself, and to verify.
     KeyNeeded,
     /// The handshake is over and messages may be sent. Once.
     Established,
@@ -179,8 +179,8 @@ impl Role {
 pub struct Peer<'a> {
     /// Which end it is.
     pub role: Role,
-    /// Whether it has proved that it holds the key. Not so for any peer of the scheme `none`, nor
-    /// for the server of a `challenge`.
+    /// Whether it has proved that it holds the key, or in the scheme `multiprocessing` that it can
+    /// have it used. Not so for any peer of the scheme `none`, nor for the server of a `challenge`.
     pub authenticated: bool,
     /// What it calls itself, in schemes that have names. Whoever holds the key can take any name
     /// that the key's holder admits; see [`KeyRequest::name`].
@@ -223,21 +223,34 @@ pub struct KeyRequest<'a> {
     /// given as [`Candidate::name_refused`](crate::Candidate::name_refused). A client that does not
     /// know the server's name yet will ask again when it does.
     pub name: Option<&'a str>,
-    /// The challenge that is to be answered, or that was; empty in the scheme `mutual`.
-    pub challenge: &'a [u8],
+    /// The challenge that is to be answered, or that was; `None` in the scheme `mutual`, whose proofs
+    /// are about more.
+    pub challenge: Option<Challenge<'a>>,
+}
+
+/// A challenge, and whose answer a key is needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Challenge<'a> {
+    /// Our own: the key will tell whether the peer's answer is right.
+    Ours(&'a [u8]),
+    /// The peer's: the key is to answer it. In the scheme `multiprocessing`, if it is
+    /// [`Session::challenge`](crate::Session::challenge) of any other session in this process, refuse
+    /// it: [`Refuse::Reflected`].
+    Theirs(&'a [u8]),
 }
 
 impl<'a> KeyRequest<'a> {
-    /// What the scheme `challenge` asks; also to try holders of keys with.
+    /// What the schemes `challenge` and `multiprocessing` ask; also to try holders of keys with.
     #[must_use]
-    pub const fn challenge(role: Role, digest: Digest, challenge: &'a [u8]) -> Self {
+    pub const fn challenge(role: Role, digest: Digest, challenge: Challenge<'a>) -> Self {
+        let challenge = Some(challenge);
         Self { role, purpose: Purpose::Mac(digest), kid: None, name: None, challenge }
     }
 
     /// What the scheme `mutual` asks; also to try holders of keys with.
     #[must_use]
     pub const fn mutual(role: Role, kid: &'a str, name: Option<&'a str>) -> Self {
-        Self { role, purpose: Purpose::Derivation, kid: Some(kid), name, challenge: &[] }
+        Self { role, purpose: Purpose::Derivation, kid: Some(kid), name, challenge: None }
     }
 }
 

@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::config::{Config, Framing};
 use crate::error::{ConfigError, Error, Reason, TimedOut, Truncated};
 use crate::framing::{self, Control, Decoder, Encoder, Limits};
-use crate::handshake::{self, Exchange, Handshake, Input, Known, Outcome};
+use crate::handshake::{Exchange, Handshake, Input, Known, Outcome, Parting};
 use crate::liveness::Liveness;
 use crate::machine::{Event, Role};
 use crate::nonce::Nonce;
@@ -168,6 +168,18 @@ impl<B: Storage> Session<B> {
         self.role
     }
 
+    /// In the scheme `multiprocessing`, our own challenge, from construction until the handshake is
+    /// over. Either end answers challenges there, so whoever has two ends of one process for peers
+    /// could have one answer for it what the other asks: no session is to answer the challenge of
+    /// another. See [`Challenge::Theirs`](crate::Challenge::Theirs).
+    #[must_use]
+    pub fn challenge(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Handshake { handshake, .. } => handshake.challenge(),
+            State::Open(_) | State::Failed { .. } => None,
+        }
+    }
+
     fn is_drained(&self) -> bool {
         match &self.state {
             State::Handshake { exchange, .. } => exchange.is_drained(),
@@ -212,7 +224,7 @@ impl<B: Storage> Session<B> {
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
             State::Handshake { handshake, exchange } => {
-                self.fail_handshake(error, handshake.is_over(), exchange, now);
+                self.fail_handshake(error, handshake.parting(), exchange, now);
             }
             State::Open(known) => {
                 self.state = State::Failed { error, peer: Some(known) };
@@ -240,22 +252,21 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// A handshake has failed. What it had to say is dropped, for half a challenge is no last word,
-    /// and a stranger who does not read shall cost no more than the handshake's deadline. `over`:
-    /// its last message is queued, behind which an alert would be a bad frame.
+    /// A handshake has failed, which takes leave by `parting`. What it had to say is dropped, for half
+    /// a challenge is no last word, and a stranger who does not read shall cost no more than the
+    /// handshake's deadline.
     fn fail_handshake(
         &mut self,
         error: Error,
-        over: bool,
+        parting: Parting,
         mut exchange: Exchange<B>,
         now: Instant,
     ) {
-        let alerts = self.queue.is_sealed() && self.role == Role::Server;
-        let alert = alerts && !over && exchange.has_spoken();
+        let word = if exchange.has_spoken() { parting.word(error) } else { &[] };
         exchange.release();
         self.discard();
-        if alert {
-            self.owed.say(&handshake::alert(error));
+        if !word.is_empty() {
+            self.owed.say(word);
             self.overdue = self.owed.pending().len() as u32;
             self.timers.set(Timer::Send, now.saturating_add(LAST_WORD));
         }
@@ -284,12 +295,13 @@ impl<B: Storage> Session<B> {
     fn step(&mut self, input: Input<'_>, now: Instant) {
         match core::mem::replace(&mut self.state, State::PLACEHOLDER) {
             State::Handshake { handshake, mut exchange } => {
+                let parting = handshake.parting();
                 let (received, mut out) = exchange.split();
                 match handshake.step(input, received, &mut out) {
                     Ok(handshake) => self.state = State::Handshake { handshake, exchange },
                     Err(error) => {
                         self.state = State::Failed { error, peer: None };
-                        self.fail_handshake(error, false, exchange, now);
+                        self.fail_handshake(error, parting, exchange, now);
                         self.end();
                     }
                 }

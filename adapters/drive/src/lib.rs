@@ -38,6 +38,8 @@ mod process;
 #[cfg(feature = "std")]
 mod protocol;
 #[cfg(feature = "std")]
+mod reflection;
+#[cfg(feature = "std")]
 mod shared_keys;
 #[cfg(feature = "std")]
 mod sources;
@@ -71,6 +73,8 @@ pub use pool::{Lease, Pool, PoolOptions, Pools};
 pub use process::instance;
 #[cfg(feature = "std")]
 pub use protocol::{BoxedMachine, Open, Protocol, Sessions, StartError};
+#[cfg(feature = "std")]
+pub use reflection::Outstanding;
 #[cfg(feature = "std")]
 pub use shared_keys::SharedKeys;
 #[cfg(feature = "std")]

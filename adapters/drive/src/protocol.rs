@@ -5,12 +5,13 @@ use std::fmt;
 use std::process;
 use std::task::Waker;
 
-use countersign::{Config, ConfigError, Instant, Machine, Nonce, Session};
+use countersign::{Config, ConfigError, Instant, Machine, Nonce, Role, Scheme, Session};
 use getrandom::SysRng;
 
 use crate::net::Origin;
 use crate::pool::Pools;
 use crate::process::instance;
+use crate::reflection::{Guarded, Outstanding};
 use crate::service::Service;
 
 /// A machine of any kind.
@@ -82,6 +83,7 @@ impl std::error::Error for StartError {}
 pub struct Sessions {
     config: Config,
     pools: Pools,
+    outstanding: Outstanding,
     /// The process that `config` was made in.
     process: u32,
 }
@@ -90,7 +92,16 @@ impl Sessions {
     /// Sessions that speak `config`.
     #[must_use]
     pub fn new(config: Config, pools: Pools) -> Self {
-        Self { config, pools, process: process::id() }
+        let outstanding = Outstanding::of_this_process();
+        Self { config, pools, outstanding, process: process::id() }
+    }
+
+    /// The same as those of another process, whose challenges are `outstanding`: for tests that play
+    /// both ends.
+    #[must_use]
+    pub fn with_outstanding(mut self, outstanding: Outstanding) -> Self {
+        self.outstanding = outstanding;
+        self
     }
 
     /// The configuration of this process: another one than was configured if it was forked off.
@@ -102,24 +113,29 @@ impl Sessions {
         Ok(Cow::Owned(self.config.clone().with_instance(instance)))
     }
 
-    fn nonce() -> Result<Nonce, StartError> {
-        Nonce::generate(&mut SysRng).map_err(StartError::Random)
+    fn begin(&self, role: Role, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
+        let make = match role {
+            Role::Client => Session::client,
+            Role::Server => Session::server,
+        };
+        let config = self.config()?;
+        let nonce = Nonce::generate(&mut SysRng).map_err(StartError::Random)?;
+        let buffers = self.pools.buffers(wake);
+        let session = make(&config, nonce, buffers, now).map_err(StartError::Config)?;
+        Ok(match config.scheme() {
+            Scheme::Multiprocessing(_) => Box::new(Guarded::new(session, self.outstanding.clone())),
+            _ => Box::new(session),
+        })
     }
 }
 
 impl Protocol for Sessions {
     fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
-        let config = self.config()?;
-        let session = Session::client(&config, Self::nonce()?, self.pools.buffers(wake), now)
-            .map_err(StartError::Config)?;
-        Ok(Box::new(session))
+        self.begin(Role::Client, wake, now)
     }
 
     fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedMachine, StartError> {
-        let config = self.config()?;
-        let session = Session::server(&config, Self::nonce()?, self.pools.buffers(wake), now)
-            .map_err(StartError::Config)?;
-        Ok(Box::new(session))
+        self.begin(Role::Server, wake, now)
     }
 
     fn busy(&self) -> &[u8] {

@@ -108,6 +108,20 @@ impl Keys for Key {
     }
 }
 
+/// One secret made ready for several uses, as a compatible session of the scheme `multiprocessing` may
+/// need: the first key that fits answers.
+#[cfg(feature = "std")]
+impl Keys for Vec<Key> {
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        let key = self.iter().find(|key| key.purpose() == request.purpose);
+        key.ok_or(Refuse::Unknown)?.candidates(request)
+    }
+
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        peer.fingerprint.is_none() || self.iter().any(|key| key.hold(peer))
+    }
+}
+
 /// A key, or none: then every request is refused, as befits schemes that ask for no key.
 impl Keys for Option<Key> {
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {

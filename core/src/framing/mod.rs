@@ -4,6 +4,8 @@
 //! part is there, so that how bytes arrive cannot matter. An encoder plans what goes around a part,
 //! and what it planned takes effect when the part is committed.
 
+mod multiprocessing;
+mod prefixed;
 mod raw;
 mod sealed;
 mod u32;
@@ -13,13 +15,15 @@ use crate::error::{Error, Reason, SendError};
 use crate::handshake::{MIN_MAX_FRAME, Sealing};
 use crate::machine::Rest;
 
+pub(crate) use multiprocessing::Prefix as MultiprocessingPrefix;
+pub(crate) use prefixed::{Length, Prefix};
 pub(crate) use sealed::MAX_CONTROL;
 
 /// Length of the field that says how long a frame is, in bytes.
 const HEADER_LEN: usize = 4;
 
 /// The longest header of any framing, in bytes.
-const MAX_HEADER: usize = HEADER_LEN + 1;
+const MAX_HEADER: usize = 12;
 
 /// The shortest receive buffer for sealed frames, in bytes.
 pub(crate) const SEALED_RECEIVE_LEN: usize = HEADER_LEN + MIN_MAX_FRAME as usize;
@@ -69,7 +73,8 @@ pub(crate) struct Limits {
 /// The receiving half of a framing.
 pub(crate) enum Decoder {
     Raw(raw::Decoder),
-    U32(u32::Decoder),
+    U32(prefixed::Decoder<u32::Prefix>),
+    Multiprocessing(prefixed::Decoder<multiprocessing::Prefix>),
     Sealed(sealed::Decoder),
 }
 
@@ -77,7 +82,8 @@ impl Decoder {
     pub(crate) fn new(framing: Framing) -> Self {
         match framing {
             Framing::Raw => Self::Raw(raw::Decoder::default()),
-            Framing::U32 => Self::U32(u32::Decoder::default()),
+            Framing::U32 => Self::U32(prefixed::Decoder::new()),
+            Framing::Multiprocessing => Self::Multiprocessing(prefixed::Decoder::new()),
             Framing::Sealed => Self::Sealed(sealed::Decoder::default()),
         }
     }
@@ -94,6 +100,7 @@ impl Decoder {
         match self {
             Self::Raw(decoder) => Ok(decoder.parse(bytes, limits)),
             Self::U32(decoder) => decoder.parse(bytes, limits),
+            Self::Multiprocessing(decoder) => decoder.parse(bytes, limits),
             Self::Sealed(decoder) => decoder.parse(bytes, limits),
         }
     }
@@ -103,6 +110,7 @@ impl Decoder {
         match self {
             Self::Raw(_) => true,
             Self::U32(decoder) => decoder.at_boundary(),
+            Self::Multiprocessing(decoder) => decoder.at_boundary(),
             Self::Sealed(decoder) => decoder.at_boundary(),
         }
     }
@@ -112,6 +120,7 @@ impl Decoder {
         match self {
             Self::Raw(_) | Self::Sealed(_) => false,
             Self::U32(decoder) => !decoder.at_boundary(),
+            Self::Multiprocessing(decoder) => !decoder.at_boundary(),
         }
     }
 }
@@ -119,7 +128,8 @@ impl Decoder {
 /// The sending half of a framing.
 pub(crate) enum Encoder {
     Raw,
-    U32(u32::Encoder),
+    U32(prefixed::Encoder<u32::Prefix>),
+    Multiprocessing(prefixed::Encoder<multiprocessing::Prefix>),
     Sealed(sealed::Encoder),
 }
 
@@ -162,7 +172,8 @@ impl Encoder {
     pub(crate) fn new(framing: Framing) -> Self {
         match framing {
             Framing::Raw => Self::Raw,
-            Framing::U32 => Self::U32(u32::Encoder::default()),
+            Framing::U32 => Self::U32(prefixed::Encoder::new()),
+            Framing::Multiprocessing => Self::Multiprocessing(prefixed::Encoder::new()),
             Framing::Sealed => Self::Sealed(sealed::Encoder::default()),
         }
     }
@@ -183,7 +194,8 @@ impl Encoder {
     pub(crate) const fn overhead(&self) -> usize {
         match self {
             Self::Raw => 0,
-            Self::U32(_) => HEADER_LEN,
+            Self::U32(_) => u32::Prefix::MAX_LEN,
+            Self::Multiprocessing(_) => multiprocessing::Prefix::MAX_LEN,
             Self::Sealed(_) => sealed::OVERHEAD,
         }
     }
@@ -191,7 +203,7 @@ impl Encoder {
     /// The longest part that the peer takes, in bytes.
     pub(crate) fn max_payload(&self) -> usize {
         match self {
-            Self::Raw | Self::U32(_) => usize::MAX,
+            Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => usize::MAX,
             Self::Sealed(encoder) => encoder.max_payload(),
         }
     }
@@ -201,6 +213,7 @@ impl Encoder {
         match self {
             Self::Raw => true,
             Self::U32(encoder) => encoder.at_boundary(),
+            Self::Multiprocessing(encoder) => encoder.at_boundary(),
             Self::Sealed(encoder) => encoder.at_boundary(),
         }
     }
@@ -210,6 +223,7 @@ impl Encoder {
         match self {
             Self::Raw => Ok(Plan::nothing()),
             Self::U32(encoder) => encoder.plan(len, rest),
+            Self::Multiprocessing(encoder) => encoder.plan(len, rest),
             Self::Sealed(encoder) => encoder.plan(len, rest),
         }
     }
@@ -221,6 +235,7 @@ impl Encoder {
         match self {
             Self::Raw => {}
             Self::U32(encoder) => encoder.commit(plan),
+            Self::Multiprocessing(encoder) => encoder.commit(plan),
             Self::Sealed(encoder) => encoder.commit(plan, frame),
         }
     }
@@ -229,7 +244,7 @@ impl Encoder {
     /// have none.
     pub(crate) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
         match self {
-            Self::Raw | Self::U32(_) => 0,
+            Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => 0,
             Self::Sealed(encoder) => encoder.control(control, to),
         }
     }
@@ -237,7 +252,7 @@ impl Encoder {
     /// What tells a PING from those before it.
     pub(crate) fn token(&self) -> [u8; 8] {
         match self {
-            Self::Raw | Self::U32(_) => [0; 8],
+            Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => [0; 8],
             Self::Sealed(encoder) => encoder.token(),
         }
     }

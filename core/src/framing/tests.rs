@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn what_has_no_control_frames_makes_none() {
-    for framing in [Framing::Raw, Framing::U32] {
+    for framing in [Framing::Raw, Framing::U32, Framing::Multiprocessing] {
         let mut encoder = Encoder::new(framing);
         let mut to = [0xee; MAX_CONTROL];
         for control in [Control::Fin, Control::Ping([7; 8]), Control::Close(Reason::Shutdown)] {
@@ -18,7 +18,12 @@ fn what_has_no_control_frames_makes_none() {
 
 #[test]
 fn a_part_may_need_what_goes_around_it() {
-    for (framing, overhead) in [(Framing::Raw, 0), (Framing::U32, 4), (Framing::Sealed, 21)] {
+    for (framing, overhead) in [
+        (Framing::Raw, 0),
+        (Framing::U32, 4),
+        (Framing::Multiprocessing, 12),
+        (Framing::Sealed, 21),
+    ] {
         assert_eq!(Encoder::new(framing).overhead(), overhead);
     }
     assert_eq!(MAX_CONTROL, 21 + 8, "a PING or a PONG");

@@ -12,7 +12,7 @@
 use super::{Handshake, Input, Transmit};
 use crate::error::Error;
 use crate::mac::Digest;
-use crate::machine::{KeyRequest, Role};
+use crate::machine::{self, KeyRequest, Role};
 use crate::nonce::Nonce;
 
 /// Length of a challenge in bytes.
@@ -68,8 +68,8 @@ impl Challenge {
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {
         let (role, challenge) = match &self.state {
-            State::Verify { challenge } => (Role::Server, challenge.as_slice()),
-            State::Answer => (Role::Client, received),
+            State::Verify { challenge } => (Role::Server, machine::Challenge::Ours(challenge)),
+            State::Answer => (Role::Client, machine::Challenge::Theirs(received)),
             State::Respond { .. } | State::Challenged => return None,
         };
         Some(KeyRequest::challenge(role, self.digest, challenge))
@@ -85,9 +85,9 @@ impl Challenge {
         let complete = |authenticated| Ok(Handshake::Complete { authenticated });
         let state = match (self.state, input) {
             (State::Respond { challenge }, Input::Received) => State::Verify { challenge },
-            // A server of the scheme `mutual` greets so. To answer it would give away what a guesser
-            // could use, and 2^-40 is how often a challenge begins like it.
-            (State::Challenged, Input::Received) if super::mutual::is_greeting(received) => {
+            // To answer a server of another scheme would give away what a guesser could use, and 2^-40
+            // is how often a challenge begins like its greeting.
+            (State::Challenged, Input::Received) if super::is_greeting(received) => {
                 return Err(Error::Malformed);
             }
             (State::Challenged, Input::Received) => State::Answer,

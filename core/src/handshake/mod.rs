@@ -6,6 +6,7 @@
 //! handshake is over, so nothing needs to be carried across.
 
 mod challenge;
+mod multiprocessing;
 mod mutual;
 
 use crate::config::{Config, Scheme};
@@ -18,14 +19,17 @@ use crate::schedule::{Fingerprint, Secret};
 use crate::storage::Storage;
 
 use challenge::Challenge;
+use multiprocessing::Multiprocessing;
 use mutual::Mutual;
 
+pub(crate) use multiprocessing::label;
 pub(crate) use mutual::MIN_MAX_FRAME;
 
 /// A handshake in progress.
 #[derive(Debug)]
 pub(crate) enum Handshake {
     Challenge(Challenge),
+    Multiprocessing(Multiprocessing),
     Mutual(Mutual),
     /// It is over, with nothing to show for it but this.
     Complete {
@@ -111,6 +115,9 @@ impl Handshake {
             Scheme::Challenge { digest } => {
                 Self::Challenge(Challenge::new(*digest, role, nonce, out))
             }
+            Scheme::Multiprocessing(policy) => {
+                Self::Multiprocessing(Multiprocessing::new(*policy, role, nonce, out)?)
+            }
             Scheme::Mutual(mutual) => {
                 Self::Mutual(Mutual::new(mutual, role, nonce, max_frame, out)?)
             }
@@ -122,6 +129,7 @@ impl Handshake {
     pub(crate) fn want(&self) -> usize {
         match self {
             Self::Challenge(challenge) => challenge.want(),
+            Self::Multiprocessing(multiprocessing) => multiprocessing.want(),
             Self::Mutual(mutual) => mutual.want(),
             Self::Complete { .. } => 0,
         }
@@ -131,6 +139,7 @@ impl Handshake {
     pub(crate) fn key_request<'a>(&'a self, view: View<'a>) -> Option<KeyRequest<'a>> {
         match self {
             Self::Challenge(challenge) => challenge.key_request(view.received),
+            Self::Multiprocessing(multiprocessing) => multiprocessing.key_request(view.received),
             Self::Mutual(mutual) => mutual.key_request(view),
             Self::Complete { .. } => None,
         }
@@ -139,8 +148,17 @@ impl Handshake {
     pub(crate) fn needs_key(&self) -> bool {
         match self {
             Self::Challenge(challenge) => challenge.needs_key(),
+            Self::Multiprocessing(multiprocessing) => multiprocessing.needs_key(),
             Self::Mutual(mutual) => mutual.needs_key(),
             Self::Complete { .. } => false,
+        }
+    }
+
+    /// The challenge that the peer is to answer, or will be, where an end in either role could.
+    pub(crate) fn challenge(&self) -> Option<&[u8]> {
+        match self {
+            Self::Multiprocessing(multiprocessing) => Some(multiprocessing.challenge()),
+            Self::Challenge(_) | Self::Mutual(_) | Self::Complete { .. } => None,
         }
     }
 
@@ -148,14 +166,14 @@ impl Handshake {
     pub(crate) fn needs_binding(&self) -> bool {
         match self {
             Self::Mutual(mutual) => mutual.needs_binding(),
-            Self::Challenge(_) | Self::Complete { .. } => false,
+            Self::Challenge(_) | Self::Multiprocessing(_) | Self::Complete { .. } => false,
         }
     }
 
     /// Whether nothing more is to be received.
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Self::Challenge(_) => false,
+            Self::Challenge(_) | Self::Multiprocessing(_) => false,
             Self::Mutual(mutual) => mutual.is_agreed(),
             Self::Complete { .. } => true,
         }
@@ -164,12 +182,21 @@ impl Handshake {
     /// What came of it, once it [is over](Self::is_over).
     pub(crate) fn outcome(&self, view: View<'_>) -> Option<Outcome> {
         match self {
-            Self::Challenge(_) => None,
+            Self::Challenge(_) | Self::Multiprocessing(_) => None,
             Self::Mutual(mutual) => mutual.outcome(view),
             Self::Complete { authenticated } => {
                 let known = Known { authenticated: *authenticated, ..Known::default() };
                 Some(Outcome { known, sealing: None })
             }
+        }
+    }
+
+    /// How it ends if it fails now.
+    pub(crate) fn parting(&self) -> Parting {
+        match self {
+            Self::Challenge(_) | Self::Complete { .. } => Parting::Silence,
+            Self::Multiprocessing(multiprocessing) => multiprocessing.parting(),
+            Self::Mutual(mutual) => mutual.parting(),
         }
     }
 
@@ -181,22 +208,49 @@ impl Handshake {
     ) -> Result<Self, Error> {
         match self {
             Self::Challenge(challenge) => challenge.step(input, received, out),
+            Self::Multiprocessing(multiprocessing) => multiprocessing.step(input, received, out),
             Self::Mutual(mutual) => mutual.step(input, received, out),
             complete @ Self::Complete { .. } => Ok(complete),
         }
     }
 }
 
-/// What a server of the scheme `mutual` says when `error` ends its handshake.
-pub(crate) fn alert(error: Error) -> [u8; 6] {
-    mutual::alert(error)
+/// How a handshake takes leave of its peer when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// Without a word.
+    Silence,
+    /// As a server of the scheme `mutual`, with a code.
+    Alert,
+    /// As whoever has sent a challenge in the scheme `multiprocessing`, if the response was wrong.
+    Failure,
+}
+
+impl Parting {
+    /// What it says when `error` is why.
+    pub(crate) fn word(self, error: Error) -> &'static [u8] {
+        match self {
+            Self::Alert => mutual::alert(error),
+            Self::Failure if error.is_refusal() => multiprocessing::FAILURE_FRAME,
+            Self::Failure if matches!(error, Error::Malformed | Error::NothingInCommon) => {
+                multiprocessing::FAILURE_FRAME
+            }
+            Self::Failure | Self::Silence => &[],
+        }
+    }
+}
+
+/// Whether `bytes`, the first that a client received, are a server's of another scheme than
+/// `challenge`, whose own first bytes are random.
+fn is_greeting(bytes: &[u8]) -> bool {
+    mutual::is_greeting(bytes) || multiprocessing::is_greeting(bytes)
 }
 
 /// What to send to a client for which there is no room.
 pub(crate) const fn busy(scheme: &Scheme) -> &'static [u8] {
     match scheme {
         Scheme::Mutual(_) => mutual::BUSY,
-        Scheme::None | Scheme::Challenge { .. } => &[],
+        Scheme::None | Scheme::Challenge { .. } | Scheme::Multiprocessing(_) => &[],
     }
 }
 
@@ -205,6 +259,7 @@ pub(crate) const fn receive_len(scheme: &Scheme) -> usize {
     match scheme {
         Scheme::None => 0,
         Scheme::Challenge { digest } => challenge::longest(*digest),
+        Scheme::Multiprocessing(_) => multiprocessing::RECEIVE_LEN,
         Scheme::Mutual(_) => mutual::RECEIVE_LEN,
     }
 }
@@ -214,6 +269,7 @@ pub(crate) const fn transmit_len(scheme: &Scheme) -> usize {
     match scheme {
         Scheme::None => 0,
         Scheme::Challenge { digest } => challenge::longest(*digest),
+        Scheme::Multiprocessing(_) => multiprocessing::TRANSMIT_LEN,
         Scheme::Mutual(_) => mutual::TRANSMIT_LEN,
     }
 }
@@ -238,6 +294,7 @@ impl<B: Storage> Exchange<B> {
     /// `storage` must be leased and long enough.
     pub(crate) fn new(storage: B, scheme: &Scheme) -> Self {
         const { assert!(mutual::RECEIVE_LEN + mutual::TRANSMIT_LEN <= 1024) };
+        const { assert!(multiprocessing::RECEIVE_LEN + multiprocessing::TRANSMIT_LEN <= 1024) };
         let boundary = receive_len(scheme) as u16;
         let end = boundary + transmit_len(scheme) as u16;
         Self { storage, boundary, end, received: 0, offered: 0, sent: 0, queued: 0 }

@@ -17,7 +17,7 @@ mod message;
 
 use subtle::Choice;
 
-use super::{Handshake, Input, Known, Outcome, Sealing, Transmit, View};
+use super::{Handshake, Input, Known, Outcome, Parting, Sealing, Transmit, View};
 use crate::config;
 use crate::error::{ConfigError, Error, Identity, Refuse};
 use crate::key::{Candidate, Candidates};
@@ -44,15 +44,15 @@ const fn max(a: usize, b: usize) -> usize {
 }
 
 /// What a server says in place of its next message for this reason.
-pub(super) fn alert(error: Error) -> [u8; HEADER_LEN + 2] {
-    message::alert(match error {
-        Error::NothingInCommon => 2,
-        Error::Aborted(_) => 3,
-        Error::Malformed | Error::Truncated(_) => 4,
-        Error::TimedOut(_) => 5,
+pub(super) const fn alert(error: Error) -> &'static [u8] {
+    match error {
+        Error::NothingInCommon => &const { message::alert(2) },
+        Error::Aborted(_) => BUSY,
+        Error::Malformed | Error::Truncated(_) => &const { message::alert(4) },
+        Error::TimedOut(_) => &const { message::alert(5) },
         // Whatever the reason, a failed authentication has one face.
-        _ => 1,
-    })
+        _ => &const { message::alert(1) },
+    }
 }
 
 /// Whether `bytes` begin as M1 does: what comes behind its N.
@@ -184,6 +184,14 @@ impl Mutual {
 
     pub(super) fn is_agreed(&self) -> bool {
         matches!(self.state, State::Agreed(_))
+    }
+
+    /// Behind M3 an alert would be a bad frame.
+    pub(super) fn parting(&self) -> Parting {
+        match self.role {
+            Role::Server if !self.is_agreed() => Parting::Alert,
+            Role::Server | Role::Client => Parting::Silence,
+        }
     }
 
     pub(super) fn key_request<'a>(&self, view: View<'a>) -> Option<KeyRequest<'a>> {

@@ -91,11 +91,13 @@ fn both_sides_ask_for_the_key_of_the_challenge_that_was_sent() {
     for &digest in Digest::ALL {
         let (client, _) = writing(|out| Challenge::new(digest, Role::Client, nonce(), out));
         let client = silently(client, Input::Received, &[7; 32]);
-        let request = KeyRequest::challenge(Role::Client, digest, &[7; 32]);
+        let request =
+            KeyRequest::challenge(Role::Client, digest, machine::Challenge::Theirs(&[7; 32]));
         assert_eq!(client.key_request(&[7; 32]), Some(request));
 
         let (server, challenge) = verifying(digest, b"some response");
-        let request = KeyRequest::challenge(Role::Server, digest, &challenge);
+        let request =
+            KeyRequest::challenge(Role::Server, digest, machine::Challenge::Ours(&challenge));
         assert_eq!(server.key_request(b"some response"), Some(request));
     }
 }

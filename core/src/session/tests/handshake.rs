@@ -122,13 +122,13 @@ fn the_key_request_says_what_the_key_is_for_and_ends_with_the_answer() {
         client.feed(&[0x42; 32]);
         assert!(client.session.key_request().is_none(), "nothing is parsed but by poll_event");
         assert_eq!(client.events(), [Event::KeyNeeded]);
-        let request = KeyRequest::challenge(Role::Client, digest, &[0x42; 32]);
+        let request = KeyRequest::challenge(Role::Client, digest, Challenge::Theirs(&[0x42; 32]));
         assert_eq!(client.session.key_request(), Some(request));
         client.key(&key(digest, SECRET));
         assert!(client.session.key_request().is_none());
 
         let mut server = asking(digest, &response(digest));
-        let request = KeyRequest::challenge(Role::Server, digest, &[0x6e; 32]);
+        let request = KeyRequest::challenge(Role::Server, digest, Challenge::Ours(&[0x6e; 32]));
         assert_eq!(server.session.key_request(), Some(request));
         server.key(&key(digest, SECRET));
         assert!(server.session.key_request().is_none());

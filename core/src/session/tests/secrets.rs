@@ -80,7 +80,8 @@ fn a_client_keeps_no_key() {
 
 #[test]
 fn a_key_request_does_not_print_its_challenge() {
-    let request = KeyRequest::challenge(Role::Client, Digest::Sha256, &[0x42; 32]);
+    let request =
+        KeyRequest::challenge(Role::Client, Digest::Sha256, Challenge::Theirs(&[0x42; 32]));
     assert!(!shows(&format!("{request:?}"), &[0x42; 4]));
 }
 

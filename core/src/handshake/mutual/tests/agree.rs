@@ -59,7 +59,7 @@ fn a_key_is_asked_for_when_it_is_needed_with_what_is_known_then() {
     let (mut client, mut server) = (Side::client(&client), Side::server(&server()));
     let purpose = crate::key::Purpose::Derivation;
     let request =
-        |role, name| Some(KeyRequest { role, purpose, kid: Some("kid"), name, challenge: &[] });
+        |role, name| Some(KeyRequest { role, purpose, kid: Some("kid"), name, challenge: None });
     assert!(server.request().is_none() && client.request().is_none());
     client.hears(&server.says()).unwrap();
     assert!(client.wants_nothing());

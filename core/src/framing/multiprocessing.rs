@@ -1,0 +1,53 @@
+//! Frames as CPython's `multiprocessing.connection` has them (docs/PROTOCOL.md,
+//! "multiprocessing"): `i32 n`, big-endian, then n bytes; or, where they are more than an i32 can
+//! say, -1, `u64 n` and n bytes.
+
+use super::prefixed::{self, Length};
+use super::{HEADER_LEN, MAX_HEADER};
+use crate::error::BadFrame;
+
+/// Says that the length follows.
+const LONG: i32 = -1;
+const LONG_LEN: usize = HEADER_LEN + 8;
+
+pub(crate) struct Prefix;
+
+impl prefixed::Prefix for Prefix {
+    const MAX_LEN: usize = LONG_LEN;
+
+    /// The long form is taken for short frames too, as CPython does.
+    fn read(bytes: &[u8]) -> Result<Length, BadFrame> {
+        let Some((n, behind)) = bytes.split_first_chunk() else {
+            return Ok(Length::Need(HEADER_LEN));
+        };
+        let n = i32::from_be_bytes(*n);
+        if let Ok(len) = u64::try_from(n) {
+            return Ok(Length::Known { header: HEADER_LEN, len });
+        }
+        if n != LONG {
+            return Err(BadFrame::Length);
+        }
+        Ok(match behind.first_chunk() {
+            None => Length::Need(LONG_LEN),
+            Some(n) => Length::Known { header: LONG_LEN, len: u64::from_be_bytes(*n) },
+        })
+    }
+
+    fn write(len: u64, to: &mut [u8; MAX_HEADER]) -> Option<usize> {
+        let (header, long) = to.split_at_mut(HEADER_LEN);
+        Some(match i32::try_from(len) {
+            Ok(n) => {
+                header.copy_from_slice(&n.to_be_bytes());
+                HEADER_LEN
+            }
+            Err(_) => {
+                header.copy_from_slice(&LONG.to_be_bytes());
+                long.copy_from_slice(&len.to_be_bytes());
+                LONG_LEN
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

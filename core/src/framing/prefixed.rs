@@ -1,0 +1,126 @@
+//! Frames that begin with their length: what the framings `u32` and `multiprocessing` share.
+//!
+//! A frame is a message. One longer than a part is delivered in parts of the same length, the last
+//! as long as what remains, however its bytes arrive.
+
+use core::marker::PhantomData;
+
+use super::{Limits, MAX_HEADER, Parsed, Plan};
+use crate::error::{BadFrame, Error, SendError};
+use crate::machine::Rest;
+
+/// How the length of a frame is written in front of it.
+pub(crate) trait Prefix {
+    /// The longest, in bytes.
+    const MAX_LEN: usize;
+
+    /// Reads the one that `bytes` begin with.
+    fn read(bytes: &[u8]) -> Result<Length, BadFrame>;
+
+    /// Writes that of a frame of `len` bytes; returns how long it is, or `None` if there is none.
+    fn write(len: u64, to: &mut [u8; MAX_HEADER]) -> Option<usize>;
+}
+
+/// What the first bytes of a frame say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Not how long it is: that many are needed, those that are there included.
+    Need(usize),
+    /// After `header` bytes, a frame of `len`.
+    Known { header: usize, len: u64 },
+}
+
+/// What follows `remaining` bytes less a part of `len`.
+fn rest_after(remaining: u64, len: usize) -> (u64, Rest) {
+    match remaining.saturating_sub(len as u64) {
+        0 => (0, Rest::End),
+        more => (more, Rest::Bytes(more)),
+    }
+}
+
+/// The part of a frame with `remaining` bytes to come.
+fn part_len(remaining: u64, limits: Limits) -> usize {
+    usize::try_from(remaining).unwrap_or(usize::MAX).min(limits.max_part)
+}
+
+pub(crate) struct Decoder<P> {
+    /// Bytes of the current frame that are to come; 0 at a boundary.
+    remaining: u64,
+    prefix: PhantomData<P>,
+}
+
+impl<P: Prefix> Decoder<P> {
+    pub(super) const fn new() -> Self {
+        Self { remaining: 0, prefix: PhantomData }
+    }
+
+    pub(super) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
+        let first = self.at_boundary();
+        let (header, remaining) = if first {
+            match P::read(bytes).map_err(Error::Frame)? {
+                Length::Need(n) => return Ok(Parsed::Need(n)),
+                Length::Known { len, .. } if len > limits.max_frame => {
+                    return Err(Error::FrameTooLong { len });
+                }
+                Length::Known { header, len } => (header, len),
+            }
+        } else {
+            (0, self.remaining)
+        };
+        let len = part_len(remaining, limits);
+        if bytes.len() < header + len {
+            return Ok(Parsed::Need(header + len));
+        }
+        let (remaining, rest) = rest_after(remaining, len);
+        self.remaining = remaining;
+        Ok(Parsed::Part { header, len, trailer: 0, first, rest })
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.remaining == 0
+    }
+}
+
+pub(crate) struct Encoder<P> {
+    /// Bytes of the message begun that are still due; 0 between messages.
+    due: u64,
+    prefix: PhantomData<P>,
+}
+
+impl<P: Prefix> Encoder<P> {
+    pub(super) const fn new() -> Self {
+        Self { due: 0, prefix: PhantomData }
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.due == 0
+    }
+
+    pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+        let follows = match rest {
+            Rest::End => 0,
+            Rest::Bytes(n) => n,
+            Rest::More | Rest::Unknown => return Err(SendError::LengthNeeded),
+        };
+        let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
+        if self.due == 0 {
+            let mut header = [0; MAX_HEADER];
+            let len = P::write(total, &mut header).ok_or(SendError::LengthNeeded)?;
+            Ok(Plan::new(&header[..len], 0, rest))
+        } else if total == self.due {
+            Ok(Plan::new(&[], 0, rest))
+        } else {
+            Err(SendError::LengthMismatch { due: self.due })
+        }
+    }
+
+    pub(super) fn commit(&mut self, plan: &Plan) {
+        self.due = match plan.rest {
+            Rest::Bytes(n) => n,
+            Rest::End | Rest::More | Rest::Unknown => 0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

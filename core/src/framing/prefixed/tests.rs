@@ -1,0 +1,77 @@
+use super::*;
+use crate::framing::u32::Prefix as U32;
+
+const LIMITS: Limits = Limits { max_part: 4, max_frame: 10 };
+
+fn part(header: usize, len: usize, first: bool, rest: Rest) -> Result<Parsed, Error> {
+    Ok(Parsed::Part { header, len, trailer: 0, first, rest })
+}
+
+#[test]
+fn a_short_frame_is_one_part() {
+    let mut decoder = Decoder::<U32>::new();
+    assert_eq!(decoder.parse(b"\0\0\0", LIMITS), Ok(Parsed::Need(4)));
+    assert_eq!(decoder.parse(b"\0\0\0\x03ab", LIMITS), Ok(Parsed::Need(7)));
+    assert!(decoder.at_boundary());
+    assert_eq!(decoder.parse(b"\0\0\0\x03abc\0", LIMITS), part(4, 3, true, Rest::End));
+    assert!(decoder.at_boundary());
+    assert_eq!(decoder.parse(b"\0\0\0\0", LIMITS), part(4, 0, true, Rest::End));
+}
+
+#[test]
+fn a_long_frame_comes_in_equal_parts() {
+    let mut decoder = Decoder::<U32>::new();
+    assert_eq!(decoder.parse(b"\0\0\0\x0aabc", LIMITS), Ok(Parsed::Need(8)));
+    assert_eq!(decoder.parse(b"\0\0\0\x0aabcdefgh", LIMITS), part(4, 4, true, Rest::Bytes(6)));
+    assert!(!decoder.at_boundary());
+    assert_eq!(decoder.parse(b"efg", LIMITS), Ok(Parsed::Need(4)));
+    assert_eq!(decoder.parse(b"efgh", LIMITS), part(0, 4, false, Rest::Bytes(2)));
+    assert_eq!(decoder.parse(b"i", LIMITS), Ok(Parsed::Need(2)));
+    assert_eq!(decoder.parse(b"ij", LIMITS), part(0, 2, false, Rest::End));
+    assert!(decoder.at_boundary());
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_by_its_header() {
+    let mut decoder = Decoder::<U32>::new();
+    assert_eq!(decoder.parse(b"\0\0\0\x0b", LIMITS), Err(Error::FrameTooLong { len: 11 }));
+    assert_eq!(
+        decoder.parse(b"\xff\xff\xff\xff", LIMITS),
+        Err(Error::FrameTooLong { len: 0xffff_ffff })
+    );
+}
+
+fn commit(encoder: &mut Encoder<U32>, len: usize, rest: Rest) -> Result<[u8; 5], SendError> {
+    let plan = encoder.plan(len, rest)?;
+    encoder.commit(&plan);
+    let mut header = [plan.overhead() as u8; 5];
+    header[1..=plan.header().len()].copy_from_slice(plan.header());
+    Ok(header)
+}
+
+#[test]
+fn the_first_part_announces_the_whole() {
+    let mut encoder = Encoder::new();
+    assert_eq!(commit(&mut encoder, 3, Rest::End), Ok([4, 0, 0, 0, 3]));
+    assert_eq!(commit(&mut encoder, 3, Rest::Bytes(0x1_0000)), Ok([4, 0, 1, 0, 3]));
+    assert_eq!(commit(&mut encoder, 0x8000, Rest::Bytes(0x8000)), Ok([0; 5]));
+    assert_eq!(commit(&mut encoder, 0x8000, Rest::End), Ok([0; 5]));
+    assert_eq!(commit(&mut encoder, 0, Rest::End), Ok([4, 0, 0, 0, 0]));
+}
+
+#[test]
+fn lengths_must_be_known_and_add_up() {
+    let mut encoder = Encoder::new();
+    for rest in [Rest::More, Rest::Unknown] {
+        assert_eq!(commit(&mut encoder, 1, rest), Err(SendError::LengthNeeded));
+    }
+    assert_eq!(
+        commit(&mut encoder, 1, Rest::Bytes(u64::from(u32::MAX))),
+        Err(SendError::LengthNeeded)
+    );
+    assert_eq!(commit(&mut encoder, 1, Rest::Bytes(u64::MAX)), Err(SendError::LengthNeeded));
+    assert!(commit(&mut encoder, 1, Rest::Bytes(u64::from(u32::MAX) - 1)).is_ok());
+    let due = u64::from(u32::MAX) - 1;
+    assert_eq!(commit(&mut encoder, 1, Rest::End), Err(SendError::LengthMismatch { due }));
+    assert!(commit(&mut encoder, 1, Rest::Bytes(due - 1)).is_ok());
+}

@@ -1,0 +1,123 @@
+extern crate std;
+
+use super::*;
+use std::vec::Vec;
+
+fn nonce() -> Nonce {
+    Nonce::from_bytes([0x6e; Nonce::LEN])
+}
+
+#[test]
+fn a_message_names_its_digest_and_has_40_random_bytes() {
+    let check = |digest: Digest, label: &[u8]| {
+        let message = Message::new(digest, nonce()).unwrap();
+        assert_eq!(message.bytes(), [label, &[0x6e; 40]].concat());
+        assert_eq!(asked(message.bytes()), Ok((digest, true)));
+        assert!(label.len() <= MAX_LABEL && digest.tag_len() <= MAX_TAG);
+    };
+    check(Digest::Sha256, b"{sha256}");
+    #[cfg(feature = "digests")]
+    {
+        check(Digest::Sha384, b"{sha384}");
+        check(Digest::Sha3_256, b"{sha3_256}");
+        check(Digest::Sha3_384, b"{sha3_384}");
+    }
+}
+
+#[cfg(feature = "digests")]
+#[test]
+fn a_message_for_md5_is_20_random_bytes_as_ever() {
+    let message = Message::new(Digest::Md5, nonce()).unwrap();
+    assert_eq!(message.bytes(), [0x6e; 20]);
+    assert_eq!(asked(message.bytes()), Ok((Digest::Md5, false)));
+}
+
+#[cfg(feature = "digests")]
+#[test]
+fn python_knows_neither_sha1_nor_sha512() {
+    for digest in [Digest::Sha1, Digest::Sha512] {
+        assert_eq!(label(digest), None);
+        assert_eq!(Message::new(digest, nonce()).err(), Some(ConfigError::Digest));
+    }
+    assert_eq!(asked(b"{sha512}0123456789abcdef"), Err(Error::NothingInCommon));
+}
+
+#[test]
+fn a_message_of_20_bytes_is_a_legacy_peers_whatever_it_begins_with() {
+    let legacy = LEGACY.map(|digest| (digest, false)).ok_or(Error::NothingInCommon);
+    assert_eq!(asked(b"{sha256}0123456789ab"), legacy);
+    assert_eq!(asked(b"01234567890123456789"), legacy);
+    assert_eq!(asked(b"{sha256}0123456789abc"), Ok((Digest::Sha256, true)));
+}
+
+#[test]
+fn a_message_is_not_short_and_names_a_digest() {
+    for len in 0..20 {
+        let short: Vec<u8> = b"{sha256}".iter().copied().cycle().take(len).collect();
+        assert_eq!(asked(&short), Err(Error::Malformed), "{len}");
+    }
+    let named = |label: &[u8]| asked(&[label, &[0x6e; 40]].concat());
+    assert_eq!(named(b""), Err(Error::Malformed));
+    for unknown in [&b"{sha224}"[..], b"{SHA256}", b"{}", b"{sha256", b"{{sha256}", b"{sha256 }"] {
+        assert_eq!(named(unknown), Err(Error::NothingInCommon), "{}", unknown.escape_ascii());
+    }
+    for unknown in [&b" {sha256}"[..], b"sha256}", b"#CHALLENGE#{sha256}"] {
+        assert_eq!(named(unknown), Err(Error::Malformed), "{}", unknown.escape_ascii());
+    }
+}
+
+#[test]
+fn a_response_is_as_long_as_its_digest_says() {
+    let bare = [0x7f; 16];
+    assert_eq!(
+        given(&bare),
+        LEGACY.map(|digest| (digest, &bare[..])).ok_or(Error::NothingInCommon)
+    );
+    for &digest in Digest::ALL {
+        let Some(label) = label(digest) else { continue };
+        for len in 0..80 {
+            let response = [label, &[0x7f; 80][..len]].concat();
+            let right = len == digest.tag_len();
+            let expected = match (response.len(), LEGACY) {
+                // Sixteen bytes are a tag, whatever they begin with.
+                (16, Some(legacy)) => Ok((legacy, &response[..])),
+                (16, None) => Err(Error::NothingInCommon),
+                _ if right => Ok((digest, &response[label.len()..])),
+                _ => Err(Error::Malformed),
+            };
+            assert_eq!(given(&response), expected, "{digest}, {len}");
+        }
+    }
+    for len in (0..80).filter(|&len| len != 16) {
+        assert_eq!(given(&[0x7f; 80][..len]), Err(Error::Malformed), "{len}");
+    }
+    assert_eq!(given(b"{sha224}xxxxxxxxxxxxxxxxxxxxxxxxxxxx"), Err(Error::NothingInCommon));
+}
+
+#[test]
+fn a_policy_that_is_strict_has_one_digest_and_a_compatible_one_all_that_python_knows() {
+    for &digest in Digest::ALL {
+        let strict = config::Multiprocessing::new(digest);
+        let own: Vec<Digest> = strict.digests().collect();
+        assert_eq!(own, label(digest).map(|_| digest).into_iter().collect::<Vec<_>>());
+        let all: Vec<Digest> = strict.compatible().digests().collect();
+        assert!(Digest::ALL.iter().all(|d| all.contains(d) == label(*d).is_some()));
+        for other in Digest::ALL {
+            assert_eq!(strict.allows(*other), *other == digest);
+        }
+    }
+}
+
+#[test]
+fn the_buffer_holds_all_that_is_said_and_heard() {
+    assert_eq!(FAILURE_FRAME, [&(FAILURE.len() as u32).to_be_bytes(), FAILURE].concat());
+    assert_eq!((RECEIVE_LEN, TRANSMIT_LEN), (3 * 268, 12 + 11 + 50 + 58 + 9));
+}
+
+#[test]
+fn a_greeting_is_a_challenge_behind_its_header() {
+    assert!(is_greeting(b"\0\0\0\x3b#CHALLENGE#{sha256}"));
+    assert!(!is_greeting(b"\0\0\0\x3b#CHALLENG"));
+    assert!(!is_greeting(b"#CHALLENGE##CHALLENGE#"));
+    assert!(!is_greeting(b""));
+}
