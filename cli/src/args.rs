@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use countersign::{Config, Digest, Kid, Mutual, Name, Scheme};
+use countersign::{Config, ConfigError, Digest, Kid, Multiprocessing, Mutual, Name, Scheme};
 use countersign_drive::{Address, SourceOptions, instance};
 
 use crate::{Exit, Failed};
@@ -135,9 +135,15 @@ pub(crate) struct ProtocolArgs {
     #[arg(long, value_enum, default_value_t = SchemeName::Mutual)]
     pub(crate) scheme: SchemeName,
 
-    /// Of the scheme challenge: what the HMAC is over
+    /// Of the schemes challenge and multiprocessing: what the HMAC is over; of the latter not sha1 or
+    /// sha512
     #[arg(long, value_enum, default_value_t = DigestName::Sha256)]
     pub(crate) digest: DigestName,
+
+    /// Of the scheme multiprocessing: give and take every proof that Python itself would, also md5 as
+    /// before Python 3.12; otherwise only the digest asked for
+    #[arg(long)]
+    pub(crate) compatible: bool,
 
     /// The file whose bytes, less one final newline, are the secret; else the environment variable
     /// COUNTERSIGN_KEY; else countersign.key here, which `serve` makes if there is none
@@ -182,6 +188,9 @@ pub(crate) enum SchemeName {
     Mutual,
     /// The client proves that it holds the key; then a raw byte stream
     Challenge,
+    /// What Python's multiprocessing.connection does: both ends prove that they hold the key; then
+    /// frames as Python has them
+    Multiprocessing,
     /// Nothing is proved; then length-prefixed frames
     None,
 }
@@ -238,6 +247,13 @@ impl ProtocolArgs {
         let scheme = match self.scheme {
             SchemeName::None => Scheme::None,
             SchemeName::Challenge => Scheme::Challenge { digest: self.digest.digest() },
+            SchemeName::Multiprocessing => {
+                let policy = self.multiprocessing();
+                if !policy.digests().any(|digest| digest == self.digest.digest()) {
+                    return Err(Failed::new(Exit::Usage, ConfigError::Digest));
+                }
+                Scheme::Multiprocessing(policy)
+            }
             SchemeName::Mutual => {
                 let name = match self.name {
                     Some(name) => name,
@@ -252,6 +268,11 @@ impl ProtocolArgs {
             .with_handshake_timeout(self.handshake_timeout))
     }
 
+    pub(crate) fn multiprocessing(&self) -> Multiprocessing {
+        let policy = Multiprocessing::new(self.digest.digest());
+        if self.compatible { policy.compatible() } else { policy }
+    }
+
     /// The options that the other end needs to speak the same.
     pub(crate) fn for_the_other_end(&self) -> String {
         let mut options = String::new();
@@ -262,11 +283,16 @@ impl ProtocolArgs {
             }
             SchemeName::Mutual => {}
             SchemeName::Challenge => options += " --scheme challenge",
+            SchemeName::Multiprocessing => options += " --scheme multiprocessing",
             SchemeName::None => options += " --scheme none",
         }
-        if self.scheme == SchemeName::Challenge && self.digest != DigestName::Sha256 {
+        let has_digest = matches!(self.scheme, SchemeName::Challenge | SchemeName::Multiprocessing);
+        if has_digest && self.digest != DigestName::Sha256 {
             options += " --digest ";
             options += self.digest.digest().name();
+        }
+        if self.scheme == SchemeName::Multiprocessing && self.compatible {
+            options += " --compatible";
         }
         options
     }

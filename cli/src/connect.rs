@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use countersign::{Alert, Error, Framing, Scheme};
+use countersign::{Alert, Error, Framing, Refuse, Scheme};
 use countersign_drive::{PoolOptions, Pools, Sessions};
 use countersign_std::{Client, ClientError, ClientOptions};
 
@@ -243,18 +243,19 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
         ),
         ClientError::Io(_) => (Exit::Connection, ": connect again, or look into the server's log"),
         ClientError::Start(_) => (Exit::Failure, ""),
+        ClientError::Protocol(Error::Refused(Refuse::Reflected)) => (Exit::Refused, ""),
         ClientError::Protocol(Error::Refused(_)) => (
             Exit::Usage,
             ": it is our own keys that have none for this server: give --kid, or a key with roles = [\"client\"]",
         ),
         ClientError::Protocol(error) => (
             match error {
-                Error::WrongKey | Error::Identity(_) | Error::Alert(Alert::Refused) => {
-                    Exit::Refused
-                }
-                Error::Malformed
+                Error::WrongKey
+                | Error::Identity(_)
                 | Error::NothingInCommon
-                | Error::Alert(Alert::NothingInCommon | Alert::Malformed)
+                | Error::Alert(Alert::Refused | Alert::NothingInCommon) => Exit::Refused,
+                Error::Malformed
+                | Error::Alert(Alert::Malformed)
                 | Error::Frame(_)
                 | Error::FrameTooLong { .. } => Exit::Protocol,
                 _ => Exit::Connection,

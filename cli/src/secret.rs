@@ -100,7 +100,14 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
         SchemeName::Mutual => {
             Arc::new(Keyring::of_one(args.kid, Key::mutual(&secret).map_err(usage)?))
         }
-        _ => Arc::new(Key::challenge(args.digest.digest(), &secret).map_err(usage)?),
+        SchemeName::Multiprocessing => {
+            let digests = args.multiprocessing().digests();
+            let keys = digests.map(|digest| Key::challenge(digest, &secret));
+            Arc::new(keys.collect::<Result<Vec<_>, _>>().map_err(usage)?)
+        }
+        SchemeName::Challenge | SchemeName::None => {
+            Arc::new(Key::challenge(args.digest.digest(), &secret).map_err(usage)?)
+        }
     };
     Ok(Found { keys, default_file, made, warning, in_file })
 }
