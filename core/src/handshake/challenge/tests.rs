@@ -203,11 +203,16 @@ fn both_messages_fit_the_longest() {
 }
 
 #[test]
-fn a_client_does_not_answer_a_server_of_the_scheme_mutual() {
-    let greeting = |magic: &[u8]| [b"\0\0\0\x29\x01", magic, &[7; 23]].concat();
-    for (magic, answers) in [(b"CSGN", false), (b"CSGM", true)] {
+fn a_client_does_not_answer_a_server_of_another_scheme() {
+    let greeting = |begin: &[u8]| [b"\0\0\0\x29", begin, &[7; 28]].concat()[..32].to_vec();
+    for (begin, answers) in [
+        (&b"\x01CSGN"[..], false),
+        (b"\x01CSGM", true),
+        (b"#CHALLENGE#", false),
+        (b"#CHALLENGE", true),
+    ] {
         let (client, _) = writing(|out| Challenge::new(Digest::Sha256, Role::Client, nonce(), out));
-        let (next, said) = step(client, Input::Received, &greeting(magic));
+        let (next, said) = step(client, Input::Received, &greeting(begin));
         assert_eq!(said, b"");
         assert_eq!(next.map(|_| true), if answers { Ok(true) } else { Err(Error::Malformed) });
     }
