@@ -42,6 +42,10 @@ pub trait Machine {
     /// [`wants_shutdown`](Self::wants_shutdown), then close.
     fn is_done(&self) -> bool;
 
+    /// Whether a frame, of a session whose handshake is over, has begun to arrive and is not all
+    /// there.
+    fn is_receiving(&self) -> bool;
+
     /// Whether both directions are between messages and nothing waits, received or sent: a good
     /// moment to [`finish`](Self::finish).
     fn is_idle(&self) -> bool;

@@ -190,13 +190,18 @@ impl<B: Storage> Receiver<B> {
             self.fresh = false;
             self.settle();
         }
-        let begun = self.part.is_none() && (self.decoder.in_frame() || !self.is_empty());
+        let begun = self.part.is_none() && self.in_frame();
         Ok(Found::Nothing { begun })
     }
 
     /// Whether no bytes wait.
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.parked_len == 0
+    }
+
+    /// Whether the peer owes the rest of a frame, once the part at hand is dealt with.
+    pub(crate) fn in_frame(&self) -> bool {
+        self.decoder.in_frame() || !self.is_empty()
     }
 
     /// Whether nothing has begun: the stream may end here.

@@ -24,4 +24,9 @@ pub trait Io {
     /// # Errors
     /// The transport has failed.
     fn shut_write(&mut self) -> Result<(), Self::Error>;
+
+    /// Has the peer know at once that all it sent has arrived. A TCP that holds small segments back
+    /// (Nagle's algorithm) sends the rest of a message only then, and ours is in no hurry to say so:
+    /// together they wait for 40 ms. Nothing where there is no such thing.
+    fn acknowledge(&mut self) {}
 }

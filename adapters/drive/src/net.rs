@@ -319,6 +319,15 @@ impl Stream {
         })
     }
 
+    /// Acknowledges at once what has arrived, where the system can.
+    pub fn acknowledge(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Self::Tcp(stream) = self {
+            // If it fails the peer waits a little longer.
+            let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+        }
+    }
+
     /// Shuts the write side; a peer that is already gone is no error.
     ///
     /// # Errors
@@ -364,6 +373,10 @@ impl crate::Io for &Stream {
 
     fn shut_write(&mut self) -> io::Result<()> {
         Stream::shut_write(self)
+    }
+
+    fn acknowledge(&mut self) {
+        Stream::acknowledge(self);
     }
 }
 

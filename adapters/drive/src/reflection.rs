@@ -126,6 +126,10 @@ impl<B: Storage> Machine for Guarded<B> {
         self.session.is_done()
     }
 
+    fn is_receiving(&self) -> bool {
+        self.session.is_receiving()
+    }
+
     fn is_idle(&self) -> bool {
         self.session.is_idle()
     }

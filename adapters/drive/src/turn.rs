@@ -209,6 +209,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         if given_up {
             self.machine.abort(Reason::Shutdown, now);
         }
+        let opening = !self.established;
         let mut late = true;
         let mut broken = None;
         let mut rounds = 0;
@@ -268,6 +269,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 return Turn::Over(over.map_err(Failure::Protocol));
             }
             if !moved {
+                // A peer may hold back the rest of a message until what it sent of it has been
+                // acknowledged, and its first message until the handshake's last has.
+                let opened = opening && self.established;
+                if wait.read && (opened || self.machine.is_receiving()) {
+                    io.acknowledge();
+                }
                 wait.until = self.poll_timeout();
                 return Turn::Wait(wait);
             }

@@ -43,6 +43,7 @@ struct Transport {
     reads: usize,
     writes: usize,
     shuts: usize,
+    acknowledged: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Transport {
             reads: 0,
             writes: 0,
             shuts: 0,
+            acknowledged: 0,
         }
     }
 
@@ -113,6 +115,10 @@ impl Io for Transport {
     fn shut_write(&mut self) -> Result<(), Broken> {
         self.shuts += 1;
         Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        self.acknowledged += 1;
     }
 }
 
@@ -324,6 +330,36 @@ fn the_end_is_the_last_that_a_service_hears() {
     link.abandon();
     assert_eq!(link.service().asked.get(), asked);
     assert_eq!(link.service().calls, [Call::Open, Call::Closed(Err(TOO_LONG_ERROR))]);
+}
+
+#[test]
+fn what_has_only_begun_to_arrive_is_acknowledged_at_once() {
+    let mut link = open(Recorder::default());
+    let mut io = Transport::new(Vec::new());
+    let mut acknowledged = |sent: &[u8]| {
+        io.sent.extend_from_slice(sent);
+        waits(&mut link, &mut io, at(0));
+        core::mem::take(&mut io.acknowledged)
+    };
+    assert_eq!(acknowledged(b""), 1, "the handshake is over");
+    assert_eq!(acknowledged(b""), 0);
+    assert_eq!(acknowledged(&frame(b"whole")), 0);
+    assert_eq!(acknowledged(&frame(b"begun")[..3]), 1);
+    assert_eq!(acknowledged(&frame(b"begun")[3..4]), 1);
+    assert_eq!(acknowledged(&frame(b"begun")[4..]), 0);
+    assert_eq!(acknowledged(&frame(&[0; 3 * BUFFER])[..BUFFER + 4]), 1, "parts are to come");
+}
+
+#[test]
+fn a_handshake_is_not_acknowledged_before_it_is_over() {
+    let mut link = challenge(Recorder::default());
+    let mut io = Transport::new(response()[..5].to_vec());
+    let keys = Some(Key::challenge(SHA256, b"key").unwrap());
+    assert!(matches!(link.turn(&mut io, &keys, at(0)), Turn::Wait(_)));
+    assert_eq!(io.acknowledged, 0);
+    io.sent = response()[5..].to_vec();
+    assert!(matches!(link.turn(&mut io, &keys, at(0)), Turn::Wait(_)));
+    assert_eq!(io.acknowledged, 1);
 }
 
 #[test]

@@ -344,4 +344,8 @@ impl Io for Socket {
     fn shut_write(&mut self) -> io::Result<()> {
         self.stream.shut_write()
     }
+
+    fn acknowledge(&mut self) {
+        self.stream.acknowledge();
+    }
 }

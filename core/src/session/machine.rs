@@ -56,6 +56,13 @@ impl<B: Storage> Machine for Session<B> {
         self.closed || (matches!(self.state, State::Failed { .. }) && self.is_drained())
     }
 
+    fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Open(_))
+            && !self.closed
+            && !self.receiver.has_part()
+            && self.receiver.in_frame()
+    }
+
     fn is_idle(&self) -> bool {
         matches!(self.state, State::Open(_))
             && !self.closed

@@ -137,6 +137,35 @@ fn bytes_behind_the_end_of_the_stream_do_not_count() {
 }
 
 #[test]
+fn a_session_is_receiving_from_a_frames_first_byte_to_its_last() {
+    let mut end = End::server(&framed(Framing::U32));
+    assert!(!end.session.is_receiving(), "not before it is established");
+    assert_eq!(end.events(), [Event::Established]);
+    assert!(!end.session.is_receiving());
+    // Longer than a part.
+    let frame = frame(&[7; 100]);
+    for (from, to) in [(0, 1), (1, 4), (4, 60)] {
+        end.feed(&frame[from..to]);
+        assert_eq!(end.events(), []);
+        assert!(end.session.is_receiving(), "{to}");
+    }
+    end.feed(&frame[60..64]);
+    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Bytes(40) }]);
+    assert!(!end.session.is_receiving(), "it is our turn");
+    end.consume();
+    assert_eq!(end.events(), []);
+    assert!(end.session.is_receiving());
+    end.feed(&frame[64..]);
+    assert_eq!(end.events(), [Event::Message { first: false, rest: Rest::End }]);
+    end.consume();
+    assert_eq!(end.events(), []);
+    assert!(!end.session.is_receiving());
+    end.feed(&frame[..1]);
+    end.session.abort(Reason::Shutdown, end.now);
+    assert!(!end.session.is_receiving());
+}
+
+#[test]
 fn a_session_is_idle_between_messages_only() {
     let mut end = End::server(&framed(Framing::U32));
     assert!(!end.session.is_idle(), "not before it is established");
