@@ -260,6 +260,16 @@ impl Config {
         self
     }
 
+    /// The same inside TLS: see [`Mutual::with_channel_binding`]. Changes nothing but for the scheme
+    /// `mutual`.
+    #[must_use]
+    pub fn with_channel_binding(mut self) -> Self {
+        if let Scheme::Mutual(mutual) = &mut self.scheme {
+            mutual.bound = true;
+        }
+        self
+    }
+
     /// The scheme.
     #[must_use]
     pub const fn scheme(&self) -> &Scheme {

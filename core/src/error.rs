@@ -27,6 +27,8 @@ pub enum Error {
         /// Bytes that the peer announced.
         len: u64,
     },
+    /// The TLS that the session is in failed. Sessions never report it; what is around them does.
+    Tls(BadTls),
     /// A frame is not what an honest peer can have sent.
     Frame(BadFrame),
     /// The peer ended the session, and said why.
@@ -75,6 +77,44 @@ pub enum Alert {
     TimedOut,
     /// A code that this version does not know.
     Unknown(u8),
+}
+
+/// What is wrong with TLS (RFC 8446, RFC 5246).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BadTls {
+    /// The client has to show a certificate and shows none.
+    NoCertificate,
+    /// The peer's certificate is not valid at this time.
+    Expired,
+    /// The peer's certificate is neither signed by a CA that is trusted nor pinned.
+    Untrusted,
+    /// The server's certificate is for another name.
+    OtherName,
+    /// The peer's certificate is of a kind that cannot be verified, or is not for this purpose.
+    Unusable,
+    /// There is no version or no suite that both ends allow.
+    NothingInCommon,
+    /// The peer gave up, and this is its alert (RFC 8446, section 6).
+    Alert(u8),
+    /// What came is no TLS, or was changed on the way.
+    Broken,
+}
+
+impl BadTls {
+    /// Whether an alert says that our certificate will not do (RFC 8446, section 6.2).
+    #[must_use]
+    pub const fn is_about_certificates(self) -> bool {
+        matches!(
+            self,
+            Self::NoCertificate
+                | Self::Expired
+                | Self::Untrusted
+                | Self::OtherName
+                | Self::Unusable
+                | Self::Alert(42..=46 | 48 | 49 | 51 | 116)
+        )
+    }
 }
 
 /// What is wrong with a frame.
@@ -149,7 +189,12 @@ impl Error {
     /// peer on a bad line would not.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
-        matches!(self, Self::WrongKey | Self::Refused(_) | Self::Identity(_))
+        match self {
+            Self::WrongKey | Self::Refused(_) | Self::Identity(_) => true,
+            Self::Tls(BadTls::Alert(_)) => false,
+            Self::Tls(bad) => bad.is_about_certificates(),
+            _ => false,
+        }
     }
 
     /// One word for logs and metrics; it will not change.
@@ -170,6 +215,14 @@ impl Error {
             Self::Alert(Alert::Malformed) => "alert-malformed",
             Self::Alert(Alert::TimedOut) => "alert-timeout",
             Self::Alert(Alert::Unknown(_)) => "alert-unknown",
+            Self::Tls(BadTls::NoCertificate) => "tls-no-certificate",
+            Self::Tls(BadTls::Expired) => "tls-certificate-expired",
+            Self::Tls(BadTls::Untrusted) => "tls-certificate-untrusted",
+            Self::Tls(BadTls::OtherName) => "tls-certificate-other-name",
+            Self::Tls(BadTls::Unusable) => "tls-certificate-unusable",
+            Self::Tls(BadTls::NothingInCommon) => "tls-nothing-in-common",
+            Self::Tls(BadTls::Alert(_)) => "tls-alert",
+            Self::Tls(BadTls::Broken) => "tls-broken",
             Self::Frame(BadFrame::Tag) => "bad-tag",
             Self::Frame(BadFrame::Length) => "bad-frame-length",
             Self::Frame(BadFrame::Type) => "bad-frame-type",
@@ -243,6 +296,34 @@ impl fmt::Display for Error {
             Self::Alert(Alert::Unknown(code)) => {
                 write!(f, "the server ended the handshake with code {code}: look into its log")
             }
+            Self::Tls(BadTls::NoCertificate) => f.write_str(
+                "the client showed no certificate: give it --tls-cert and --tls-key; `countersign certs` makes them",
+            ),
+            Self::Tls(BadTls::Expired) => f.write_str(
+                "the peer's certificate is not valid now: check both clocks, or make new ones with `countersign certs`",
+            ),
+            Self::Tls(BadTls::Untrusted) => f.write_str(
+                "the peer's certificate is neither signed by a CA that is trusted here nor pinned: check --tls-ca and --tls-client-ca; `countersign certs` makes a set that fits",
+            ),
+            Self::Tls(BadTls::OtherName) => f.write_str(
+                "the server's certificate is for another name: give --tls-name, or make one for this name with `countersign certs --name`",
+            ),
+            Self::Tls(BadTls::Unusable) => f.write_str(
+                "the peer's certificate cannot be verified as one of its kind: give that very certificate as the CA, which pins it, or make others with `countersign certs`",
+            ),
+            Self::Tls(BadTls::NothingInCommon) => f.write_str(
+                "the peer allows no TLS that is allowed here: it is to be 1.3, or 1.2 with the extended master secret",
+            ),
+            Self::Tls(bad @ BadTls::Alert(code)) if bad.is_about_certificates() => write!(
+                f,
+                "the peer refused our certificate, or that there is none (TLS alert {code}): check --tls-cert, and the CA that the peer trusts; `countersign certs` makes a set that fits"
+            ),
+            Self::Tls(BadTls::Alert(code)) => {
+                write!(f, "the peer ended TLS with alert {code}: look into its log")
+            }
+            Self::Tls(BadTls::Broken) => f.write_str(
+                "what the peer sent is no TLS, or was changed on the way: check that both ends use TLS",
+            ),
             Self::Frame(BadFrame::Tag) => f.write_str(
                 "a frame's tag is wrong: something on the way changes the stream, and it cannot be trusted",
             ),

@@ -169,8 +169,8 @@ pub use rand_core;
 
 pub use config::{Config, Framing, Multiprocessing, Mutual, Scheme};
 pub use error::{
-    Alert, BadFrame, ConfigError, Error, Identity, KeyError, Reason, Refuse, SendError, TimedOut,
-    Truncated,
+    Alert, BadFrame, BadTls, ConfigError, Error, Identity, KeyError, Reason, Refuse, SendError,
+    TimedOut, Truncated,
 };
 pub use instance::Instance;
 pub use key::{Candidate, Candidates, Key, Purpose};

@@ -184,7 +184,8 @@ pub struct Peer<'a> {
     /// Which end it is.
     pub role: Role,
     /// Whether it has proved that it holds the key, or in the scheme `multiprocessing` that it can
-    /// have it used. Not so for any peer of the scheme `none`, nor for the server of a `challenge`.
+    /// have it used; inside TLS also whether it has shown a certificate that is trusted. Otherwise
+    /// not so for any peer of the scheme `none`, nor for the server of a `challenge`.
     pub authenticated: bool,
     /// What it calls itself, in schemes that have names. Whoever holds the key can take any name
     /// that the key's holder admits; see [`KeyRequest::name`].

@@ -48,6 +48,8 @@ pub enum StartError {
     Config(ConfigError),
     /// There is no randomness to be had, and so no handshake.
     Random(getrandom::Error),
+    /// What the session is to be in cannot begin: TLS, say.
+    Channel,
 }
 
 impl StartError {
@@ -56,7 +58,7 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Config(ConfigError::Busy) => "overload",
-            Self::Config(_) => "misconfigured",
+            Self::Config(_) | Self::Channel => "misconfigured",
             Self::Random(_) => "no-randomness",
         }
     }
@@ -72,6 +74,9 @@ impl fmt::Display for StartError {
                     "the system gives no randomness, without which there is no handshake: {error}"
                 )
             }
+            Self::Channel => f.write_str(
+                "the channel that the session is to be in cannot begin: look into its configuration",
+            ),
         }
     }
 }
@@ -94,6 +99,13 @@ impl Sessions {
     pub fn new(config: Config, pools: Pools) -> Self {
         let outstanding = Outstanding::of_this_process();
         Self { config, pools, outstanding, process: process::id() }
+    }
+
+    /// The same inside TLS: see [`Config::with_channel_binding`].
+    #[must_use]
+    pub fn with_channel_binding(mut self) -> Self {
+        self.config = self.config.with_channel_binding();
+        self
     }
 
     /// The same as those of another process, whose challenges are `outstanding`: for tests that play

@@ -14,6 +14,14 @@ const IDENTITIES: [Identity; 5] = [
     Identity::NotAdmitted,
 ];
 
+const CERTIFICATES: [BadTls; 5] = [
+    BadTls::NoCertificate,
+    BadTls::Expired,
+    BadTls::Untrusted,
+    BadTls::OtherName,
+    BadTls::Unusable,
+];
+
 fn all() -> Vec<Error> {
     let mut all = std::vec![Error::WrongKey, Error::FrameTooLong { len: 9 }, Error::Lost];
     all.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
@@ -28,8 +36,12 @@ fn all() -> Vec<Error> {
         [Alert::Refused, Alert::NothingInCommon, Alert::Busy, Alert::Malformed].map(Error::Alert),
     );
     all.extend([Alert::TimedOut, Alert::Unknown(9)].map(Error::Alert));
-    let frames = [BadFrame::Tag, BadFrame::Type, BadFrame::Payload, BadFrame::Order];
+    let frames =
+        [BadFrame::Tag, BadFrame::Length, BadFrame::Type, BadFrame::Payload, BadFrame::Order];
     all.extend(frames.map(Error::Frame));
+    all.extend(CERTIFICATES.map(Error::Tls));
+    let tls = [BadTls::NothingInCommon, BadTls::Broken, BadTls::Alert(40)];
+    all.extend(tls.map(Error::Tls));
     all.extend(reasons.map(Error::PeerClosed));
     all.push(Error::Truncated(Truncated::Stream));
     all.push(Error::TimedOut(TimedOut::Peer));
@@ -58,6 +70,7 @@ fn each_error_has_a_word_and_a_line_of_its_own() {
         ConfigError::Framing,
         ConfigError::Unprotected,
         ConfigError::Heartbeat,
+        ConfigError::Digest,
     ]);
     assert_told_apart(&[
         KeyError::Empty,
@@ -84,7 +97,17 @@ fn a_refusal_is_a_failed_proof_and_nothing_else() {
     known.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
     known.extend(IDENTITIES.map(Error::Identity));
     known.extend([Refuse::OutOfDate, Refuse::WrongRole].map(Error::Refused));
+    known.extend(CERTIFICATES.map(Error::Tls));
     assert_eq!(refusals, known);
+}
+
+#[test]
+fn an_alert_about_certificates_is_one_of_those_of_the_rfc() {
+    let about: Vec<u8> =
+        (0..=255).filter(|&code| BadTls::Alert(code).is_about_certificates()).collect();
+    assert_eq!(about, [42, 43, 44, 45, 46, 48, 49, 51, 116]);
+    assert!(Error::Tls(BadTls::Alert(48)).to_string().contains("--tls-cert"));
+    assert!(!Error::Tls(BadTls::Alert(40)).to_string().contains("--tls-cert"));
 }
 
 #[test]
@@ -121,9 +144,18 @@ fn the_words_are_those_that_log_watchers_know() {
         "alert-timeout",
         "alert-unknown",
         "bad-tag",
+        "bad-frame-length",
         "bad-frame-type",
         "bad-frame-payload",
         "bad-frame-order",
+        "tls-no-certificate",
+        "tls-certificate-expired",
+        "tls-certificate-untrusted",
+        "tls-certificate-other-name",
+        "tls-certificate-unusable",
+        "tls-nothing-in-common",
+        "tls-broken",
+        "tls-alert",
         "peer-closed-shutdown",
         "peer-closed-protocol",
         "peer-closed-timeout",

@@ -1,0 +1,21 @@
+//! TLS around a countersign session: a machine around a machine, so that no adapter knows of it.
+//!
+//! * [`Tls`]: any [`Machine`](countersign::Machine) inside TLS 1.3, or 1.2 with the extended master
+//!   secret.
+//! * [`Credentials`]: what this end shows and whom it trusts, from PEM; a certificate that is no CA's
+//!   is a pin.
+//! * [`TlsSessions`]: makes them for adapters, and ties sessions of the scheme `mutual` to the very TLS
+//!   connection that they are in (RFC 9266).
+//!
+//! TLS is rustls with ring. There is no resumption, no early data and no ALPN: a connection proves
+//! whose it is anew, whatever was proved before.
+
+mod credentials;
+mod error;
+mod machine;
+mod pins;
+mod protocol;
+
+pub use credentials::{Credentials, CredentialsError};
+pub use machine::Tls;
+pub use protocol::TlsSessions;

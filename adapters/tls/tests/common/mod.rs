@@ -1,0 +1,314 @@
+//! Certificates, and two ends in memory.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use countersign::{
+    Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, Multiprocessing,
+    Mutual, Outbox, Refuse, Rest, Role, Scheme, SendError,
+};
+use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions};
+use countersign_tls::{Credentials, TlsSessions};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+pub(crate) const SECRET: &[u8] = b"a key that is long enough for anyone";
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Pem {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// A CA, and whom it signs.
+pub(crate) struct Ca {
+    pub(crate) pem: Pem,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key).unwrap();
+        let pem = Pem { certificate: certificate.pem(), key: key.serialize_pem() };
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for `name`, as `change` has it.
+    pub(crate) fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pem { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    pub(crate) fn sign(&self, name: &str) -> Pem {
+        self.sign_with(name, |_| {})
+    }
+}
+
+pub(crate) fn credentials(own: Option<&Pem>, trust: Option<&Pem>) -> Credentials {
+    let mut credentials = Credentials::new();
+    if let Some(own) = own {
+        let (chain, key) = (own.certificate.as_bytes(), own.key.as_bytes());
+        credentials = credentials.with_certificate(chain, key).unwrap();
+    }
+    if let Some(trust) = trust {
+        credentials = credentials.with_trust(trust.certificate.as_bytes()).unwrap();
+    }
+    credentials
+}
+
+pub(crate) fn mutual(role: Role) -> Mutual {
+    let (name, process) = match role {
+        Role::Client => ("client", 1),
+        Role::Server => ("server", 2),
+    };
+    Mutual::new(name.parse().unwrap(), Instance::from_bytes(&[process; Instance::LEN]))
+        .with_heartbeat(Duration::ZERO)
+}
+
+/// What there is to be inside TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    None,
+    Challenge,
+    Multiprocessing,
+    Mutual,
+    /// Without tags of its own.
+    Untagged,
+    /// Nothing, not even frames.
+    Raw,
+}
+
+impl Inside {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::None,
+        Self::Challenge,
+        Self::Multiprocessing,
+        Self::Mutual,
+        Self::Untagged,
+        Self::Raw,
+    ];
+
+    pub(crate) fn sessions(self, role: Role) -> Sessions {
+        let scheme = match self {
+            Self::None | Self::Raw => Scheme::None,
+            Self::Challenge => Scheme::Challenge { digest: Digest::Sha256 },
+            Self::Multiprocessing => Scheme::Multiprocessing(Multiprocessing::new(Digest::Sha256)),
+            Self::Mutual => Scheme::Mutual(mutual(role)),
+            Self::Untagged => Scheme::Mutual(mutual(role).with_channel_binding().without_tags()),
+        };
+        let pools = Pools::new(&PoolOptions::default());
+        let mut config = Config::new(scheme);
+        if self == Self::Raw {
+            config = config.with_framing(Framing::Raw);
+        }
+        Sessions::new(config, pools).with_outstanding(Outstanding::new())
+    }
+
+    pub(crate) fn client(self, credentials: &Credentials, name: &str) -> BoxedMachine {
+        let sessions = self.sessions(Role::Client);
+        let tls = TlsSessions::client(sessions, credentials, name).unwrap();
+        tls.client(Waker::noop(), Instant::EPOCH).unwrap()
+    }
+
+    pub(crate) fn server(self, credentials: &Credentials) -> BoxedMachine {
+        let tls = TlsSessions::server(self.sessions(Role::Server), credentials).unwrap();
+        tls.server(Waker::noop(), Instant::EPOCH).unwrap()
+    }
+}
+
+/// A machine, and what became of it.
+pub(crate) struct End {
+    pub(crate) machine: BoxedMachine,
+    pub(crate) now: Instant,
+    pub(crate) established: bool,
+    pub(crate) heard: Vec<u8>,
+    pub(crate) finished: bool,
+    pub(crate) over: Option<Result<(), Error>>,
+    /// It sends back what it hears, in capitals, and finishes when the peer does.
+    pub(crate) answers: bool,
+}
+
+fn key(machine: &BoxedMachine) -> Result<Key, Refuse> {
+    let request = machine.key_request().ok_or(Refuse::Unknown)?;
+    Ok(Key::new(request.purpose, SECRET).unwrap())
+}
+
+impl End {
+    pub(crate) fn new(machine: BoxedMachine) -> Self {
+        Self {
+            machine,
+            now: Instant::EPOCH,
+            established: false,
+            heard: Vec::new(),
+            finished: false,
+            over: None,
+            answers: false,
+        }
+    }
+
+    pub(crate) fn answering(machine: BoxedMachine) -> Self {
+        Self { answers: true, ..Self::new(machine) }
+    }
+
+    /// Deals with all events that there are.
+    pub(crate) fn poll(&mut self) {
+        while self.over.is_none() {
+            match self.machine.poll_event(self.now) {
+                Ok(None) => break,
+                Ok(Some(event)) => self.event(event),
+                Err(error) => self.over = Some(Err(error)),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::KeyNeeded => {
+                let key = key(&self.machine);
+                let answer = key.as_ref().map(Candidates::one).map_err(|&why| why);
+                self.machine.provide_key(answer, self.now).unwrap();
+            }
+            Event::Established => self.established = true,
+            Event::Message { rest, .. } => self.message(rest),
+            Event::Writable => self.message(Rest::End),
+            Event::PeerFinished => {
+                self.finished = true;
+                if self.answers {
+                    self.machine.finish(self.now);
+                }
+            }
+            Event::Closed => self.over = Some(Ok(())),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, rest: Rest) {
+        let (part, mut out) = self.machine.split();
+        if self.answers {
+            match out.send_part(&part.to_ascii_uppercase(), rest) {
+                Err(SendError::Full) => return,
+                sent => sent.unwrap(),
+            }
+        }
+        self.heard.extend_from_slice(part);
+        self.machine.consume(self.now);
+    }
+
+    pub(crate) fn out(&mut self) -> Outbox<'_> {
+        self.machine.split().1
+    }
+
+    /// At most `limit` bytes that it has to say.
+    pub(crate) fn said(&mut self, limit: usize) -> Vec<u8> {
+        let bytes = self.machine.poll_transmit(self.now);
+        let bytes = bytes[..bytes.len().min(limit)].to_vec();
+        self.machine.handle_transmitted(bytes.len(), self.now);
+        bytes
+    }
+
+    /// Has it read the front of `bytes`; how many of them.
+    pub(crate) fn hears(&mut self, bytes: &[u8]) -> usize {
+        let space = self.machine.recv_space();
+        if space.is_empty() {
+            return 0;
+        }
+        let n = space.len().min(bytes.len());
+        space[..n].copy_from_slice(&bytes[..n]);
+        self.machine.handle_received(n, self.now);
+        n
+    }
+
+    pub(crate) fn ends(&mut self) {
+        self.machine.handle_eof(self.now);
+    }
+
+    pub(crate) fn at(&mut self, seconds: u64) {
+        self.now = Instant::from_micros(seconds * 1_000_000);
+        self.machine.handle_timeout(self.now);
+        self.poll();
+    }
+
+    pub(crate) fn error(&self) -> Error {
+        self.over.unwrap().unwrap_err()
+    }
+}
+
+/// Two ends, and the bytes on their way between them.
+pub(crate) struct Link {
+    pub(crate) client: End,
+    pub(crate) server: End,
+    up: Vec<u8>,
+    down: Vec<u8>,
+    shut: [bool; 2],
+    /// The most that is read or written at once, in bytes.
+    pub(crate) chunk: usize,
+}
+
+impl Link {
+    pub(crate) fn new(client: BoxedMachine, server: BoxedMachine) -> Self {
+        Self {
+            client: End::new(client),
+            server: End::answering(server),
+            up: Vec::new(),
+            down: Vec::new(),
+            shut: [false; 2],
+            chunk: usize::MAX,
+        }
+    }
+
+    fn step(
+        from: &mut End,
+        to: &mut End,
+        wire: &mut Vec<u8>,
+        shut: &mut bool,
+        chunk: usize,
+    ) -> bool {
+        from.poll();
+        let said = from.said(chunk);
+        let mut moved = !said.is_empty();
+        wire.extend(said);
+        let n = to.hears(&wire[..wire.len().min(chunk)]);
+        wire.drain(..n);
+        moved |= n > 0;
+        to.poll();
+        if from.machine.wants_shutdown() && !*shut {
+            *shut = true;
+            moved = true;
+        }
+        if *shut && wire.is_empty() && to.machine.wants_read() {
+            to.ends();
+            to.poll();
+        }
+        moved
+    }
+
+    /// Until nothing moves any more.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let Self { client, server, up, down, shut, chunk } = self;
+            let [up_shut, down_shut] = shut;
+            let moved = Self::step(client, server, up, up_shut, *chunk)
+                | Self::step(server, client, down, down_shut, *chunk);
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.client.established && self.server.established
+    }
+}
