@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Connect(ConnectArgs),
     /// Make a new random secret
     Keygen(KeygenArgs),
+    /// Make a root, and a certificate and key that it signed for a server and for a client
+    ///
+    /// They go to root.crt, root.key, server.crt, server.key, client.crt and client.key. Serve with
+    /// --tls-cert server.crt --tls-key server.key --tls-client-ca root.crt, connect with --tls-ca
+    /// root.crt --tls-cert client.crt --tls-key client.key. Nobody needs root.key but to sign more.
+    Certs(CertsArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -48,6 +54,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: ServerTlsArgs,
 
     /// What to do with messages
     #[arg(long, value_enum, default_value_t = ServiceName::Upper)]
@@ -109,6 +118,9 @@ pub(crate) struct ConnectArgs {
 
     #[command(flatten)]
     pub(crate) protocol: ProtocolArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
 
     /// Of the scheme mutual: the only name that the server may have
     #[arg(long, value_name = "NAME")]
@@ -175,6 +187,59 @@ pub(crate) struct ProtocolArgs {
     pub(crate) handshake_timeout: Duration,
 }
 
+/// TLS, of a server.
+#[derive(clap::Args)]
+pub(crate) struct ServerTlsArgs {
+    /// Serve inside TLS, with the certificate in this file, in PEM, and those that lead to its CA
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM, in a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Require of each client a certificate that is in this file, in PEM, or signed by a CA that is
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+}
+
+/// TLS, of a client.
+#[derive(clap::Args)]
+pub(crate) struct ClientTlsArgs {
+    /// Connect inside TLS, to a server whose certificate is signed by a CA in this file, in PEM, and is
+    /// for its name; or is in this file itself, whatever its name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// The certificate to show, in PEM, and those that lead to its CA
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM, in a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// The name that the server's certificate is for, if it is not that in ADDR; `localhost` for a Unix
+    /// socket
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    pub(crate) tls_name: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CertsArgs {
+    /// The directory to put them into; it is made if need be
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+
+    /// A DNS name or an address of the server, beside localhost, 127.0.0.1 and ::1; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub(crate) name: Vec<String>,
+
+    /// How long they are valid
+    #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(crate) days: u32,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct KeygenArgs {
     /// Write it to this new file, which only you can read, instead of standard output
@@ -237,11 +302,12 @@ pub(crate) enum LogFormat {
 }
 
 impl ProtocolArgs {
-    /// What to speak, where `name` is what this end is called unless something else was asked for,
-    /// and `refine` adds what this end has to say to the scheme mutual.
+    /// What to speak, inside TLS or not, where `name` is what this end is called unless something else
+    /// was asked for, and `refine` adds what this end has to say to the scheme mutual.
     pub(crate) fn config(
         &self,
         name: &str,
+        inside_tls: bool,
         refine: impl FnOnce(Mutual) -> Mutual,
     ) -> Result<Config, Failed> {
         let scheme = match self.scheme {
@@ -260,7 +326,13 @@ impl ProtocolArgs {
                     None => Name::new(name).map_err(|error| Failed::new(Exit::Usage, error))?,
                 };
                 let instance = instance().map_err(|error| Failed::new(Exit::Failure, error))?;
-                Scheme::Mutual(refine(Mutual::new(name, instance).with_kid(self.kid)))
+                let mutual = refine(Mutual::new(name, instance).with_kid(self.kid));
+                // TLS protects every byte, and the channel binding says that it is the same TLS.
+                Scheme::Mutual(if inside_tls {
+                    mutual.with_channel_binding().without_tags()
+                } else {
+                    mutual
+                })
             }
         };
         Ok(Config::new(scheme)

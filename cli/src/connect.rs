@@ -15,7 +15,7 @@ use crate::args::ConnectArgs;
 use crate::input::{Input, Terminal};
 use crate::replies::Replies;
 use crate::secret::{self, Missing};
-use crate::{Exit, Failed, report, say};
+use crate::{Exit, Failed, report, say, tls};
 
 /// How long one thread waits for the other to learn how the conversation ended.
 const REASON: Duration = Duration::from_secs(1);
@@ -51,15 +51,17 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     if let Some(warning) = &found.warning {
         say(&format!("warning: {warning}"));
     }
-    let config = args.protocol.config("client", |mutual| match args.expect_server {
+    let inside_tls = args.tls.tls_ca.is_some();
+    let config = args.protocol.config("client", inside_tls, |mutual| match args.expect_server {
         Some(name) => mutual.with_expected_server(name),
         None => mutual,
     })?;
     let framing = config.framing();
     let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+    let protocol = tls::client(sessions, &args.tls, &args.address)?;
     let options = ClientOptions::default();
-    let client = Client::connect(&args.address, &sessions, &*found.keys, &options)
+    let client = Client::connect(&args.address, &*protocol, &*found.keys, &options)
         .map_err(|error| explain(&error, &format!("{}: ", args.address)))?;
 
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);
@@ -254,7 +256,9 @@ fn explain(error: &ClientError, prefix: &str) -> Failed {
                 | Error::Identity(_)
                 | Error::NothingInCommon
                 | Error::Alert(Alert::Refused | Alert::NothingInCommon) => Exit::Refused,
+                Error::Tls(bad) if bad.is_about_certificates() => Exit::Refused,
                 Error::Malformed
+                | Error::Tls(_)
                 | Error::Alert(Alert::Malformed)
                 | Error::Frame(_)
                 | Error::FrameTooLong { .. } => Exit::Protocol,

@@ -1,6 +1,7 @@
 //! `countersign`: serve, connect and make keys from the command line.
 
 mod args;
+mod certs;
 mod connect;
 mod input;
 mod keygen;
@@ -8,6 +9,7 @@ mod log;
 mod replies;
 mod secret;
 mod serve;
+mod tls;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "countersign", &mut script);

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 
+use countersign::Mutual;
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Sessions, SharedKeys,
-    SourceOptions, Sources,
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Sessions, SharedKeys, SourceOptions,
+    Sources,
 };
 use countersign_mio::{Remote, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::args::{LogFormat, ProtocolArgs, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
-use crate::{Exit, Failed, log, say};
+use crate::{Exit, Failed, log, say, tls};
 
 /// Descriptors that are not connections: standard streams, signals, and some to spare.
 const OTHER_FILES: u64 = 32;
@@ -60,8 +60,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     buffers.receiving = args.max_buffers as usize;
     buffers.sending = buffers.receiving;
     let pools = Pools::new(&buffers);
-    let config = args.protocol.config("server", |mutual| mutual.with_heartbeat(args.heartbeat))?;
-    let protocol: Arc<dyn Protocol> = Arc::new(Sessions::new(config, pools));
+    let inside_tls = args.tls.tls_cert.is_some();
+    let refine = |mutual: Mutual| mutual.with_heartbeat(args.heartbeat);
+    let config = args.protocol.config("server", inside_tls, refine)?;
+    let protocol = tls::server(Sessions::new(config, pools), &args.tls)?;
     announce(args, &found, &bound);
     let keys = SharedKeys::new(found.keys);
     let reload = Reload { args: args.protocol.clone(), keys: keys.clone() };
@@ -154,13 +156,18 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
         quoted(&reachable(address).to_string()),
         args.protocol.for_the_other_end()
     );
+    let tls = match (&args.tls.tls_cert, &args.tls.tls_client_ca) {
+        (None, _) => "",
+        (Some(_), None) => ", with --tls-ca",
+        (Some(_), Some(_)) => ", with --tls-ca, --tls-cert and --tls-key",
+    };
     match args.log_format {
         LogFormat::Json => {
-            info!(target: "countersign", "{verb} {file}; to connect, in the same directory: {command}");
+            info!(target: "countersign", "{verb} {file}; to connect, in the same directory{tls}: {command}");
         }
         LogFormat::Text => {
             say(&format!("{verb} {file}"));
-            say(&format!("to connect, in a second terminal, here:\n    {command}"));
+            say(&format!("to connect, in a second terminal, here{tls}:\n    {command}"));
         }
     }
 }

@@ -95,8 +95,11 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
 }
 
 /// Reads the file `path`, which nobody but its owner may read, and which is at most `max` bytes
-/// long.
-pub(crate) fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
+/// long: a keyring, or a private key in PEM.
+///
+/// # Errors
+/// Every [`SecretError`].
+pub fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     let io = |error| SecretError::Io(path.into(), error);
     let is_file = |metadata: &Metadata| match metadata.is_file() {
         true => Ok(()),
