@@ -18,6 +18,7 @@ mod log;
 mod multiprocessing;
 mod mutual;
 mod mutual_python;
+mod python_md;
 mod recipe;
 mod shutdown;
 mod terminal;
