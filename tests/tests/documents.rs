@@ -23,23 +23,43 @@ fn functions(path: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_test_that_security_md_names_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// What is between backquotes.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Fails unless all of these, and at least as many as `least`, are functions of ours.
+#[track_caller]
+fn are_there(named: &BTreeSet<&str>, least: usize) {
     let mut known = BTreeSet::new();
     for folder in ["core", "adapters", "cli", "tests"] {
-        functions(&root.join(folder), &mut known);
+        functions(&root().join(folder), &mut known);
     }
-    let text = fs::read_to_string(root.join("docs/SECURITY.md")).unwrap();
-    let named: BTreeSet<&str> = text
-        .split('`')
-        .skip(1)
-        .step_by(2)
+    assert!(named.len() >= least, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|&&name| !known.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_test_that_security_md_names_is_there() {
+    let text = fs::read_to_string(root().join("docs/SECURITY.md")).unwrap();
+    let named = codes(&text)
         .filter_map(|code| code.rsplit_once("::"))
         .map(|(_, name)| name)
         .filter(|name| *name != "…")
         .collect();
-    assert!(named.len() > 50, "{named:?}");
-    let missing: Vec<_> = named.iter().filter(|&&name| !known.contains(name)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    are_there(&named, 50);
+}
+
+#[test]
+fn every_test_that_testing_md_has_for_one_of_cpythons_is_there() {
+    let text = fs::read_to_string(root().join("docs/TESTING.md")).unwrap();
+    let (_, table) = text.split_once("\n| theirs | ours |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let ours = table.lines().filter_map(|line| line.split(" | ").nth(1));
+    are_there(&ours.flat_map(codes).collect(), 15);
 }

@@ -7,6 +7,7 @@ mod common;
 mod neighbour;
 mod peer;
 mod process;
+mod pythons;
 
 mod connect;
 mod crowds;
@@ -14,8 +15,10 @@ mod hostile;
 mod keys;
 mod listen;
 mod log;
+mod multiprocessing;
 mod mutual;
 mod mutual_python;
+mod python_md;
 mod recipe;
 mod shutdown;
 mod terminal;

@@ -125,6 +125,11 @@ impl Server {
         whole(&self.log.wait(text, |log, _| whole(log).is_some())).unwrap()
     }
 
+    /// The most resident memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
