@@ -236,7 +236,7 @@ fn a_server_that_does_not_say_that_it_has_finished_may_have_had_more_to_say() {
     let mut running = Running::start(&mut command);
     running.type_in(b"hello\n");
     running.out.wait("an answer", |out, _| out == "HELLO\n");
-    server.signal(Signal::STOP);
+    server.freeze();
     let ran = running.end().exited(4);
     server.signal(Signal::CONT);
     ran.said("did not say that it had finished");

@@ -134,6 +134,19 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Stops it, all of its threads, where they are. That it was told to does not make it so.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = |task: &Path| {
+            let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        while !fs::read_dir(&tasks).unwrap().all(|task| stopped(&task.unwrap().path())) {
+            thread::yield_now();
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ran {
         let err = self.log.whole();
