@@ -62,7 +62,10 @@ pub struct Tls<M> {
     /// The peer's has come.
     peer_closed: bool,
     eof: bool,
+    /// TLS failed.
     failed: Option<Error>,
+    /// The inner machine did.
+    inner_failed: bool,
     /// When what is left to say is dropped.
     parting: Option<Instant>,
 }
@@ -109,6 +112,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             peer_closed: false,
             eof: false,
             failed: None,
+            inner_failed: false,
             parting: None,
         }
     }
@@ -117,9 +121,24 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         self.sent == self.output.len() && !self.tls.wants_write()
     }
 
-    /// Whether the inner machine has ended, and with it all but our close_notify.
+    /// Whether the inner machine has ended its direction in order, and close_notify is to say so. After
+    /// an error there is none, so that the peer can tell the end from one that was meant.
     fn owes_close(&self) -> bool {
-        !self.closing && self.failed.is_none() && self.inner.wants_shutdown()
+        !self.closing && !self.has_failed() && self.inner.wants_shutdown()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.is_some() || self.inner_failed
+    }
+
+    /// What the inner machine says, and whether it has failed.
+    fn poll_inner(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        let event = self.inner.poll_event(now);
+        if event.is_err() {
+            self.inner_failed = true;
+            self.part(now);
+        }
+        event
     }
 
     /// TLS failed; its alert, if it has one, still goes out.
@@ -237,11 +256,10 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         }
     }
 
-    /// Once the inner machine has nothing more to say, what is left of it has a moment to leave.
+    /// Once an inner machine that failed has nothing more to say, what is left has a moment to leave.
     fn part(&mut self, now: Instant) {
-        if self.inner.is_done() && !self.is_drained() {
-            let soon = now.saturating_add(LAST_WORD);
-            self.parting = Some(self.parting.map_or(soon, |at| at.min(soon)));
+        if self.inner_failed && self.inner.is_done() && !self.is_drained() {
+            self.parting.get_or_insert(now.saturating_add(LAST_WORD));
         }
     }
 
@@ -285,11 +303,13 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn wants_shutdown(&self) -> bool {
-        self.is_drained() && (self.closing || self.failed.is_some())
+        let ended = self.closing || (self.inner_failed && self.inner.wants_shutdown());
+        self.is_drained() && (self.failed.is_some() || ended)
     }
 
     fn is_done(&self) -> bool {
-        self.is_drained() && (self.failed.is_some() || (self.closing && self.inner.is_done()))
+        let ended = (self.closing || self.inner_failed) && self.inner.is_done();
+        self.is_drained() && (self.failed.is_some() || ended)
     }
 
     fn is_receiving(&self) -> bool {
@@ -378,7 +398,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
         while !self.open {
             if self.inner.is_done() {
                 // Its deadline is over, or it was aborted.
-                return self.inner.poll_event(now);
+                return self.poll_inner(now);
             }
             if !self.tls.is_handshaking() {
                 self.begin(now)?;
@@ -390,13 +410,8 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
             }
         }
         loop {
-            match self.inner.poll_event(now) {
-                Ok(None) => {}
-                ended @ Err(_) => {
-                    self.part(now);
-                    return ended;
-                }
-                event => return event,
+            if let Some(event) = self.poll_inner(now)? {
+                return Ok(Some(event));
             }
             if self.deliver(now) {
                 continue;

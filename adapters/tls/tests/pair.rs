@@ -156,6 +156,34 @@ fn a_last_word_that_nobody_reads_is_dropped_after_a_second() {
 }
 
 #[test]
+fn an_end_that_failed_says_no_close_notify_and_its_peer_knows() {
+    let mut link = link(Inside::None);
+    link.run();
+    // Longer than it takes.
+    link.client.out().send_part(b"x", Rest::Bytes(u64::from(u32::MAX) - 1)).unwrap();
+    link.run();
+    assert_eq!(link.server.error(), Error::FrameTooLong { len: u64::from(u32::MAX) });
+    assert!(link.server.machine.is_done() && link.server.machine.wants_shutdown());
+    assert_eq!(link.client.error(), Error::Truncated(Truncated::Stream));
+}
+
+#[test]
+fn each_direction_ends_apart() {
+    let mut link = link(Inside::Raw);
+    link.server.answers = false;
+    link.run();
+    link.client.machine.finish(link.client.now);
+    link.run();
+    assert!(link.server.finished && link.server.over.is_none());
+    link.server.out().send(b"still here").unwrap();
+    link.run();
+    assert_eq!(link.client.heard, b"still here");
+    link.server.machine.finish(link.server.now);
+    link.run();
+    assert_eq!((link.client.over, link.server.over), (Some(Ok(())), Some(Ok(()))));
+}
+
+#[test]
 fn what_is_under_way_counts_as_sent_when_it_has_left() {
     let mut link = link(Inside::None);
     link.run();
