@@ -379,8 +379,8 @@ impl Honest {
 
 /// Has `session` hear `bytes`, all of them or as many as it wants, and consume every part. Returns
 /// what happened, and the parts.
-pub fn hear(
-    session: &mut Session<Region>,
+pub fn hear<M: Machine + ?Sized>(
+    session: &mut M,
     ring: &Ring,
     mut bytes: &[u8],
     now: Instant,
@@ -399,6 +399,7 @@ pub fn hear(
         let space = session.recv_space();
         let n = space.len().min(bytes.len());
         if n == 0 {
+            session.handle_received(0, now);
             return heard;
         }
         space[..n].copy_from_slice(&bytes[..n]);
@@ -408,7 +409,7 @@ pub fn hear(
 }
 
 /// All that `session` has to transmit.
-pub fn drain(session: &mut Session<Region>, now: Instant) -> Vec<u8> {
+pub fn drain<M: Machine + ?Sized>(session: &mut M, now: Instant) -> Vec<u8> {
     let mut sent = Vec::new();
     loop {
         let bytes = session.poll_transmit(now).to_vec();
