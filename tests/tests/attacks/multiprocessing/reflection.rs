@@ -118,7 +118,7 @@ impl Line {
         self.hears(b"")
     }
 
-    fn is_fooled(&self) -> bool {
+    fn is_established(&self) -> bool {
         assert_eq!(self.connection.established(), self.connection.service().authenticated);
         self.connection.established()
     }
@@ -156,14 +156,14 @@ fn enter(server: &mut Line, other: &Process) -> Vec<u8> {
 fn refuses(mut end: Line, message: &[u8]) {
     assert_eq!(end.hears(&ask(message)), b"");
     assert_eq!(end.error(), REFLECTED);
-    assert!(!end.is_fooled());
+    assert!(!end.is_established());
 }
 
 /// The client that was lured takes nobody who has nothing to answer it.
 fn is_left_alone(mut client: Line, policy: Policy) {
     assert_eq!(client.hears(&guess(digest(policy))), FAILURE_FRAME);
     assert_eq!(client.error(), Some(Error::WrongKey));
-    assert!(!client.is_fooled());
+    assert!(!client.is_established());
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn two_processes_of_one_key_answer_each_other_s_challenges_for_whoever_asks() {
         let challenge = lure(&mut victim, policy);
         let response = two.client().hears(&ask(&challenge));
         assert_eq!(victim.hears(&response), WELCOME_FRAME);
-        assert!(victim.is_fooled(), "it takes somebody for a holder of the key who is none");
+        assert!(victim.is_established(), "it takes somebody for a holder of the key who is none");
         assert_eq!(victim.hears(b"\0\0\0\x05thief"), b"");
         assert_eq!(victim.connection.service().heard, b"thief");
     }
@@ -284,7 +284,7 @@ fn a_server_lets_in_whoever_has_a_client_of_another_process_answer() {
         enter(&mut server, &two);
         assert_ne!(server.hears(&ask(&message(digest(policy), b'x'))), b"");
         assert_eq!(server.hears(WELCOME_FRAME), b"");
-        assert!(server.is_fooled());
+        assert!(server.is_established());
     }
 }
 
@@ -304,7 +304,7 @@ fn a_challenge_is_outstanding_as_long_as_its_session_may_take_an_answer() {
         said = if turn % 2 == 1 { client.hears(&said) } else { server.hears(&said) };
     }
     assert_eq!(server.hears(&said), b"");
-    assert!(client.is_fooled() && server.is_fooled());
+    assert!(client.is_established() && server.is_established());
     assert_eq!((one.outstanding(), two.outstanding()), (none.clone(), none.clone()));
 
     let mut failed = one.server();
