@@ -1,11 +1,8 @@
 use std::collections::VecDeque;
 
-use countersign::{
-    Candidates, Error, Event, Fingerprint, Instant, Key, KeyError, Machine, Peer, Refuse, Rest,
-    SendError, Session,
-};
+use countersign::{Error, Event, Fingerprint, Instant, Machine, Peer, Rest, SendError, Session};
 
-use crate::{Pace, Region, Wire};
+use crate::{Pace, Region, Ring, Wire, answer};
 
 /// What an end saw. Whatever depends on how bytes were cut is not in it: neither Writable nor the
 /// borders between the parts of a byte stream.
@@ -71,20 +68,20 @@ pub struct App {
     /// For how many turns it looks at a part before it answers.
     pub hold: usize,
     /// How it answers a key request.
-    pub key: Result<Key, Refuse>,
+    pub ring: Ring,
 }
 
 impl App {
     /// Sends every part back, and finishes when the peer has.
     #[must_use]
-    pub fn echo(key: Result<Key, Refuse>, hold: usize) -> Self {
-        Self { say: VecDeque::new(), part: 0, echo: true, finish_first: false, hold, key }
+    pub fn echo(ring: Ring, hold: usize) -> Self {
+        Self { say: VecDeque::new(), part: 0, echo: true, finish_first: false, hold, ring }
     }
 
     /// Says `messages` in parts of at most `part` bytes, then finishes.
     #[must_use]
-    pub fn say(key: Result<Key, Refuse>, messages: Vec<Vec<u8>>, part: usize) -> Self {
-        Self { say: messages.into(), part, echo: false, finish_first: true, hold: 0, key }
+    pub fn say(ring: Ring, messages: Vec<Vec<u8>>, part: usize) -> Self {
+        Self { say: messages.into(), part, echo: false, finish_first: true, hold: 0, ring }
     }
 }
 
@@ -200,16 +197,8 @@ impl End {
         match event {
             Event::KeyNeeded => {
                 self.seen.push(Seen::KeyNeeded);
-                assert!(self.session.key_request().is_some());
-                let answer = self.app.key.as_ref().map(Candidates::one).map_err(|&why| why);
-                match self.session.provide_key(answer, now) {
-                    Ok(()) => {}
-                    // Ours is for another digest; there is no other to give.
-                    Err(KeyError::Purpose) => {
-                        self.session.provide_key(Err(Refuse::Unknown), now).unwrap();
-                    }
-                    Err(error) => panic!("{error}"),
-                }
+                let answer = answer(&self.app.ring, &self.session.key_request().unwrap());
+                self.session.provide_key(answer, now).unwrap();
             }
             Event::Established => {
                 self.established = true;

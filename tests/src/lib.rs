@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
 mod end;
+pub mod python;
 mod region;
 pub mod sim;
 mod speech;
@@ -14,8 +15,10 @@ mod wire;
 pub use end::{App, End, Met, Seen, converse, listen};
 pub use region::{Pool, Pools, Region};
 pub use speech::{
-    ANOTHER_SECRET, Cover, EXPORTER, Honest, KID, SECRET, Say, Speech, Stream, drain, hear, name,
-    other,
+    ANOTHER_SECRET, Cover, EXPORTER, FRAMINGS, Honest, KID, Policy, Ring, SECRET, Say, Speech,
+    Stream, answer, drain, hear, name, other,
 };
-pub use strategies::{bytes, config, frame, messages, pace, role, says, speech, tampered};
+pub use strategies::{
+    bytes, config, frame, framing, messages, multiprocessing, pace, role, says, speech, tampered,
+};
 pub use wire::{Pace, Wire};

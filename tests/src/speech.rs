@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Event, Framing, Instance, Instant, Key, Machine, Mutual, Name,
-    Nonce, Reason, Refuse, Rest, Role, Scheme, Session,
+    Candidates, Config, Digest, Event, Framing, Instance, Instant, Key, KeyRequest, Machine,
+    Multiprocessing, Mutual, Name, Nonce, Reason, Refuse, Rest, Role, Scheme, Session,
 };
 
-use crate::{Pools, Region};
+use crate::{Pools, Region, python};
 
 /// The key of both ends.
 pub const SECRET: &[u8] = b"the key of both ends";
@@ -16,6 +16,9 @@ pub const EXPORTER: [u8; 32] = [0xeb; 32];
 /// The key id that mutual clients use.
 pub const KID: &str = "k1";
 
+/// The framings that schemes can have in place of their own.
+pub const FRAMINGS: [Framing; 3] = [Framing::Raw, Framing::U32, Framing::Multiprocessing];
+
 /// What two ends speak: a scheme, what goes with it, and a framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
@@ -23,8 +26,46 @@ pub enum Speech {
     None(Framing),
     /// The scheme `challenge`.
     Challenge(Digest, Framing),
+    /// The scheme `multiprocessing`.
+    Multiprocessing(Policy, Framing),
     /// The scheme `mutual`.
     Mutual(Cover),
+}
+
+/// Which proofs ends of `multiprocessing` give and take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Over this digest, and no others.
+    Strict(Digest),
+    /// Whatever Python would: what the server asks for, and the client.
+    Compatible(Digest, Digest),
+}
+
+impl Policy {
+    /// That of an end of `role`.
+    #[must_use]
+    pub const fn of(self, role: Role) -> Multiprocessing {
+        match (self, role) {
+            (Self::Strict(digest), _) => Multiprocessing::new(digest),
+            (Self::Compatible(asked, _), Role::Server)
+            | (Self::Compatible(_, asked), Role::Client) => {
+                Multiprocessing::new(asked).compatible()
+            }
+        }
+    }
+}
+
+/// What an end has to answer key requests with.
+pub type Ring = Result<Vec<Key>, Refuse>;
+
+/// What `ring` answers: the key that was made for what is asked, whatever id it is asked for by.
+///
+/// # Errors
+/// That there is none.
+pub fn answer<'a>(ring: &'a Ring, request: &KeyRequest<'_>) -> Result<Candidates<'a>, Refuse> {
+    let keys = ring.as_ref().map_err(|&why| why)?;
+    let key = keys.iter().find(|key| key.purpose() == request.purpose);
+    key.map(Candidates::one).ok_or(Refuse::Unknown)
 }
 
 /// What protects the frames of `mutual`.
@@ -66,12 +107,14 @@ impl Speech {
     #[must_use]
     pub const fn framing(self) -> Framing {
         match self {
-            Self::None(framing) | Self::Challenge(_, framing) => framing,
+            Self::None(framing)
+            | Self::Challenge(_, framing)
+            | Self::Multiprocessing(_, framing) => framing,
             Self::Mutual(_) => Framing::Sealed,
         }
     }
 
-    /// Whether it is a scheme in which both ends prove themselves.
+    /// Whether it is the scheme `mutual`.
     #[must_use]
     pub const fn is_mutual(self) -> bool {
         matches!(self, Self::Mutual(_))
@@ -95,7 +138,7 @@ impl Speech {
         match self {
             Self::None(_) => false,
             Self::Challenge(..) => matches!(role, Role::Server),
-            Self::Mutual(_) => true,
+            Self::Multiprocessing(..) | Self::Mutual(_) => true,
         }
     }
 
@@ -106,6 +149,10 @@ impl Speech {
             Self::None(framing) => return Config::new(Scheme::None).with_framing(framing),
             Self::Challenge(digest, framing) => {
                 return Config::new(Scheme::Challenge { digest }).with_framing(framing);
+            }
+            Self::Multiprocessing(policy, framing) => {
+                let scheme = Scheme::Multiprocessing(policy.of(role));
+                return Config::new(scheme).with_framing(framing);
             }
             Self::Mutual(cover) => (cover, Framing::Sealed),
         };
@@ -121,16 +168,37 @@ impl Speech {
         Config::new(Scheme::Mutual(mutual)).with_framing(framing)
     }
 
-    /// A key for it, where it has any.
+    /// Keys for it, made of `secret`, where it has any.
     ///
     /// # Errors
-    /// That there is none.
-    pub fn key(self, secret: &[u8]) -> Result<Key, Refuse> {
+    /// That there are none.
+    pub fn ring(self, secret: &[u8]) -> Ring {
+        let challenge = |digest| Key::challenge(digest, secret).unwrap();
         match self {
             Self::None(_) => Err(Refuse::Unknown),
-            Self::Challenge(digest, _) => Ok(Key::challenge(digest, secret).unwrap()),
-            Self::Mutual(_) => Ok(Key::mutual(secret).unwrap()),
+            Self::Challenge(digest, _) => Ok(vec![challenge(digest)]),
+            Self::Multiprocessing(policy, _) => {
+                Ok(policy.of(Role::Server).digests().map(challenge).collect())
+            }
+            Self::Mutual(_) => Ok(vec![Key::mutual(secret).unwrap()]),
         }
+    }
+
+    /// Whether an end of `role` is to take whoever says what it `heard` for who says `honest`.
+    #[must_use]
+    pub fn proves(self, role: Role, honest: &[u8], heard: &[u8]) -> bool {
+        let Self::Multiprocessing(policy, _) = self else { return heard.starts_with(honest) };
+        let config = self.config(role, Honest::HEARTBEAT);
+        let end = self.begin(role, &config, &Pools::default(), (64, 64));
+        python::proves(policy.of(role), role, end.challenge().unwrap(), (honest, heard))
+    }
+
+    /// What an end of `role` says unasked.
+    #[must_use]
+    pub fn greeting(self, role: Role) -> Vec<u8> {
+        let config = self.config(role, Honest::HEARTBEAT);
+        let mut end = self.end(role, &config, &Pools::default(), (config.receive_len(), 64));
+        drain(&mut end, Instant::EPOCH)
     }
 
     /// The bytes that every end of `role` draws as its nonce: the same bytes in give the same out.
@@ -194,7 +262,7 @@ pub struct Honest {
     /// Its own session.
     pub session: Session<Region>,
     speech: Speech,
-    key: Result<Key, Refuse>,
+    ring: Ring,
     now: Instant,
     said: Vec<u8>,
 }
@@ -222,7 +290,7 @@ impl Honest {
             .with_handshake_timeout(Duration::MAX)
             .with_stall_timeout(Duration::MAX);
         let session = speech.end(role, &config, &Pools::default(), (4096, 4096));
-        Self { session, speech, key: speech.key(SECRET), now: Instant::EPOCH, said: Vec::new() }
+        Self { session, speech, ring: speech.ring(SECRET), now: Instant::EPOCH, said: Vec::new() }
     }
 
     /// The peer of `tested` once both have done their handshake; what it said until then.
@@ -231,7 +299,7 @@ impl Honest {
         let mut said = Vec::new();
         for _ in 0..9 {
             let bytes = peer.sent();
-            hear(tested, &peer.key, &bytes, Instant::EPOCH);
+            hear(tested, &peer.ring, &bytes, Instant::EPOCH);
             said.extend(bytes);
             peer.hear(&drain(tested, Instant::EPOCH));
             if peer.session.peer().is_some() && tested.peer().is_some() {
@@ -248,7 +316,7 @@ impl Honest {
         let handshake = bytes.len();
         for say in says {
             let sent = peer.say(say);
-            hear(&mut tested, &peer.key, &sent, Instant::EPOCH);
+            hear(&mut tested, &peer.ring, &sent, Instant::EPOCH);
             peer.hear(&drain(&mut tested, Instant::EPOCH));
             bytes.extend(sent);
         }
@@ -257,7 +325,7 @@ impl Honest {
 
     /// Takes `bytes` in, all of them; returns what happened, and the parts.
     pub fn hear(&mut self, bytes: &[u8]) -> Vec<(Event, Vec<u8>)> {
-        hear(&mut self.session, &self.key, bytes, self.now)
+        hear(&mut self.session, &self.ring, bytes, self.now)
     }
 
     /// All that waits to be sent.
@@ -311,9 +379,9 @@ impl Honest {
 
 /// Has `session` hear `bytes`, all of them or as many as it wants, and consume every part. Returns
 /// what happened, and the parts.
-pub fn hear(
-    session: &mut Session<Region>,
-    key: &Result<Key, Refuse>,
+pub fn hear<M: Machine + ?Sized>(
+    session: &mut M,
+    ring: &Ring,
     mut bytes: &[u8],
     now: Instant,
 ) -> Vec<(Event, Vec<u8>)> {
@@ -321,7 +389,7 @@ pub fn hear(
     loop {
         while let Ok(Some(event)) = session.poll_event(now) {
             if event == Event::KeyNeeded {
-                let answer = key.as_ref().map(Candidates::one).map_err(|&why| why);
+                let answer = answer(ring, &session.key_request().unwrap());
                 session.provide_key(answer, now).unwrap();
                 continue;
             }
@@ -331,6 +399,7 @@ pub fn hear(
         let space = session.recv_space();
         let n = space.len().min(bytes.len());
         if n == 0 {
+            session.handle_received(0, now);
             return heard;
         }
         space[..n].copy_from_slice(&bytes[..n]);
@@ -340,7 +409,7 @@ pub fn hear(
 }
 
 /// All that `session` has to transmit.
-pub fn drain(session: &mut Session<Region>, now: Instant) -> Vec<u8> {
+pub fn drain<M: Machine + ?Sized>(session: &mut M, now: Instant) -> Vec<u8> {
     let mut sent = Vec::new();
     loop {
         let bytes = session.poll_transmit(now).to_vec();

@@ -4,7 +4,8 @@ use proptest::sample::{Index, select};
 
 use countersign::{Digest, Framing, Reason, Role};
 
-use crate::{Cover, Pace, Say, Speech};
+use crate::python::PYTHONS;
+use crate::{Cover, FRAMINGS, Pace, Policy, Say, Speech};
 
 /// `cases` of each property, or as many as the environment says in `PROPTEST_CASES`.
 #[must_use]
@@ -38,12 +39,27 @@ pub fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     vec(message, 0..6)
 }
 
+/// Any framing that a scheme can have in place of its own.
+pub fn framing() -> impl Strategy<Value = Framing> {
+    select(&FRAMINGS[..])
+}
+
+/// The scheme `multiprocessing` in any of its ways.
+pub fn multiprocessing() -> impl Strategy<Value = Speech> {
+    let digest = || select(&PYTHONS[..]).prop_map(|(digest, _)| digest);
+    let policy = prop_oneof![
+        2 => digest().prop_map(Policy::Strict),
+        1 => (digest(), digest()).prop_map(|(server, client)| Policy::Compatible(server, client)),
+    ];
+    (policy, framing()).prop_map(|(policy, framing)| Speech::Multiprocessing(policy, framing))
+}
+
 /// Whatever two ends can speak.
 pub fn speech() -> impl Strategy<Value = Speech> {
-    let framing = || select(&[Framing::Raw, Framing::U32][..]);
     prop_oneof![
         1 => framing().prop_map(Speech::None),
         2 => (select(Digest::ALL), framing()).prop_map(|(digest, f)| Speech::Challenge(digest, f)),
+        3 => multiprocessing(),
         3 => select(&Cover::ALL[..]).prop_map(Speech::Mutual),
     ]
 }

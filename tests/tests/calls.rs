@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Error, Event, Framing, Instant, Key, KeyError, Machine, Reason,
+    Candidates, Config, Digest, Error, Event, Instant, Key, KeyError, Machine, Purpose, Reason,
     Refuse, Rest, Role, SendError, Session,
 };
 use countersign_tests::{
     ANOTHER_SECRET, Cover, EXPORTER, Honest, Pools, Region, SECRET, Speech, Stream, bytes, config,
-    role, says, tampered,
+    framing, multiprocessing, role, says, tampered,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -91,10 +91,10 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 fn speech() -> impl Strategy<Value = Speech> {
-    let framing = || select(&[Framing::Raw, Framing::U32][..]);
     prop_oneof![
         framing().prop_map(Speech::None),
         framing().prop_map(|framing| Speech::Challenge(DIGEST, framing)),
+        multiprocessing(),
         select(&Cover::ALL[..]).prop_map(Speech::Mutual),
         select(&Cover::ALL[..]).prop_map(Speech::Mutual),
     ]
@@ -269,7 +269,11 @@ impl Watched {
         match event {
             Event::KeyNeeded => {
                 self.asked += 1;
-                let twice = self.setup.speech.is_mutual() && self.setup.role == Role::Client;
+                let twice = match self.setup.speech {
+                    Speech::None(_) | Speech::Challenge(..) => false,
+                    Speech::Multiprocessing(..) => true,
+                    Speech::Mutual(_) => self.setup.role == Role::Client,
+                };
                 assert!(self.asked <= 1 + usize::from(twice) && !self.established);
                 assert!(self.session.key_request().is_some());
             }
@@ -280,7 +284,8 @@ impl Watched {
                 let peer = self.session.peer().unwrap();
                 assert_eq!(peer.authenticated, speech.proves_to(*role));
                 if speech.proves_to(*role) {
-                    assert!(self.taken.starts_with(handshake), "without the right answer");
+                    let right = speech.proves(*role, handshake, &self.taken);
+                    assert!(right, "without the right answer");
                 }
                 assert!(!speech.is_bound() || self.bound == Some(true), "through the wrong TLS");
                 assert_eq!(peer.session_id.is_some(), speech.is_mutual());
@@ -306,12 +311,12 @@ impl Watched {
     }
 
     fn provide_key(&mut self, answer: Answer) {
-        let Setup { speech, role, .. } = self.setup;
         // Where no key is asked for, any will do.
-        let any = Key::challenge(DIGEST, SECRET).unwrap();
-        let right = speech.key(SECRET).unwrap_or(any.clone());
-        let wrong = speech.key(ANOTHER_SECRET).unwrap_or(any);
-        let other = Key::challenge(Digest::Md5, SECRET).unwrap();
+        let asked = self.session.key_request().map(|request| (request.role, request.purpose));
+        let (role, purpose) = asked.unwrap_or((self.setup.role, Purpose::Derivation));
+        let key = |secret| Key::new(purpose, secret).unwrap();
+        let (right, wrong) = (key(SECRET), key(ANOTHER_SECRET));
+        let other = Key::challenge(Digest::Sha1, SECRET).unwrap();
         let answer = match answer {
             Answer::Right => Ok(Candidates::two(&right, &wrong)),
             Answer::RightSecond if role == Role::Server => Ok(Candidates::two(&wrong, &right)),
@@ -319,12 +324,13 @@ impl Watched {
             Answer::OtherPurpose => Ok(Candidates::two(&right, &other)),
             Answer::Refuse => Err(Refuse::Unknown),
         };
-        let asked = self.session.key_request().is_some();
         let result = self.session.provide_key(answer, self.now);
         match result {
-            Ok(()) => assert!(asked),
-            Err(KeyError::NotAsked) => assert!(!asked),
-            Err(KeyError::Purpose) => assert!(asked && self.session.key_request().is_some()),
+            Ok(()) => assert!(asked.is_some()),
+            Err(KeyError::NotAsked) => assert!(asked.is_none()),
+            Err(KeyError::Purpose) => {
+                assert!(asked.is_some() && self.session.key_request().is_some());
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -423,7 +429,7 @@ proptest! {
             Call::PollEvent,
         ];
         // As many as the longest handshake takes.
-        for _ in 0..5 {
+        for _ in 0..9 {
             if !watched.established {
                 step.iter().for_each(|call| watched.call(call));
             }

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use countersign::{Alert, Config, Error, Framing, Key, Refuse, Role, Session, Truncated};
+use countersign_tests::python::FAILURE_FRAME;
 use countersign_tests::{
-    ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, SECRET, Seen, Speech,
+    ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, Ring, SECRET, Seen, Speech,
     Stream, bytes, config, converse, listen, messages, name, other, pace, role, says, speech,
     tampered,
 };
@@ -48,10 +49,10 @@ fn has() -> impl Strategy<Value = Has> {
 }
 
 impl Has {
-    fn key(self, speech: Speech) -> Result<Key, Refuse> {
+    fn ring(self, speech: Speech) -> Ring {
         match self {
-            Self::Right => speech.key(SECRET),
-            Self::Wrong => speech.key(ANOTHER_SECRET),
+            Self::Right => speech.ring(SECRET),
+            Self::Wrong => speech.ring(ANOTHER_SECRET),
             Self::None => Err(Refuse::Unknown),
         }
     }
@@ -99,8 +100,8 @@ impl Conversation {
         let speech = self.speech;
         let end =
             |role, config: &Config, sizes, app| End::new(session(speech, role, config, sizes), app);
-        let speaker = App::say(self.client.0.key(speech), self.messages.clone(), self.part);
-        let echo = App::echo(self.server.0.key(speech), hold);
+        let speaker = App::say(self.client.0.ring(speech), self.messages.clone(), self.part);
+        let echo = App::echo(self.server.0.ring(speech), hold);
         let config = end_config(speech, Role::Client);
         let mut client = end(Role::Client, &config, self.client.1, speaker);
         let strict = end_config(speech, Role::Server).with_max_frame(self.max_frame);
@@ -188,7 +189,7 @@ proptest! {
             prop_assert_eq!(server.name.as_deref(), Some(name(Role::Server)));
             prop_assert_eq!(client.name.as_deref(), Some(name(Role::Client)));
             prop_assert_eq!(server.kid.as_deref(), Some(countersign_tests::KID));
-            prop_assert_eq!(server.fingerprint, speech.key(SECRET).unwrap().fingerprint());
+            prop_assert_eq!(server.fingerprint, Key::mutual(SECRET).unwrap().fingerprint());
             prop_assert!(server.session_id.is_some() && server.exporter.is_some());
         } else {
             prop_assert_eq!(known(&server), (None, None, None, None));
@@ -208,15 +209,16 @@ proptest! {
         let record = conversation.hold(paces, 0);
         prop_assert_eq!(&record.server, &vec![Seen::KeyNeeded, Seen::Failed(Error::WrongKey)]);
         prop_assert_eq!(Conversation::heard(&record.client), b"");
-        if speech.is_mutual() {
+        let last_word: &[u8] = match speech {
+            Speech::Mutual(_) => &[0, 0, 0, 2, 0x7f, 1],
+            Speech::Multiprocessing(..) => FAILURE_FRAME,
+            Speech::None(_) | Speech::Challenge(..) => b"",
+        };
+        let down = [&speech.greeting(Role::Server), last_word].concat();
+        prop_assert_eq!(&record.down, &down, "nothing went out but its greeting and its last word");
+        if !last_word.is_empty() {
             let refused = Seen::Failed(Error::Alert(Alert::Refused));
             prop_assert_eq!(&record.client, &vec![Seen::KeyNeeded, refused]);
-            prop_assert!(record.down.ends_with(&[0, 0, 0, 2, 0x7f, 1]), "the last is the alert");
-            let greeting = record.down.len() - ALERT_LEN;
-            prop_assert!((M1_LEN..=M1_LEN + 1).contains(&greeting), "and before it was M1");
-        } else {
-            let challenge = &Speech::nonce(Role::Server)[..32];
-            prop_assert_eq!(&record.down, challenge, "only the challenge went out");
         }
     }
 }
@@ -246,7 +248,7 @@ impl Attack {
     }
 
     fn strike(&self, (mut reads, mut writes): (Pace, Pace), hold: usize) -> Struck {
-        let app = App::echo(Has::Right.key(self.speech), hold);
+        let app = App::echo(Has::Right.ring(self.speech), hold);
         let mut end = End::new(Self::session(self.speech, self.role, self.sizes), app);
         let sent = listen(&mut end, &self.stream, &mut reads, &mut writes);
         Struck { seen: end.seen().to_vec(), sent }
@@ -259,7 +261,7 @@ impl Attack {
     }
 
     fn is_authentic(&self) -> bool {
-        self.stream.starts_with(&self.handshake)
+        self.speech.proves(self.role, &self.handshake, &self.stream)
     }
 }
 
@@ -347,16 +349,36 @@ proptest! {
         }
         prop_assert_eq!(struck.established(), None);
         let Some(Seen::Failed(error)) = struck.seen.last() else { panic!("it goes on") };
-        if !attack.speech.is_mutual() {
-            let expected = match attack.stream.len() < attack.handshake.len() {
-                true => Error::Truncated(Truncated::Handshake),
-                false => Error::WrongKey,
-            };
-            prop_assert_eq!(*error, expected);
-            prop_assert_eq!(&struck.sent, &Speech::nonce(Role::Server)[..32]);
-        } else if attack.role == Role::Server {
-            // No more than M1 and an alert: whoever gets no M3 learns nothing.
-            prop_assert!(struck.sent.len() <= M1_LEN + 1 + ALERT_LEN);
+        match attack.speech {
+            Speech::None(_) | Speech::Challenge(..) => {
+                let expected = match attack.stream.len() < attack.handshake.len() {
+                    true => Error::Truncated(Truncated::Handshake),
+                    false => Error::WrongKey,
+                };
+                prop_assert_eq!(*error, expected);
+                prop_assert_eq!(struck.sent, attack.speech.greeting(Role::Server));
+            }
+            Speech::Multiprocessing(..) => {
+                let expected = matches!(
+                    error,
+                    Error::Malformed
+                        | Error::NothingInCommon
+                        | Error::WrongKey
+                        | Error::Truncated(Truncated::Handshake)
+                );
+                prop_assert!(expected, "{error:?}");
+                let keys = struck.seen.iter().filter(|seen| **seen == Seen::KeyNeeded).count();
+                if attack.role == Role::Server && (keys == 0 || *error == Error::WrongKey) {
+                    // Whoever does not prove itself gets nothing that was made with the key.
+                    let most = [&attack.speech.greeting(Role::Server), FAILURE_FRAME].concat();
+                    prop_assert!(most.starts_with(&struck.sent));
+                }
+            }
+            Speech::Mutual(_) if attack.role == Role::Server => {
+                // No more than M1 and an alert: whoever gets no M3 learns nothing.
+                prop_assert!(struck.sent.len() <= M1_LEN + 1 + ALERT_LEN);
+            }
+            Speech::Mutual(_) => {}
         }
     }
 

@@ -1,10 +1,14 @@
-//! Where a session with sealed frames ends: who still speaks, and who is still listened to.
+//! Where a session with sealed frames ends: who still speaks, and who is still listened to. And what
+//! a handshake says last that has failed.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
 
-use countersign::{Config, Error, Event, Instant, Machine, Reason, Role, Session};
-use countersign_tests::{Cover, Honest, Pools, Region, SECRET, Say, Speech, drain, hear};
+use countersign::{Config, Digest, Error, Event, Framing, Instant, Machine, Reason, Role, Session};
+use countersign_tests::python::FAILURE_FRAME;
+use countersign_tests::{
+    Cover, Honest, Policy, Pools, Region, SECRET, Say, Speech, drain, frame, hear, other,
+};
 
 const NOW: Instant = Instant::EPOCH;
 const SPEECH: Speech = Speech::Mutual(Cover::Tags);
@@ -20,7 +24,7 @@ fn met(role: Role) -> (Session<Region>, Honest) {
 }
 
 fn events(session: &mut Session<Region>, bytes: &[u8]) -> Vec<Event> {
-    hear(session, &SPEECH.key(SECRET), bytes, NOW).into_iter().map(|(event, _)| event).collect()
+    hear(session, &SPEECH.ring(SECRET), bytes, NOW).into_iter().map(|(event, _)| event).collect()
 }
 
 /// Both have finished, and the session has not been asked what that means.
@@ -117,4 +121,46 @@ fn an_answer_to_a_ping_that_came_behind_the_peers_last_word_is_not_sent_behind_o
     tested.handle_transmitted(1, NOW);
     assert!(tested.wants_shutdown() && !tested.wants_write());
     assert_eq!(tested.poll_event(NOW), Ok(Some(Event::Closed)));
+}
+
+/// An end of `multiprocessing` of which the peer has given a wrong response, and nothing else wrong.
+fn wrongly_answered(role: Role, pools: &Pools) -> Session<Region> {
+    let policy = Policy::Strict(Digest::Sha256);
+    let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
+    let config = speech.config(role, Honest::HEARTBEAT);
+    let mut tested = speech.end(role, &config, pools, (Config::MIN_BUFFER, Config::MIN_BUFFER));
+    drain(&mut tested, NOW);
+    let challenge = speech.greeting(Role::Server);
+    let response = frame(&[&b"{sha256}"[..], &[7; 32]].concat());
+    let says = match other(role) {
+        Role::Client => vec![response],
+        Role::Server => vec![challenge, frame(b"#WELCOME#"), response],
+    };
+    for said in says {
+        hear(&mut tested, &speech.ring(SECRET), &said, NOW);
+        if tested.poll_event(NOW).is_ok() {
+            drain(&mut tested, NOW);
+        }
+    }
+    assert_eq!(tested.poll_event(NOW), Err(Error::WrongKey));
+    tested
+}
+
+#[test]
+fn who_has_given_a_wrong_response_has_a_second_to_hear_it() {
+    let second = NOW.saturating_add(Duration::from_secs(1));
+    for role in [Role::Client, Role::Server] {
+        for begun in 0..=FAILURE_FRAME.len() {
+            let pools = Pools::default();
+            let mut tested = wrongly_answered(role, &pools);
+            assert_eq!(pools.held(), 0, "it costs nobody a buffer");
+            assert_eq!(tested.poll_transmit(NOW), FAILURE_FRAME);
+            tested.handle_transmitted(begun, NOW);
+            let whole = begun == FAILURE_FRAME.len();
+            assert_eq!((tested.is_done(), tested.wants_shutdown()), (whole, whole));
+            assert_eq!(tested.poll_timeout(), (!whole).then_some(second));
+            tested.handle_timeout(second);
+            assert!(tested.is_done() && tested.wants_shutdown() && !tested.wants_write());
+        }
+    }
 }

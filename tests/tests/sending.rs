@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use countersign::{Event, Framing, Instant, Machine, Reason, Rest, Role, SendError, Session};
-use countersign_tests::{Cover, Honest, Pools, Region, SECRET, Say, Speech, config, hear, role};
+use countersign_tests::{
+    Cover, Honest, Pools, Region, SECRET, Say, Speech, config, framing, hear, multiprocessing, role,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -47,7 +49,7 @@ fn call() -> impl Strategy<Value = Call> {
             4 => Just(Follows::Nothing),
             6 => Just(Follows::WhatIsDue),
             2 => (0..90_u64).prop_map(Follows::Bytes),
-            1 => select(&[u64::MAX, u32::MAX as u64][..]).prop_map(Follows::Bytes),
+            1 => select(&[u64::MAX, u32::MAX as u64, i32::MAX as u64][..]).prop_map(Follows::Bytes),
             1 => Just(Follows::Unknown),
         ]
     };
@@ -208,24 +210,26 @@ impl Sender {
             against.push(SendError::Finished);
         }
         let (mut header, mut due) = (Vec::new(), 0);
-        if self.framing() == Framing::U32 {
+        if let Framing::U32 | Framing::Multiprocessing = self.framing() {
             let total = match rest {
                 Rest::End => Some(len as u64),
                 Rest::Bytes(more) => more.checked_add(len as u64),
                 Rest::More | Rest::Unknown => None,
             };
             due = total.map_or(0, |total| total - len as u64);
-            match (total, total.and_then(|total| u32::try_from(total).ok())) {
+            match (total, total.and_then(|total| self.length(total))) {
                 (Some(total), _) if self.due > 0 && total == self.due => {}
                 (Some(_), _) if self.due > 0 => {
                     against.push(SendError::LengthMismatch { due: self.due });
                 }
-                (_, Some(total)) => header = total.to_be_bytes().to_vec(),
+                (_, Some(length)) => header = length,
                 _ => against.push(SendError::LengthNeeded),
             }
         }
         let max = match self.framing() {
             Framing::U32 => self.capacity - 4,
+            // There is room for the longest header, though few have it.
+            Framing::Multiprocessing => self.capacity - 12,
             // There is room for a tag even where there is none.
             Framing::Sealed => self.capacity - TYPED - TAG,
             _ => self.capacity,
@@ -239,6 +243,16 @@ impl Sender {
             against.push(SendError::Full);
         }
         (header, due, against)
+    }
+
+    /// How `total` bytes are announced; `None` if they cannot be.
+    fn length(&self, total: u64) -> Option<Vec<u8>> {
+        let short = match self.framing() {
+            Framing::U32 => return Some(u32::try_from(total).ok()?.to_be_bytes().to_vec()),
+            _ => i32::try_from(total).ok(),
+        };
+        let long = || [&[0xff; 4][..], &total.to_be_bytes()].concat();
+        Some(short.map_or_else(long, |total| total.to_be_bytes().to_vec()))
     }
 
     /// How long what is around such a part is, in bytes.
@@ -377,8 +391,8 @@ impl Sender {
         self.session.handle_timeout(self.now);
         // Who has an answer to send need not ask.
         let ping = [self.peer.sent(), self.peer.say(&Say::Ping)].concat();
-        let key = self.speech.key(SECRET);
-        for (event, _) in hear(&mut self.session, &key, &ping, self.now) {
+        let ring = self.speech.ring(SECRET);
+        for (event, _) in hear(&mut self.session, &ring, &ping, self.now) {
             self.on_event(event);
         }
         self.owe(Owed::Pong);
@@ -408,8 +422,11 @@ fn ends(rest: Rest) -> bool {
 }
 
 fn speech() -> impl Strategy<Value = Speech> {
-    let framing = || select(&[Framing::Raw, Framing::U32][..]);
-    prop_oneof![framing().prop_map(Speech::None), select(&Cover::ALL[..]).prop_map(Speech::Mutual),]
+    prop_oneof![
+        3 => framing().prop_map(Speech::None),
+        1 => multiprocessing(),
+        3 => select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+    ]
 }
 
 proptest! {

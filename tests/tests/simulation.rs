@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use countersign::{Alert, Digest, Error, Framing, Instant, Reason, TimedOut, Truncated};
+use countersign::{Alert, Digest, Error, Framing, Instant, Reason, Role, TimedOut, Truncated};
 use countersign_drive::Failure;
+use countersign_tests::python::PYTHONS;
 use countersign_tests::sim::{Outcome, Rng, Served, Setup, World};
-use countersign_tests::{Cover, Speech};
+use countersign_tests::{Cover, FRAMINGS, Policy, Speech};
 
 /// How many seeds each test runs; `COUNTERSIGN_SEEDS` sets another number.
 fn seeds() -> u64 {
@@ -39,11 +40,11 @@ const FREEZE: Duration = Duration::from_secs(40);
 const MOMENT: Duration = Duration::from_millis(200);
 
 fn setup(rng: &mut Rng) -> Setup {
-    let digest = Digest::ALL[rng.within(0, Digest::ALL.len() as u64 - 1) as usize];
-    let framing = if rng.one_in(2) { Framing::Raw } else { Framing::U32 };
-    let speech = match rng.within(0, 5) {
+    let (digest, framing) = (one_of(rng, Digest::ALL), one_of(rng, &FRAMINGS));
+    let speech = match rng.within(0, 7) {
         0 => Speech::None(framing),
         1 | 2 => Speech::Challenge(digest, framing),
+        3 | 4 => Speech::Multiprocessing(policy(rng), framing),
         _ => mutual(rng),
     };
     Setup {
@@ -68,8 +69,17 @@ fn setup(rng: &mut Rng) -> Setup {
     }
 }
 
+fn one_of<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
+    all[rng.within(0, all.len() as u64 - 1) as usize]
+}
+
 fn mutual(rng: &mut Rng) -> Speech {
-    Speech::Mutual(Cover::ALL[rng.within(0, 2) as usize])
+    Speech::Mutual(one_of(rng, &Cover::ALL))
+}
+
+fn policy(rng: &mut Rng) -> Policy {
+    let [(ours, _), (theirs, _)] = [one_of(rng, &PYTHONS), one_of(rng, &PYTHONS)];
+    if rng.one_in(2) { Policy::Strict(ours) } else { Policy::Compatible(ours, theirs) }
 }
 
 /// Mutual ends that give signs of life.
@@ -109,7 +119,9 @@ fn assert_know_each_other(setup: &Setup, served: &Served) {
     assert_eq!(server.exporter, client.exporter);
     assert_eq!((&server.kid, server.fingerprint), (&client.kid, client.fingerprint));
     assert_eq!(server.session_id.is_some(), mutual);
-    assert_eq!((server.authenticated, server.name.is_some()), (mutual, mutual));
+    assert_eq!(server.authenticated, setup.speech.proves_to(Role::Client));
+    assert_eq!(client.authenticated, setup.speech.proves_to(Role::Server));
+    assert_eq!((server.name.is_some(), client.name.is_some()), (mutual, mutual));
 }
 
 fn assert_all_served(setup: &Setup, outcome: &Outcome) {
@@ -133,11 +145,17 @@ fn every_honest_client_of_a_crowd_is_served_though_buffers_are_few() {
 fn strangers_are_out_by_the_deadline_and_harm_nobody() {
     let with_strangers = |rng: &mut Rng| {
         let challenge = Speech::Challenge(Digest::Sha256, Framing::U32);
-        let speech = if rng.one_in(3) { challenge } else { mutual(rng) };
+        let speech = match rng.within(0, 2) {
+            0 => challenge,
+            1 => Speech::Multiprocessing(policy(rng), Framing::Multiprocessing),
+            _ => mutual(rng),
+        };
         let strangers = rng.within(1, 8) as usize;
         Setup { speech, strangers, buffer_len: rng.within(260, 600) as usize, ..setup(rng) }
     };
     for_all(with_strangers, |setup, outcome| {
+        // Whoever has messages in its handshake reads them, and has a last word.
+        let framed = !matches!(setup.speech, Speech::Challenge(..));
         assert_all_served(setup, &outcome);
         assert_eq!(outcome.strangers.len(), setup.strangers);
         for ended in &outcome.strangers {
@@ -147,13 +165,13 @@ fn strangers_are_out_by_the_deadline_and_harm_nobody() {
             let expected = late
                 || match error {
                     Error::WrongKey | Error::Truncated(Truncated::Handshake) => true,
-                    Error::Malformed | Error::NothingInCommon => setup.speech.is_mutual(),
+                    Error::Malformed | Error::NothingInCommon => framed,
                     _ => false,
                 };
             assert!(expected, "{error:?}");
             // The deadline, a second for the last word to leave and one for the peer's, and a
             // moment for it to arrive.
-            let deadline = Duration::from_secs(if setup.speech.is_mutual() { 7 } else { 6 });
+            let deadline = Duration::from_secs(if framed { 7 } else { 6 });
             assert!(ended.at <= Instant::EPOCH.saturating_add(deadline + MOMENT), "{ended:?}");
         }
     });

@@ -11,14 +11,18 @@ use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
 use countersign::{
-    BadFrame, Buffers, Candidates, Config, Digest, Error, Event, Instant, Key, Mac, Machine, Nonce,
-    Refuse, Role, Session,
+    BadFrame, Buffers, Candidates, Config, Digest, Error, Event, Framing, Instant, Key, Mac,
+    Machine, Nonce, Refuse, Role, Session,
 };
 use countersign_tests::sim::Rng;
-use countersign_tests::{ANOTHER_SECRET, Cover, Honest, Pools, SECRET, Say, Speech, Stream};
+use countersign_tests::{
+    ANOTHER_SECRET, Cover, Honest, Policy, Pools, SECRET, Say, Speech, Stream,
+};
 
 const NOW: Instant = Instant::EPOCH;
-const SPEECH: Speech = Speech::Mutual(Cover::Tags);
+const MUTUAL: Speech = Speech::Mutual(Cover::Tags);
+const MULTIPROCESSING: Speech =
+    Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
 
 /// Beyond this in every round, the classes differ.
 const THRESHOLD: f64 = 10.0;
@@ -135,44 +139,53 @@ impl Room {
     }
 }
 
-/// A server, and all that an honest client sends it.
+/// A server, and what an honest client sends it: the frame with its proof, and a message.
 struct Bench {
     config: Config,
     right: Key,
+    wrong: Key,
     room: RefCell<Room>,
-    m2: Vec<u8>,
-    frame: Vec<u8>,
+    proof: Vec<u8>,
+    message: Vec<u8>,
 }
 
 impl Bench {
-    fn new() -> Self {
-        let config = SPEECH.config(Role::Server, Honest::HEARTBEAT);
+    fn new(speech: Speech) -> Self {
+        let config = speech.config(Role::Server, Honest::HEARTBEAT);
         let room = Room { handshake: [0; 1024], receive: [0; 300], send: [0; 128] };
         let sizes = (room.receive.len(), room.send.len());
-        let tested = SPEECH.end(Role::Server, &config, &Pools::default(), sizes);
+        let tested = speech.end(Role::Server, &config, &Pools::default(), sizes);
         let says = [Say::Message(b"a message of thirty-two bytes...".to_vec())];
-        let Stream { bytes, handshake, .. } = Honest::stream(SPEECH, tested, &says);
-        let (m2, frame) = bytes.split_at(handshake);
-        let right = SPEECH.key(SECRET).unwrap();
-        Self { config, right, room: room.into(), m2: m2.to_vec(), frame: frame.to_vec() }
+        let Stream { bytes, handshake, .. } = Honest::stream(speech, tested, &says);
+        let (handshake, message) = bytes.split_at(handshake);
+        let n = u32::from_be_bytes(handshake[..4].try_into().unwrap());
+        let proof = handshake[..4 + n as usize].to_vec();
+        let [right, wrong] =
+            [SECRET, ANOTHER_SECRET].map(|secret| speech.ring(secret).unwrap()[0].clone());
+        Self { config, right, wrong, room: room.into(), proof, message: message.to_vec() }
     }
 
-    /// Has a new server hear `m2` and asked for the key; then `then`.
-    fn asked<T>(&self, m2: &[u8], then: impl FnOnce(&mut Session<&mut [u8]>) -> T) -> T {
+    /// Has a new server hear `proof` and asked for the key; then `then`.
+    fn asked<T>(&self, proof: &[u8], then: impl FnOnce(&mut Session<&mut [u8]>) -> T) -> T {
         let mut room = self.room.borrow_mut();
         let nonce = Nonce::from_bytes(Speech::nonce(Role::Server));
         let mut session = Session::server(&self.config, nonce, room.buffers(), NOW).unwrap();
         transmit(&mut session);
-        receive(&mut session, &m2[..4]);
+        receive(&mut session, &proof[..4]);
         assert_eq!(session.poll_event(NOW), Ok(None));
-        receive(&mut session, &m2[4..]);
+        receive(&mut session, &proof[4..]);
         assert_eq!(session.poll_event(NOW), Ok(Some(Event::KeyNeeded)));
         then(&mut session)
     }
 
-    /// How long a refusal of `m2` takes.
-    fn refuse(&self, m2: &[u8], answer: Result<&Key, Refuse>, leak: &mut dyn FnMut()) -> Duration {
-        self.asked(m2, |session| {
+    /// How long a refusal of `proof` takes.
+    fn refuse(
+        &self,
+        proof: &[u8],
+        answer: Result<&Key, Refuse>,
+        leak: &mut dyn FnMut(),
+    ) -> Duration {
+        self.asked(proof, |session| {
             let start = Clock::now();
             session.provide_key(answer.map(Candidates::one), NOW).unwrap();
             let error = session.poll_event(NOW);
@@ -185,7 +198,7 @@ impl Bench {
 
     /// How long the refusal of `frame` in an open session takes.
     fn refuse_frame(&self, frame: &[u8], leak: &mut dyn FnMut()) -> Duration {
-        self.asked(&self.m2, |session| {
+        self.asked(&self.proof, |session| {
             session.provide_key(Ok(Candidates::one(&self.right)), NOW).unwrap();
             transmit(session);
             assert_eq!(session.poll_event(NOW), Ok(Some(Event::Established)));
@@ -213,26 +226,30 @@ fn receive(session: &mut Session<&mut [u8]>, bytes: &[u8]) {
 /// All in one test: measurements at the same time would disturb each other.
 #[test]
 fn how_long_a_refusal_takes_says_nothing_of_why() {
-    let bench = Bench::new();
+    for (what, speech) in [
+        ("first and last byte of a proof", MUTUAL),
+        ("first and last byte of a response", MULTIPROCESSING),
+    ] {
+        let bench = Bench::new(speech);
+        let len = bench.proof.len();
+        let proofs = [len - 32, len - 1].map(|at| differing_in(&bench.proof, at));
+        let tags = [differing(32, false), differing(32, true)];
+        assert_constant(
+            what,
+            COMPARISON,
+            &mut |last, leak| bench.refuse(&proofs[usize::from(last)], Ok(&bench.right), leak),
+            &mut |last| leaky_compare(&tags[usize::from(last)]),
+        );
+    }
 
-    let len = bench.m2.len();
-    let proofs = [differing_in(&bench.m2, len - 32), differing_in(&bench.m2, len - 1)];
-    let tags = [differing(32, false), differing(32, true)];
-    assert_constant(
-        "first and last byte of a proof",
-        COMPARISON,
-        &mut |last, leak| bench.refuse(&proofs[usize::from(last)], Ok(&bench.right), leak),
-        &mut |last| leaky_compare(&tags[usize::from(last)]),
-    );
-
-    let wrong = SPEECH.key(ANOTHER_SECRET).unwrap();
+    let bench = Bench::new(MUTUAL);
     let mac = Mac::new(Digest::Sha256, SECRET);
     assert_constant(
         "known and unknown key id",
         DERIVATION,
         &mut |known, leak| {
-            let answer = if known { Ok(&wrong) } else { Err(Refuse::Unknown) };
-            bench.refuse(&bench.m2, answer, leak)
+            let answer = if known { Ok(&bench.wrong) } else { Err(Refuse::Unknown) };
+            bench.refuse(&bench.proof, answer, leak)
         },
         // One derivation of many, for keys that are there.
         &mut |known| {
@@ -242,8 +259,8 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
         },
     );
 
-    let len = bench.frame.len();
-    let frames = [differing_in(&bench.frame, len - 16), differing_in(&bench.frame, len - 1)];
+    let len = bench.message.len();
+    let frames = [len - 16, len - 1].map(|at| differing_in(&bench.message, at));
     let tags = [differing(16, false), differing(16, true)];
     assert_constant(
         "first and last byte of a tag",

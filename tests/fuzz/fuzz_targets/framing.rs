@@ -37,7 +37,7 @@ enum Step<'a> {
 
 fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let (setup, steps) = input;
-    let (speech, key) = (setup.speech, setup.speech.key());
+    let (speech, ring) = (setup.speech, setup.speech.ring());
     let role = if setup.server { Role::Server } else { Role::Client };
     let mut config = speech.config(role);
     if !speech.is_mutual() {
@@ -47,7 +47,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let mut now = Instant::EPOCH;
     tested.bind_channel(&EXPORTER, now);
     let mut peer = speech.peer(role);
-    meet(&mut tested, &mut peer, &key);
+    meet(&mut tested, &mut peer, &ring);
 
     // What the peer said, what of it arrives, and whether that is just what it sent.
     let (mut said, mut wire, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
@@ -155,7 +155,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     }
     // The honest peer can read whatever is said to it.
     let answers = drain(&mut tested, now);
-    match hear(&mut peer, &key, &answers, now, &mut Vec::new()) {
+    match hear(&mut peer, &ring, &answers, now, &mut Vec::new()) {
         Ok(_) => {}
         Err(error) => assert!(!matches!(error, Error::Frame(_)), "{error:?}"),
     }

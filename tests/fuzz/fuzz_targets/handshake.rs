@@ -7,12 +7,12 @@
 mod common;
 
 use common::{EXPORTER, Speech, drain, hear, meet};
-use countersign::{Candidates, Error, Event, Instant, Machine, Role};
+use countersign::{Error, Event, Instant, Machine, Role};
 use libfuzzer_sys::fuzz_target;
 
 /// What came of it: whether it was established, and the error.
 fn strike(speech: Speech, role: Role, bytes: &[u8], piece: usize) -> (bool, Option<Error>) {
-    let (key, now) = (speech.key(), Instant::EPOCH);
+    let (ring, now) = (speech.ring(), Instant::EPOCH);
     let mut session = speech.session(role, &speech.config(role), (0, 0));
     session.bind_channel(&EXPORTER, now);
     let (mut left, mut asked, mut steps) = (bytes, 0, 0);
@@ -25,7 +25,8 @@ fn strike(speech: Speech, role: Role, bytes: &[u8], piece: usize) -> (bool, Opti
                 assert!(asked <= 2, "asked again and again");
                 let request = session.key_request().expect("what it is for");
                 assert_eq!(request.role, role);
-                session.provide_key(Ok(Candidates::one(&key)), now).expect("the right kind");
+                let answer = ring.answer(&request);
+                session.provide_key(answer, now).expect("the right kind");
                 continue;
             }
             Ok(Some(Event::Established)) => return (true, None),
@@ -57,19 +58,19 @@ fn strike(speech: Speech, role: Role, bytes: &[u8], piece: usize) -> (bool, Opti
 
 /// What an honest peer sends until the handshake is over.
 fn honest(speech: Speech, role: Role) -> Vec<u8> {
-    let (key, now) = (speech.key(), Instant::EPOCH);
+    let (ring, now) = (speech.ring(), Instant::EPOCH);
     let mut tested = speech.session(role, &speech.config(role), (0, 0));
     tested.bind_channel(&EXPORTER, now);
     let mut peer = speech.peer(role);
     let mut said = Vec::new();
     while tested.peer().is_none() || peer.peer().is_none() {
         let bytes = drain(&mut peer, now);
-        hear(&mut tested, &key, &bytes, now, &mut Vec::new()).expect("an honest handshake");
+        hear(&mut tested, &ring, &bytes, now, &mut Vec::new()).expect("an honest handshake");
         said.extend(bytes);
         let bytes = drain(&mut tested, now);
-        hear(&mut peer, &key, &bytes, now, &mut Vec::new()).expect("an honest handshake");
+        hear(&mut peer, &ring, &bytes, now, &mut Vec::new()).expect("an honest handshake");
     }
-    meet(&mut tested, &mut peer, &key);
+    meet(&mut tested, &mut peer, &ring);
     said
 }
 
@@ -95,7 +96,7 @@ fuzz_target!(|input: &[u8]| {
     let (established, error) = strike(speech, role, &stream, usize::MAX);
     assert_eq!(established, error.is_none());
     if speech.proves_to(role) {
-        assert_eq!(established, stream.starts_with(&right), "without the key");
+        assert_eq!(established, speech.proves(role, &right, &stream), "without the key");
     }
     for piece in [1, 7] {
         assert_eq!(strike(speech, role, &stream, piece), (established, error));

@@ -9,10 +9,10 @@ mod common;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use common::{EXPORTER, HEARTBEAT, Speech, drain, hear, meet};
+use common::{EXPORTER, HEARTBEAT, Ring, Speech, drain, hear, meet};
 use countersign::{
-    BadFrame, Candidates, Error, Event, Instant, Key, Machine, Reason, Refuse, Rest, Role,
-    SendError, Session,
+    BadFrame, Candidates, Error, Event, Instant, Machine, Reason, Refuse, Rest, Role, SendError,
+    Session,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -79,7 +79,7 @@ struct Fuzz {
     /// What was transmitted and the peer has not heard.
     unheard: Vec<u8>,
     now: Instant,
-    key: Key,
+    ring: Ring,
     error: Option<Error>,
     established: bool,
     closed: bool,
@@ -203,8 +203,11 @@ impl Fuzz {
                 let _ = self.session.provide_key(Err(Refuse::Unknown), self.now);
             }
             Step::Key(_) => {
-                let candidates = Candidates::two(&self.key, &self.key);
-                let _ = self.session.provide_key(Ok(candidates), self.now);
+                let answer = match self.session.key_request() {
+                    Some(request) => self.ring.answer(&request),
+                    None => Ok(Candidates::one(self.ring.any())),
+                };
+                let _ = self.session.provide_key(answer, self.now);
             }
             Step::Pass(micros) => {
                 self.now = self.now.saturating_add(Duration::from_micros(micros.into()));
@@ -232,7 +235,8 @@ impl Fuzz {
                     Peer::Aborts => peer.abort(Reason::Application, self.now),
                     Peer::Hears => {
                         let unheard = std::mem::take(&mut self.unheard);
-                        let heard = hear(&mut peer, &self.key, &unheard, self.now, &mut Vec::new());
+                        let heard =
+                            hear(&mut peer, &self.ring, &unheard, self.now, &mut Vec::new());
                         if let Err(Error::Frame(what)) = heard {
                             // A message may be cut off by its own sender.
                             assert_eq!(what, BadFrame::Order, "our frames are no frames");
@@ -260,7 +264,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         peer: None,
         unheard: Vec::new(),
         now: Instant::EPOCH,
-        key: speech.key(),
+        ring: speech.ring(),
         error: None,
         established: false,
         closed: false,
@@ -273,7 +277,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     if honest {
         let mut peer = speech.peer(role);
         fuzz.session.bind_channel(&EXPORTER, fuzz.now);
-        meet(&mut fuzz.session, &mut peer, &fuzz.key);
+        meet(&mut fuzz.session, &mut peer, &fuzz.ring);
         let authenticated = fuzz.session.peer().is_some_and(|peer| peer.authenticated);
         assert_eq!(authenticated, speech.proves_to(role));
         fuzz.established = true;

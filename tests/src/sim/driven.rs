@@ -5,23 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::Duration;
 
-use countersign::{Candidates, Error, Instant, Key, KeyRequest, Outbox, Peer, Refuse};
+use countersign::{Candidates, Error, Instant, KeyRequest, Outbox, Peer, Refuse};
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{BoxedMachine, Connection, Failure, Flow, Keys, Part, Service, Turn, Wait};
 
 use super::network::{Reset, Socket};
-use crate::Met;
+use crate::{Met, Ring, answer};
 
-/// A key that answers to whatever id it is asked for by.
-struct OfAnyId<'a>(&'a Key);
+/// Keys that answer to whatever id they are asked for by.
+struct OfAnyId<'a>(&'a Ring);
 
 impl Keys for OfAnyId<'_> {
-    fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
-        Ok(Candidates::one(self.0))
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        answer(self.0, request)
     }
 
     fn hold(&self, peer: &Peer<'_>) -> bool {
-        self.0.hold(peer)
+        peer.fingerprint.is_none()
+            || self.0.as_ref().is_ok_and(|keys| keys.iter().any(|key| key.hold(peer)))
     }
 }
 
@@ -154,7 +155,7 @@ impl<S: Service> Driven<S> {
     }
 
     /// Takes a turn if there is a reason to.
-    pub(crate) fn turn(&mut self, socket: &mut Socket<'_>, key: &Key) -> bool {
+    pub(crate) fn turn(&mut self, socket: &mut Socket<'_>, ring: &Ring) -> bool {
         let (Some(wait), Some(connection)) = (self.wait, &mut self.connection) else {
             return false;
         };
@@ -169,7 +170,7 @@ impl<S: Service> Driven<S> {
         if woken {
             connection.wake();
         }
-        self.wait = match connection.turn(socket, &OfAnyId(key), socket.now) {
+        self.wait = match connection.turn(socket, &OfAnyId(ring), socket.now) {
             Turn::Again => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
             Turn::Wait(wait) => Some(wait),
             Turn::Over(how) => {

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use countersign::{Buffers, Config, Instance, Instant, Key, Machine, Nonce, Role, Session};
+use countersign::{Config, Instance, Instant, Machine, Nonce, Role, Session};
 use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{PoolOptions, Pools, Wait};
+use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions, Wait};
 
 use super::driven::{Answer, Driven, Ended, Hold, Woken};
 use super::network::{Pipe, Quality, Socket};
 use super::peers::{Script, Stranger};
 use super::rng::Rng;
-use crate::{ANOTHER_SECRET, EXPORTER, SECRET, Speech};
+use crate::{ANOTHER_SECRET, EXPORTER, Ring, SECRET, Speech};
 
 /// The deadline of every handshake.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -88,8 +88,8 @@ enum Client {
 
 /// The keys of those who have the right one, and of others.
 struct Keys {
-    right: Key,
-    wrong: Key,
+    right: Ring,
+    wrong: Ring,
 }
 
 struct Pair {
@@ -113,6 +113,8 @@ pub struct World {
     now: Instant,
     keys: Keys,
     pools: Pools,
+    /// The server's challenges, and those of all clients: each side plays a process of its own.
+    outstanding: [Outstanding; 2],
     pairs: Vec<Pair>,
     stopped: bool,
 }
@@ -124,12 +126,8 @@ impl World {
     /// If the sessions cannot be made.
     #[must_use]
     pub fn new(seed: u64, setup: Setup) -> Self {
-        // Where no key is asked for, any will do.
-        let key = |secret| {
-            let other = || Key::challenge(countersign::Digest::Sha256, secret).unwrap();
-            setup.speech.key(secret).unwrap_or_else(|_| other())
-        };
-        let keys = Keys { right: key(SECRET), wrong: key(ANOTHER_SECRET) };
+        let Setup { speech, .. } = setup;
+        let keys = Keys { right: speech.ring(SECRET), wrong: speech.ring(ANOTHER_SECRET) };
         let mut options = PoolOptions::default();
         options.handshakes = setup.honest + setup.strangers;
         options.receiving = setup.buffers;
@@ -143,6 +141,7 @@ impl World {
             now: Instant::EPOCH,
             keys,
             pools,
+            outstanding: [Outstanding::new(), Outstanding::new()],
             pairs: Vec::new(),
             stopped: false,
         };
@@ -179,22 +178,40 @@ impl World {
         }
     }
 
+    fn machine(&mut self, role: Role, pools: &Pools, woken: &Arc<Woken>) -> BoxedMachine {
+        let (config, nonce, wake) = (self.config(role), self.nonce(), Waker::from(woken.clone()));
+        if let Speech::Multiprocessing(..) = self.setup.speech {
+            // Those of adapters, which know each other's challenges. They draw their nonces
+            // themselves, and nothing but bytes on the wire depends on these.
+            let outstanding = self.outstanding[role as usize].clone();
+            let sessions = Sessions::new(config, pools.clone()).with_outstanding(outstanding);
+            let make = match role {
+                Role::Client => Protocol::client,
+                Role::Server => Protocol::server,
+            };
+            return make(&sessions, &wake, self.now).unwrap();
+        }
+        let make = match role {
+            Role::Client => Session::client,
+            Role::Server => Session::server,
+        };
+        let mut machine = make(&config, nonce, pools.buffers(&wake), self.now).unwrap();
+        machine.bind_channel(&EXPORTER, self.now);
+        Box::new(machine)
+    }
+
     fn server(&mut self) -> Driven<Answer> {
         let woken = Arc::new(Woken::default());
-        let buffers = self.pools.buffers(&Waker::from(woken.clone()));
-        let (config, nonce) = (self.config(Role::Server), self.nonce());
-        let mut machine = Session::server(&config, nonce, buffers, self.now).unwrap();
-        machine.bind_channel(&EXPORTER, self.now);
+        let machine = self.machine(Role::Server, &self.pools.clone(), &woken);
         let answer = if self.setup.upper { Answer::Upper(Upper) } else { Answer::Echo(Echo) };
-        Driven::new(Box::new(machine), answer, self.hold(), woken)
+        Driven::new(machine, answer, self.hold(), woken)
     }
 
     fn client(&mut self) -> Box<Driven<Script>> {
-        let buffers =
-            Buffers { handshake: vec![0; 1024], receive: vec![0; 300], send: vec![0; 300] };
-        let (config, nonce) = (self.config(Role::Client), self.nonce());
-        let mut machine = Session::client(&config, nonce, buffers, self.now).unwrap();
-        machine.bind_channel(&EXPORTER, self.now);
+        let woken = Arc::new(Woken::default());
+        let mut options = PoolOptions::default();
+        options.buffer_len = 300;
+        let machine = self.machine(Role::Client, &Pools::new(&options), &woken);
         let (hold, rng) = (self.hold(), &mut self.rng);
         let messages = (0..rng.within(0, 12))
             .map(|_| {
@@ -205,7 +222,7 @@ impl World {
         let stay = self.setup.stay.as_micros() as u64;
         let stay = (stay > 0).then(|| Duration::from_micros(rng.within(stay / 2, stay)));
         let script = Script::new(messages, rng.one_in(2), stay);
-        Box::new(Driven::new(Box::new(machine), script, hold, Arc::default()))
+        Box::new(Driven::new(machine, script, hold, woken))
     }
 
     fn pair(&mut self, honest: bool) -> Pair {
@@ -316,6 +333,10 @@ impl World {
                 None => outcome.served.push(served),
             }
         }
+        for outstanding in self.outstanding {
+            let none = format!("{:?}", Outstanding::new());
+            assert_eq!(format!("{outstanding:?}"), none, "challenges outlive their sessions");
+        }
         let Pools { handshake, receive, send, .. } = self.pools;
         outcome.leased = handshake.leased() + receive.leased() + send.leased();
         outcome
@@ -393,8 +414,8 @@ impl Pair {
         moved
             | match &mut self.client {
                 Client::Honest(client) | Client::Keyless(client) => {
-                    let key = if honest { &keys.right } else { &keys.wrong };
-                    let turned = client.turn(&mut socket, key);
+                    let ring = if honest { &keys.right } else { &keys.wrong };
+                    let turned = client.turn(&mut socket, ring);
                     if client.over.is_some() {
                         socket.outbound.shut_once(quality, socket.rng, now);
                     }

@@ -92,7 +92,7 @@ impl Who {
     }
 }
 
-/// What an end has for whoever asks for this kid.
+/// What an end has for whoever asks for this kid: of the keys made for what is asked, the first two.
 #[derive(Debug)]
 pub(crate) struct Keyring {
     pub(crate) kid: Option<&'static str>,
@@ -248,9 +248,11 @@ impl End {
             true => Candidate::new(key),
             false => Candidate::name_refused(key),
         };
-        let answer = answer
-            .map(|keys| Candidates::new(candidate(&keys[0]), keys.get(1).map(candidate)))
-            .map_err(|&why| why);
+        let answer = answer.map_err(|&why| why).and_then(|keys| {
+            let mut fit = keys.iter().filter(|key| key.purpose() == request.purpose).map(candidate);
+            let first = fit.next().ok_or(Refuse::Unknown)?;
+            Ok(Candidates::new(first, fit.next()))
+        });
         self.session.provide_key(answer, self.now).unwrap();
     }
 }

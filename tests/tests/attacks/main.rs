@@ -7,6 +7,7 @@ mod downgrade;
 mod ends;
 mod identity;
 mod limits;
+mod multiprocessing;
 mod oracle;
 mod randomness;
 mod replay;

@@ -14,6 +14,7 @@
 
 mod explorer;
 mod forge;
+mod multiprocessing;
 mod properties;
 mod real;
 mod weak;

@@ -1,13 +1,17 @@
 //! What the targets share: what ends speak, and an honest peer to one under test.
 #![allow(dead_code)]
 
+#[path = "../../../src/python.rs"]
+pub mod python;
+
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use countersign::{
-    Buffers, Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, Machine,
-    Mutual, Name, Nonce, Role, Scheme, Session,
+    Buffers, Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, KeyRequest,
+    Machine, Multiprocessing, Mutual, Name, Nonce, Refuse, Role, Scheme, Session,
 };
+use python::PYTHONS;
 
 pub const SECRET: &[u8] = b"the fuzzer does not know this";
 pub const EXPORTER: [u8; 32] = [0xeb; 32];
@@ -18,7 +22,17 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub enum Speech {
     Raw,
     U32,
-    Challenge { digest: u8, u32_framing: bool },
+    Challenge {
+        digest: u8,
+        u32_framing: bool,
+    },
+    /// Frames as Python has them, and nothing before.
+    Python,
+    Multiprocessing {
+        digest: u8,
+        compatible: bool,
+        own_framing: bool,
+    },
     Mutual,
     Bound,
     Untagged,
@@ -27,12 +41,18 @@ pub enum Speech {
 impl Speech {
     /// One for each number.
     pub fn numbered(n: u8) -> Self {
-        match n % 6 {
+        match n % 8 {
             0 => Self::Raw,
             1 => Self::U32,
-            2 => Self::Challenge { digest: n / 6, u32_framing: n >= 128 },
-            3 => Self::Mutual,
-            4 => Self::Bound,
+            2 => Self::Challenge { digest: n / 8, u32_framing: n >= 128 },
+            3 => Self::Python,
+            4 => Self::Multiprocessing {
+                digest: n / 8,
+                compatible: n >= 128,
+                own_framing: n & 64 == 0,
+            },
+            5 => Self::Mutual,
+            6 => Self::Bound,
             _ => Self::Untagged,
         }
     }
@@ -47,19 +67,40 @@ impl Speech {
 
     /// Whether the peer of an end of `role` has to prove itself.
     pub fn proves_to(self, role: Role) -> bool {
-        self.is_mutual() || (matches!(self, Self::Challenge { .. }) && role == Role::Server)
+        match self {
+            Self::Raw | Self::U32 | Self::Python => false,
+            Self::Challenge { .. } => role == Role::Server,
+            Self::Multiprocessing { .. } | Self::Mutual | Self::Bound | Self::Untagged => true,
+        }
+    }
+
+    /// Whether an end of `role` that has `heard` this is to take the peer for one that says `honest`.
+    pub fn proves(self, role: Role, honest: &[u8], heard: &[u8]) -> bool {
+        let Some(policy) = self.policy() else { return heard.starts_with(honest) };
+        let end = self.session(role, &self.config(role), (0, 0));
+        let own = end.challenge().expect("its own challenge");
+        python::proves(policy, role, own, (honest, heard))
     }
 
     fn digest(digest: u8) -> Digest {
         Digest::ALL[usize::from(digest) % Digest::ALL.len()]
     }
 
-    pub fn key(self) -> Key {
-        match self {
-            Self::Challenge { digest, .. } => Key::challenge(Self::digest(digest), SECRET),
-            _ => Key::mutual(SECRET),
-        }
-        .expect("a good key")
+    fn policy(self) -> Option<Multiprocessing> {
+        let Self::Multiprocessing { digest, compatible, .. } = self else { return None };
+        let (digest, _) = PYTHONS[usize::from(digest) % PYTHONS.len()];
+        let strict = Multiprocessing::new(digest);
+        Some(if compatible { strict.compatible() } else { strict })
+    }
+
+    /// Keys for all that either end may be asked for.
+    pub fn ring(self) -> Ring {
+        let challenge = |digest| Key::challenge(digest, SECRET).expect("a good key");
+        Ring(match (self, self.policy()) {
+            (Self::Challenge { digest, .. }, _) => vec![challenge(Self::digest(digest))],
+            (_, Some(policy)) => policy.digests().map(challenge).collect(),
+            _ => vec![Key::mutual(SECRET).expect("a good key")],
+        })
     }
 
     pub fn config(self, role: Role) -> Config {
@@ -73,6 +114,12 @@ impl Speech {
                 let digest = Self::digest(digest);
                 let framing = if u32_framing { Framing::U32 } else { Framing::Raw };
                 Config::new(Scheme::Challenge { digest }).with_framing(framing)
+            }
+            Self::Python => Config::new(Scheme::None).with_framing(Framing::Multiprocessing),
+            Self::Multiprocessing { own_framing, .. } => {
+                let policy = self.policy().expect("it has one");
+                let framing = if own_framing { Framing::Multiprocessing } else { Framing::Raw };
+                Config::new(Scheme::Multiprocessing(policy)).with_framing(framing)
             }
             Self::Mutual => Config::new(Scheme::Mutual(mutual)),
             Self::Bound => Config::new(Scheme::Mutual(mutual.with_channel_binding())),
@@ -104,11 +151,26 @@ impl Speech {
     }
 }
 
+/// What an end answers key requests with.
+pub struct Ring(Vec<Key>);
+
+impl Ring {
+    pub fn answer(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        let key = self.0.iter().find(|key| key.purpose() == request.purpose);
+        key.map(|key| Candidates::two(key, key)).ok_or(Refuse::Unknown)
+    }
+
+    /// A key, whether or not it is the one that is asked for.
+    pub fn any(&self) -> &Key {
+        &self.0[0]
+    }
+}
+
 /// Reads `bytes`, as many as are wanted; returns how many. Answers key requests and consumes parts
 /// on the way; `heard` gets the parts.
 pub fn hear(
     session: &mut Session<Vec<u8>>,
-    key: &Key,
+    ring: &Ring,
     bytes: &[u8],
     now: Instant,
     heard: &mut Vec<u8>,
@@ -117,7 +179,8 @@ pub fn hear(
     loop {
         while let Some(event) = session.poll_event(now)? {
             if event == Event::KeyNeeded {
-                session.provide_key(Ok(Candidates::one(key)), now).expect("the right kind");
+                let answer = ring.answer(&session.key_request().expect("what it is for"));
+                session.provide_key(answer, now).expect("the right kind");
             }
             heard.extend_from_slice(session.split().0);
             session.consume(now);
@@ -147,12 +210,12 @@ pub fn drain(session: &mut Session<Vec<u8>>, now: Instant) -> Vec<u8> {
 }
 
 /// Has both do their handshake.
-pub fn meet(tested: &mut Session<Vec<u8>>, peer: &mut Session<Vec<u8>>, key: &Key) {
+pub fn meet(tested: &mut Session<Vec<u8>>, peer: &mut Session<Vec<u8>>, ring: &Ring) {
     let now = Instant::EPOCH;
     while tested.peer().is_none() || peer.peer().is_none() {
         let said = drain(peer, now);
-        hear(tested, key, &said, now, &mut Vec::new()).expect("an honest handshake");
+        hear(tested, ring, &said, now, &mut Vec::new()).expect("an honest handshake");
         let said = drain(tested, now);
-        hear(peer, key, &said, now, &mut Vec::new()).expect("an honest handshake");
+        hear(peer, ring, &said, now, &mut Vec::new()).expect("an honest handshake");
     }
 }

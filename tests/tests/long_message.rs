@@ -1,0 +1,155 @@
+//! A message beyond 2 GiB: in the framing `multiprocessing` it has a header of its own, and passes in
+//! parts through buffers that are as long as ever.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use countersign::{
+    Buffers, Digest, Error, Event, Framing, Instant, Machine, Nonce, Rest, Role, SendError,
+    Session, Storage,
+};
+use countersign_tests::{Honest, Policy, Pools, Region, SECRET, Speech, drain, hear};
+
+const NOW: Instant = Instant::EPOCH;
+const SPEECH: Speech =
+    Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
+/// More than an i32 can say.
+const LEN: u64 = (1 << 31) + 123_457;
+const HEADER: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x80, 1, 0xe2, 0x41];
+const HEADER_LEN: usize = HEADER.len();
+/// Length of every buffer, and with it of the longest part.
+const BUFFER: usize = 64 << 10;
+const PART: usize = BUFFER - HEADER_LEN;
+
+/// A client and a server that have met; the server takes frames so long.
+fn pair<B: Storage>(max_frame: u64, buffers: impl Fn() -> Buffers<B>) -> [Session<B>; 2] {
+    let make = |role, nonce: u8| {
+        let config = SPEECH.config(role, Honest::HEARTBEAT).with_max_frame(max_frame);
+        let nonce = Nonce::from_bytes([nonce; Nonce::LEN]);
+        match role {
+            Role::Client => Session::client(&config, nonce, buffers(), NOW),
+            Role::Server => Session::server(&config, nonce, buffers(), NOW),
+        }
+        .unwrap()
+    };
+    let mut ends = [make(Role::Client, 1), make(Role::Server, 2)];
+    let ring = SPEECH.ring(SECRET);
+    while ends.iter().any(|end| end.peer().is_none()) {
+        for at in [1, 0] {
+            let said = drain(&mut ends[at], NOW);
+            hear(&mut ends[1 - at], &ring, &said, NOW);
+        }
+    }
+    ends
+}
+
+/// A message whose bytes repeat after a prime number of them, which no buffer's length divides.
+struct Pattern(Vec<u8>);
+
+impl Pattern {
+    const PERIOD: u64 = 65_521;
+
+    fn new() -> Self {
+        let byte = |at: u64| (at % Self::PERIOD).wrapping_mul(0x9e37_79b9).to_be_bytes()[4];
+        Self((0..Self::PERIOD + BUFFER as u64).map(byte).collect())
+    }
+
+    /// The `len` bytes from `at` on.
+    fn part(&self, at: u64, len: usize) -> &[u8] {
+        &self.0[(at % Self::PERIOD) as usize..][..len]
+    }
+}
+
+/// The part that begins at `at`: its length, and what follows it.
+fn part(at: u64) -> (usize, Rest) {
+    let len = (LEN - at).min(PART as u64);
+    match LEN - at - len {
+        0 => (len as usize, Rest::End),
+        more => (len as usize, Rest::Bytes(more)),
+    }
+}
+
+#[test]
+fn a_message_beyond_2_gib_passes_in_parts_through_buffers_of_a_fixed_length() {
+    let memory =
+        || Buffers { handshake: vec![0; 1024], receive: vec![0; BUFFER], send: vec![0; BUFFER] };
+    let [mut client, mut server] = pair(LEN, memory);
+    let pattern = Pattern::new();
+    let (mut said, mut carried, mut heard) = (0, 0, 0);
+    while heard < LEN {
+        while said < LEN {
+            let (len, rest) = part(said);
+            match client.split().1.send_part(pattern.part(said, len), rest) {
+                Ok(()) => said += len as u64,
+                Err(full) => {
+                    assert_eq!(full, SendError::Full);
+                    break;
+                }
+            }
+        }
+        let (bytes, space) = (client.poll_transmit(NOW), server.recv_space());
+        let n = bytes.len().min(space.len());
+        space[..n].copy_from_slice(&bytes[..n]);
+        if carried == 0 {
+            assert_eq!(space[..HEADER_LEN], HEADER);
+        }
+        client.handle_transmitted(n, NOW);
+        server.handle_received(n, NOW);
+        carried += n as u64;
+        assert!(n > 0 && carried - heard <= 2 * BUFFER as u64, "no more is under way than fits");
+
+        while let Some(event) = server.poll_event(NOW).unwrap() {
+            let (len, rest) = part(heard);
+            assert_eq!(event, Event::Message { first: heard == 0, rest });
+            assert!(server.split().0 == pattern.part(heard, len), "from byte {heard} on");
+            server.consume(NOW);
+            heard += len as u64;
+        }
+        while let Some(event) = client.poll_event(NOW).unwrap() {
+            assert_eq!(event, Event::Writable);
+        }
+    }
+    assert_eq!(carried, LEN + HEADER_LEN as u64);
+    // And a message after it is as any other.
+    assert!(client.is_idle() && server.is_idle());
+    client.split().1.send(b"short").unwrap();
+    let sent = drain(&mut client, NOW);
+    assert_eq!(sent, b"\0\0\0\x05short");
+    let heard = hear(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
+    assert_eq!(heard, [(Event::Message { first: true, rest: Rest::End }, b"short".to_vec())]);
+}
+
+#[test]
+fn one_that_is_longer_than_is_taken_is_stopped_by_its_header() {
+    for limit in [0, 1 << 20, i32::MAX as u64, LEN - 1] {
+        let (pools, clients) = (Pools::default(), Pools::default());
+        let [mut client, _] = pair::<Region>(LEN, || clients.buffers(BUFFER, BUFFER));
+        let [_, mut server] = pair::<Region>(limit, || pools.buffers(BUFFER, BUFFER));
+        client.split().1.send_part(&[7; PART], Rest::Bytes(LEN - PART as u64)).unwrap();
+        let sent = drain(&mut client, NOW);
+        let (before, last) = sent[..HEADER_LEN].split_at(HEADER_LEN - 1);
+        assert_eq!(hear(&mut server, &SPEECH.ring(SECRET), before, NOW), []);
+        assert_eq!(
+            (server.poll_event(NOW), pools.held()),
+            (Ok(None), 0),
+            "a header needs no lease"
+        );
+        hear(&mut server, &SPEECH.ring(SECRET), last, NOW);
+        assert_eq!(server.poll_event(NOW), Err(Error::FrameTooLong { len: LEN }));
+        assert!(!server.wants_read() && server.is_done());
+        assert_eq!(pools.held(), 0);
+    }
+}
+
+#[test]
+fn the_longest_that_an_i32_can_say_has_the_short_header() {
+    for (more, header) in [(0, &[0x7f, 0xff, 0xff, 0xff][..]), (1, &[0xff; 4])] {
+        let pools = Pools::default();
+        let [mut client, mut server] = pair::<Region>(LEN, || pools.buffers(BUFFER, BUFFER));
+        let len = i32::MAX as u64 + more;
+        client.split().1.send_part(&[7; PART], Rest::Bytes(len - PART as u64)).unwrap();
+        let sent = drain(&mut client, NOW);
+        assert_eq!(&sent[..4], header);
+        let heard = hear(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
+        let rest = Rest::Bytes(len - PART as u64);
+        assert_eq!(heard, [(Event::Message { first: true, rest }, vec![7; PART])]);
+    }
+}
