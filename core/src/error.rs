@@ -99,6 +99,8 @@ pub enum BadTls {
     Alert(u8),
     /// What came is no TLS, or was changed on the way.
     Broken,
+    /// As many records were sent as the keys of a TLS 1.2 connection are good for.
+    KeysUsedUp,
 }
 
 impl BadTls {
@@ -223,6 +225,7 @@ impl Error {
             Self::Tls(BadTls::NothingInCommon) => "tls-nothing-in-common",
             Self::Tls(BadTls::Alert(_)) => "tls-alert",
             Self::Tls(BadTls::Broken) => "tls-broken",
+            Self::Tls(BadTls::KeysUsedUp) => "tls-keys-used-up",
             Self::Frame(BadFrame::Tag) => "bad-tag",
             Self::Frame(BadFrame::Length) => "bad-frame-length",
             Self::Frame(BadFrame::Type) => "bad-frame-type",
@@ -323,6 +326,9 @@ impl fmt::Display for Error {
             }
             Self::Tls(BadTls::Broken) => f.write_str(
                 "what the peer sent is no TLS, or was changed on the way: check that both ends use TLS",
+            ),
+            Self::Tls(BadTls::KeysUsedUp) => f.write_str(
+                "this TLS 1.2 connection has sent all that its keys are good for: connect again, or use TLS 1.3, which changes them",
             ),
             Self::Frame(BadFrame::Tag) => f.write_str(
                 "a frame's tag is wrong: something on the way changes the stream, and it cannot be trusted",

@@ -40,7 +40,7 @@ fn all() -> Vec<Error> {
         [BadFrame::Tag, BadFrame::Length, BadFrame::Type, BadFrame::Payload, BadFrame::Order];
     all.extend(frames.map(Error::Frame));
     all.extend(CERTIFICATES.map(Error::Tls));
-    let tls = [BadTls::NothingInCommon, BadTls::Broken, BadTls::Alert(40)];
+    let tls = [BadTls::NothingInCommon, BadTls::Broken, BadTls::Alert(40), BadTls::KeysUsedUp];
     all.extend(tls.map(Error::Tls));
     all.extend(reasons.map(Error::PeerClosed));
     all.push(Error::Truncated(Truncated::Stream));
@@ -156,6 +156,7 @@ fn the_words_are_those_that_log_watchers_know() {
         "tls-nothing-in-common",
         "tls-broken",
         "tls-alert",
+        "tls-keys-used-up",
         "peer-closed-shutdown",
         "peer-closed-protocol",
         "peer-closed-timeout",
