@@ -233,7 +233,7 @@ impl Multiprocessing {
     fn extent(&self, received: &[u8]) -> Result<Range<usize>, Error> {
         let start = usize::from(self.start);
         match MultiprocessingPrefix::read(received.get(start..).unwrap_or_default()) {
-            Ok(Length::Need(n)) => Ok(start + n..start + n),
+            Ok(Length::Need(n)) => Ok(start..start + n),
             Ok(Length::Known { header, len }) if len <= MAX_FRAME => {
                 Ok(start + header..start + header + len as usize)
             }
