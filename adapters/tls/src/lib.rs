@@ -15,6 +15,7 @@ mod error;
 mod machine;
 mod pins;
 mod protocol;
+mod records;
 
 pub use credentials::{Credentials, CredentialsError};
 pub use machine::Tls;

@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use countersign::{
     Candidates, Error, Event, Instant, KeyError, KeyRequest, Machine, Outbox, Peer, Reason, Refuse,
-    Truncated,
+    TimedOut, Truncated,
 };
 use countersign_drive::StartError;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use crate::error::tls_error;
+use crate::records::Records;
 
 /// What is read at once: the longest record.
 const INPUT_LEN: usize = 5 + (16 << 10) + 256;
@@ -35,6 +36,9 @@ const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long that of one that ended in order may.
 const FAREWELL: Duration = Duration::from_secs(30);
+
+/// How long a record may take once it has begun, while it is read.
+const STALL: Duration = Duration::from_secs(30);
 
 /// A machine inside TLS, itself a machine. `M` is a pointer to it: a box, say.
 pub struct Tls<M> {
@@ -46,6 +50,9 @@ pub struct Tls<M> {
     filled: usize,
     /// Of what there is, how much was looked at.
     taken: usize,
+    /// Whether what was looked at ends within a record, and when that is given up.
+    records: Records,
+    stalled: Option<Instant>,
     /// Decrypted bytes that the inner machine has not taken.
     plain: usize,
     /// Ciphertext to transmit, and how much of it is out.
@@ -99,6 +106,8 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             input: Vec::new(),
             filled: 0,
             taken: 0,
+            records: Records::default(),
+            stalled: None,
             plain: 0,
             output: Vec::new(),
             sent: 0,
@@ -146,7 +155,11 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         let before = rest.len();
         // What it reads from is memory; its only error is of a message that is too long for it.
         let read = self.tls.read_tls(&mut rest);
-        self.taken += before - rest.len();
+        let looked_at = before - rest.len();
+        if self.records.pass(&self.input[self.taken..self.taken + looked_at]) {
+            self.stalled = None;
+        }
+        self.taken += looked_at;
         if self.taken == self.filled {
             self.forget_input();
         }
@@ -213,6 +226,49 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         }
     }
 
+    fn next_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        while !self.open {
+            if self.inner.is_done() {
+                // Its deadline is over, or it was aborted.
+                return self.inner.poll_event(now);
+            }
+            if !self.tls.is_handshaking() {
+                self.begin(now)?;
+            } else if !self.decrypt(now)? {
+                if self.eof {
+                    return Err(self.fail(Error::Truncated(Truncated::Handshake), now));
+                }
+                return Ok(None);
+            }
+        }
+        loop {
+            match self.inner.poll_event(now) {
+                Ok(None) => {}
+                ended @ Err(_) => {
+                    self.part(now);
+                    return ended;
+                }
+                event => return event,
+            }
+            if self.deliver(now) {
+                continue;
+            }
+            // Not before the inner machine has taken what there was.
+            if self.plain > 0 || !self.decrypt(now)? {
+                break;
+            }
+        }
+        let cut = self.eof && !self.peer_closed && self.plain == 0 && self.taken == self.filled;
+        if cut && !self.inner.is_done() {
+            let what = self.cut_off();
+            return Err(self.fail(Error::Truncated(what), now));
+        }
+        Ok(None)
+    }
+
     /// Encrypts what the inner machine has to say, if all before it is out.
     fn encrypt(&mut self, now: Instant) {
         if self.sent < self.output.len() {
@@ -235,6 +291,16 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
                 break;
             }
         }
+    }
+
+    /// Bytes of a record that is not whole are in no buffer of the inner machine's, so its deadlines
+    /// do not know of them. As with its own, time in which we do not read is not the peer's.
+    fn watch(&mut self, now: Instant) {
+        self.stalled = if self.open && self.records.is_within() && self.wants_read() {
+            self.stalled.or(Some(now.saturating_add(STALL)))
+        } else {
+            None
+        };
     }
 
     /// Once the inner machine has nothing more to say, what is left of it has a moment to leave.
@@ -293,7 +359,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn is_receiving(&self) -> bool {
-        self.open && self.inner.is_receiving()
+        self.open && (self.inner.is_receiving() || self.records.is_within())
     }
 
     fn is_idle(&self) -> bool {
@@ -358,6 +424,10 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.inner.handle_timeout(now);
+        if self.stalled.is_some_and(|at| at <= now) {
+            self.stalled = None;
+            self.fail(Error::TimedOut(TimedOut::Receive), now);
+        }
         self.part(now);
         if self.parting.is_some_and(|at| at <= now) {
             // Behind half a record nothing can be said.
@@ -372,46 +442,9 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        while !self.open {
-            if self.inner.is_done() {
-                // Its deadline is over, or it was aborted.
-                return self.inner.poll_event(now);
-            }
-            if !self.tls.is_handshaking() {
-                self.begin(now)?;
-            } else if !self.decrypt(now)? {
-                if self.eof {
-                    return Err(self.fail(Error::Truncated(Truncated::Handshake), now));
-                }
-                return Ok(None);
-            }
-        }
-        loop {
-            match self.inner.poll_event(now) {
-                Ok(None) => {}
-                ended @ Err(_) => {
-                    self.part(now);
-                    return ended;
-                }
-                event => return event,
-            }
-            if self.deliver(now) {
-                continue;
-            }
-            // Not before the inner machine has taken what there was.
-            if self.plain > 0 || !self.decrypt(now)? {
-                break;
-            }
-        }
-        let cut = self.eof && !self.peer_closed && self.plain == 0 && self.taken == self.filled;
-        if cut && !self.inner.is_done() {
-            let what = self.cut_off();
-            return Err(self.fail(Error::Truncated(what), now));
-        }
-        Ok(None)
+        let event = self.next_event(now);
+        self.watch(now);
+        event
     }
 
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
@@ -428,7 +461,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.inner.poll_timeout(), self.parting].into_iter().flatten().min()
+        [self.inner.poll_timeout(), self.stalled, self.parting].into_iter().flatten().min()
     }
 }
 
