@@ -1,6 +1,7 @@
 //! Two ends inside TLS, in memory.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[allow(dead_code)]
 mod common;
 
 use common::{Ca, Inside, Link, credentials};

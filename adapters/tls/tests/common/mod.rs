@@ -139,11 +139,15 @@ pub(crate) struct End {
     pub(crate) over: Option<Result<(), Error>>,
     /// It sends back what it hears, in capitals, and finishes when the peer does.
     pub(crate) answers: bool,
+    /// It does not look at what has come, and this is what follows the part at hand.
+    pub(crate) holds: bool,
+    held: Option<Rest>,
+    pub(crate) secret: &'static [u8],
 }
 
-fn key(machine: &BoxedMachine) -> Result<Key, Refuse> {
+fn key(machine: &BoxedMachine, secret: &[u8]) -> Result<Key, Refuse> {
     let request = machine.key_request().ok_or(Refuse::Unknown)?;
-    Ok(Key::new(request.purpose, SECRET).unwrap())
+    Ok(Key::new(request.purpose, secret).unwrap())
 }
 
 impl End {
@@ -156,6 +160,9 @@ impl End {
             finished: false,
             over: None,
             answers: false,
+            holds: false,
+            held: None,
+            secret: SECRET,
         }
     }
 
@@ -177,13 +184,16 @@ impl End {
     fn event(&mut self, event: Event) {
         match event {
             Event::KeyNeeded => {
-                let key = key(&self.machine);
+                let key = key(&self.machine, self.secret);
                 let answer = key.as_ref().map(Candidates::one).map_err(|&why| why);
                 self.machine.provide_key(answer, self.now).unwrap();
             }
             Event::Established => self.established = true,
-            Event::Message { rest, .. } => self.message(rest),
-            Event::Writable => self.message(Rest::End),
+            Event::Message { rest, .. } => {
+                self.held = Some(rest);
+                self.go_on();
+            }
+            Event::Writable => self.go_on(),
             Event::PeerFinished => {
                 self.finished = true;
                 if self.answers {
@@ -195,7 +205,9 @@ impl End {
         }
     }
 
-    fn message(&mut self, rest: Rest) {
+    /// Deals with the part at hand, if it looks at it and there is room for the answer.
+    pub(crate) fn go_on(&mut self) {
+        let Some(rest) = self.held.filter(|_| !self.holds) else { return };
         let (part, mut out) = self.machine.split();
         if self.answers {
             match out.send_part(&part.to_ascii_uppercase(), rest) {
@@ -203,6 +215,7 @@ impl End {
                 sent => sent.unwrap(),
             }
         }
+        self.held = None;
         self.heard.extend_from_slice(part);
         self.machine.consume(self.now);
     }
@@ -229,6 +242,18 @@ impl End {
         space[..n].copy_from_slice(&bytes[..n]);
         self.machine.handle_received(n, self.now);
         n
+    }
+
+    /// Has it read all of `bytes`, or as many as it takes.
+    pub(crate) fn hears_all(&mut self, mut bytes: &[u8]) {
+        self.poll();
+        while !bytes.is_empty() {
+            match self.hears(bytes) {
+                0 => return,
+                n => bytes = &bytes[n..],
+            }
+            self.poll();
+        }
     }
 
     pub(crate) fn ends(&mut self) {
