@@ -18,6 +18,7 @@ fn sends(client: &mut DeviceClient, now: u64) -> Vec<Kind> {
     let mut kinds = Vec::new();
     while let Some(request) = client.poll_request(at(now)) {
         kinds.push(request.ask.kind());
+        assert!(kinds.len() <= Kind::ALL.len(), "no end of {kinds:?}");
         client.handle_sent(at(now));
     }
     kinds
@@ -206,6 +207,10 @@ fn an_answer_may_come_in_any_pieces() {
     let time = client.handle_part(&[*last], Rest::End, at(1)).unwrap();
     assert_eq!(time.time(), Some(TIME.parse().unwrap()));
     // One that is too long is found so at its end, however long it was.
+    let mut late = client.clone();
+    sends(&mut late, INTERVAL);
+    assert_eq!(hears(&mut late, &[TIME_IS, b"0"].concat(), INTERVAL), None);
+    assert_eq!(late.error(), Some(DeviceError::Malformed(MessageError::Length)));
     sends(&mut client, INTERVAL);
     assert_eq!(client.handle_part(&[1; 4096], Rest::Bytes(4096), at(INTERVAL)), None);
     assert_eq!(client.error(), None);

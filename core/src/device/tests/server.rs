@@ -197,11 +197,14 @@ fn a_request_may_come_in_any_pieces() {
     }
     // Nothing is kept of what is longer, but that it is.
     let mut server = server();
+    let bytes = [&bytes[..], b"0"].concat();
+    let why = Refusal::Malformed(MessageError::Length);
+    assert_eq!(hears(&mut server, &bytes), Some(Asked::Refused { id: 0, why }));
+    server.handle_sent();
     for _ in 0..9 {
         assert_eq!(server.handle_part(&[1; 4096], Rest::More, at(1)), None);
     }
     let asked = server.handle_part(b"", Rest::End, at(1));
-    let why = Refusal::Malformed(MessageError::Length);
     assert_eq!(asked, Some(Asked::Refused { id: 1, why }));
 }
 
