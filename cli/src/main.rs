@@ -1,13 +1,15 @@
-//! `countersign`: serve, connect and make keys from the command line.
+//! `countersign`: serve, connect, be a device and make keys from the command line.
 
 mod args;
 mod connect;
+mod device;
 mod input;
 mod keygen;
 mod log;
 mod replies;
 mod secret;
 mod serve;
+mod status;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Device(args) => device::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
