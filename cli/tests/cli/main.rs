@@ -10,6 +10,7 @@ mod process;
 
 mod connect;
 mod crowds;
+mod device;
 mod hostile;
 mod keys;
 mod listen;
