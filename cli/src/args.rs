@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use countersign::device::{AppId, Imei};
 use countersign::{Config, ConfigError, Digest, Kid, Multiprocessing, Mutual, Name, Scheme};
 use countersign_drive::{Address, SourceOptions, instance};
 
@@ -26,6 +27,14 @@ pub(crate) enum Command {
     /// Each line of standard input is a message, without its newline; a line `quit`, or the end of
     /// input, finishes. In a byte stream (scheme challenge) an empty message is nothing.
     Connect(ConnectArgs),
+    /// Be a device: register with a server, ask it the time, and keep the heart beating
+    ///
+    /// Prints each answer on a line of its own: `register`, `time` or `heartbeat`, the error code, 0 if
+    /// all is well, and the time behind its own. When the connection is lost, or there is none to be
+    /// had, connects and registers again after a random time. Ends when authentication is refused,
+    /// after --count heartbeats, and on SIGTERM or SIGINT.
+    #[command(mut_arg("scheme", |arg| arg.default_value("none")))]
+    Device(DeviceArgs),
     /// Make a new random secret
     Keygen(KeygenArgs),
     /// Make a root, and a certificate and key that it signed for a server and for a client
@@ -97,6 +106,22 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECS", default_value = "15", value_parser = heartbeat)]
     pub(crate) heartbeat: Duration,
 
+    /// Of the service device: how often a device is to be heard of; one that is silent for three times
+    /// as long is given up
+    #[arg(long, value_name = "SECS", default_value = "3", value_parser = seconds)]
+    pub(crate) device_interval: Duration,
+
+    /// Of the service device: devices remembered, those that are gone too; when so many are connected,
+    /// one more is refused
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_devices: u32,
+
+    /// Of the service device: where to print which devices there are, a loopback address or
+    /// unix:/path. Who connects may send a line, `json` or `table`, and gets the table without one;
+    /// SIGUSR1 has both logged
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) status: Option<Address>,
+
     /// Apply the limits of one address to peers on this machine too, who share one
     #[arg(long)]
     pub(crate) limit_local: bool,
@@ -140,6 +165,52 @@ pub(crate) struct ConnectArgs {
     pub(crate) linger: Duration,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// The server: host:port, [v6]:port or unix:/path
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Address,
+
+    /// The application of the device: 36 printable characters, as a UUID has
+    #[arg(long, value_name = "ID")]
+    pub(crate) app_id: AppId,
+
+    /// Which device it is: 15 digits
+    #[arg(long)]
+    pub(crate) imei: Imei,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
+
+    /// Of the scheme mutual: the only name that the server may have
+    #[arg(long, value_name = "NAME")]
+    pub(crate) expect_server: Option<Name>,
+
+    /// How long after one heartbeat the next one is due
+    #[arg(long, value_name = "SECS", default_value = "3", value_parser = seconds)]
+    pub(crate) heartbeat: Duration,
+
+    /// How long the server may take for an answer before the connection is given up
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    pub(crate) answer_timeout: Duration,
+
+    /// End after so many answered heartbeats
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// The longest wait before the first attempt to connect again; it doubles with each further one
+    /// until a registration succeeds. How long it is below that is random
+    #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = seconds)]
+    pub(crate) backoff_base: Duration,
+
+    /// The longest wait before any attempt
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
+    pub(crate) backoff_cap: Duration,
+}
+
 /// What both ends must agree on.
 #[derive(Clone, clap::Args)]
 pub(crate) struct ProtocolArgs {
@@ -173,7 +244,7 @@ pub(crate) struct ProtocolArgs {
     pub(crate) keyring: Option<PathBuf>,
 
     /// Of the scheme mutual: what this end is called, 1 to 64 characters; `server` for serve and
-    /// `client` for connect unless given
+    /// `client` otherwise unless given
     #[arg(long)]
     pub(crate) name: Option<Name>,
 
@@ -279,6 +350,8 @@ pub(crate) enum ServiceName {
     Upper,
     /// Send back as it is
     Echo,
+    /// Register devices, tell them the time, hear their heartbeats
+    Device,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

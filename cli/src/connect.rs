@@ -231,7 +231,8 @@ impl Conversation {
     }
 }
 
-fn explain(error: &ClientError, prefix: &str) -> Failed {
+/// What to tell of `error`, and what to end with.
+pub(crate) fn explain(error: &ClientError, prefix: &str) -> Failed {
     let (exit, hint) = match error {
         ClientError::Connect(error) => (
             Exit::Connection,

@@ -1,14 +1,16 @@
-//! `countersign`: serve, connect and make keys from the command line.
+//! `countersign`: serve, connect, be a device and make keys from the command line.
 
 mod args;
 mod certs;
 mod connect;
+mod device;
 mod input;
 mod keygen;
 mod log;
 mod replies;
 mod secret;
 mod serve;
+mod status;
 mod tls;
 
 use std::fmt::Display;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Device(args) => device::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Completions { shell } => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use countersign::Mutual;
+use countersign_drive::device::{Devices, Registry};
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
     Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Sessions, SharedKeys, SourceOptions,
@@ -14,12 +15,13 @@ use countersign_drive::{
 };
 use countersign_mio::{Remote, Server, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::args::{LogFormat, ProtocolArgs, ServeArgs, ServiceName};
+use crate::args::{LogFormat, ProtocolArgs, SchemeName, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
+use crate::status::Status;
 use crate::{Exit, Failed, log, say, tls};
 
 /// Descriptors that are not connections: standard streams, signals, and some to spare.
@@ -28,6 +30,7 @@ const OTHER_FILES: u64 = 32;
 const WORKER_FILES: usize = 8;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
+    check_devices(args)?;
     let _log = log::start(&args.log, args.log_format)?;
     let workers = usize::from(args.workers);
     let max_connections = args.max_connections as usize;
@@ -53,6 +56,17 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
         }
     }
 
+    let status = match args.service {
+        ServiceName::Device => {
+            let registry = Registry::new(args.max_devices as usize);
+            Some(Status::new(registry, args.status.as_ref())?)
+        }
+        _ => None,
+    };
+    if let Some(Address::Unix(path)) = &args.status {
+        unix_paths.add(path);
+    }
+
     // Not before it is certain that there will be a server to use it.
     let found = secret::find(&args.protocol, Missing::Make)?;
     let mut buffers = PoolOptions::default();
@@ -74,20 +88,41 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     limits.failures = args.source_failures;
     limits.local = args.limit_local;
     options.sources = Sources::new(limits);
-    match args.service {
-        ServiceName::Echo => {
+    match (args.service, status) {
+        (ServiceName::Device, Some(status)) => {
+            let devices = Devices::new(status.registry().clone(), args.device_interval);
+            serve(sets, &bound, reload, Some(status), |listeners| {
+                let (protocol, devices) = (protocol.clone(), devices.clone());
+                Server::new(listeners, protocol, keys.clone(), devices, options.clone())
+            })
+        }
+        (ServiceName::Echo, _) => {
             let open = |_: &Origin, _| Echo;
-            serve(sets, &bound, reload, |listeners| {
+            serve(sets, &bound, reload, None, |listeners| {
                 Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
             })
         }
-        ServiceName::Upper => {
+        _ => {
             let open = |_: &Origin, _| Upper;
-            serve(sets, &bound, reload, |listeners| {
+            serve(sets, &bound, reload, None, |listeners| {
                 Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
             })
         }
     }
+}
+
+/// Whether what is asked for of devices goes together.
+fn check_devices(args: &ServeArgs) -> Result<(), Failed> {
+    let wrong = if args.service != ServiceName::Device {
+        args.status.is_some().then_some("--status is for the service device")
+    } else if args.protocol.scheme == SchemeName::Challenge {
+        Some(
+            "the service device needs messages, and the scheme challenge has none: choose another --scheme",
+        )
+    } else {
+        None
+    };
+    wrong.map_or(Ok(()), |wrong| Err(Failed::new(Exit::Usage, wrong)))
 }
 
 /// Runs a server for each set of listeners, until a signal stops them.
@@ -95,14 +130,16 @@ fn serve<O: Open + Send + 'static>(
     sets: Vec<Vec<Listener>>,
     bound: &[Address],
     reload: Reload,
+    status: Option<Status>,
     make: impl Fn(Vec<Listener>) -> io::Result<Server<O>>,
 ) -> Result<(), Failed> {
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);
     let servers: Vec<Server<O>> =
         sets.into_iter().map(make).collect::<io::Result<_>>().map_err(failure)?;
     let remotes: Vec<Remote> = servers.iter().map(Server::remote).collect();
-    heed_signals(remotes.clone(), reload).map_err(failure)?;
-    ready(bound).map_err(failure)?;
+    let started = status.as_ref().map_or(Ok(None), Status::start).map_err(failure)?;
+    heed_signals(remotes.clone(), reload, status).map_err(failure)?;
+    ready(bound, started.as_ref()).map_err(failure)?;
     let threads: Vec<_> = servers
         .into_iter()
         .map(|mut server| {
@@ -130,13 +167,14 @@ impl Drop for Together {
     }
 }
 
-/// Says where it listens, on standard output, for people and scripts to wait for.
-fn ready(bound: &[Address]) -> io::Result<()> {
+/// Says where it listens, and where it tells of devices, on standard output, for people and scripts to wait for.
+fn ready(bound: &[Address], status: Option<&Address>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for address in bound {
+    let listening = bound.iter().map(|address| ("LISTENING", address));
+    for (word, address) in listening.chain(status.map(|address| ("STATUS", address))) {
         match address {
-            Address::Tcp { host, port } => writeln!(out, "LISTENING {host} {port}")?,
-            Address::Unix(path) => writeln!(out, "LISTENING unix {}", path.display())?,
+            Address::Tcp { host, port } => writeln!(out, "{word} {host} {port}")?,
+            Address::Unix(path) => writeln!(out, "{word} unix {}", path.display())?,
         }
     }
     out.flush()
@@ -226,13 +264,21 @@ impl Reload {
 }
 
 /// A first SIGTERM or SIGINT stops the servers in order, a second one the process. SIGHUP has the
-/// keys read again, unless it came because the terminal that we report to is gone.
-fn heed_signals(remotes: Vec<Remote>, reload: Reload) -> io::Result<()> {
+/// keys read again, unless it came because the terminal that we report to is gone. SIGUSR1 has the
+/// devices logged, if we serve any.
+fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    if status.is_some() {
+        signals.add_signal(SIGUSR1)?;
+    }
     let on_terminal = io::stderr().is_terminal();
     thread::spawn(move || {
         let mut stopping = false;
         for signal in signals.forever() {
+            if let (SIGUSR1, Some(status)) = (signal, &status) {
+                status.log();
+                continue;
+            }
             let hung_up = on_terminal && !io::stderr().is_terminal();
             if signal == SIGHUP && !hung_up {
                 if reload.reload() {

@@ -146,6 +146,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod device;
 mod error;
 mod framing;
 mod handshake;

@@ -6,8 +6,8 @@
 //! * [`Keys`]: who answers key requests.
 //! * with the feature `std`: [`Pools`] of buffers that connections share, [`Sessions`] that make
 //!   machines with them, the [`Gate`] and the [`Sources`] that bound connections, [`Deadlines`],
-//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, and the log
-//!   lines.
+//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, the services
+//!   of devices and their server, [`device`], and the log lines.
 //! * with the feature `keys`: secrets from files, [`keys`].
 //!
 //! Without features the crate is `no_std` and allocates nothing.
@@ -23,6 +23,8 @@ mod turn;
 mod clock;
 #[cfg(feature = "std")]
 mod deadlines;
+#[cfg(feature = "std")]
+pub mod device;
 #[cfg(feature = "std")]
 mod gate;
 #[cfg(feature = "std")]

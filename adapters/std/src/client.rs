@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use countersign_drive::{
     Address, BoxedMachine, Clock, Connection, Failure, Keys, Mailbox, Protocol, Received,
     StartError, Stream, Turn, Wait,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::rouse::Rouse;
 
@@ -316,29 +314,11 @@ impl Client {
         shared.polling = Some((wait, shared.connection.service().changes()));
         drop(shared);
         let until = wait.until.into_iter().chain(give_up).min();
-        self.poll(Wait { until, ..wait });
+        self.rouse.wait(Some(&self.stream), Wait { until, ..wait }, self.clock.now());
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.polling = None;
         self.moved.notify_all();
         shared
-    }
-
-    fn poll(&self, wait: Wait) {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, wait.read);
-        flags.set(PollFlags::OUT, wait.write);
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.rouse.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.stream.as_fd(), flags),
-        ];
-        // A socket from which nothing is wanted would still report its end, over and over.
-        let fds = if flags.is_empty() { &mut fds[..1] } else { &mut fds[..] };
-        let timeout = wait.until.map(|at| timespec(at, self.clock.now()));
-        // An interruption or a want of memory is a wait that ended early.
-        let _ = poll(fds, timeout.as_ref());
-        if !fds[0].revents().is_empty() {
-            self.rouse.settle();
-        }
     }
 }
 
@@ -364,11 +344,3 @@ impl Shared {
 
 /// After the handshake nobody asks for a key.
 const NO_KEYS: Option<Key> = None;
-
-fn timespec(at: Instant, now: Instant) -> Timespec {
-    let left = at.saturating_duration_since(now);
-    Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    }
-}

@@ -11,6 +11,7 @@ mod pythons;
 
 mod connect;
 mod crowds;
+mod device;
 mod hostile;
 mod keys;
 mod listen;

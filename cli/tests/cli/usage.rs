@@ -48,18 +48,24 @@ fn mistakes_on_the_command_line_are_usage_errors() {
 #[test]
 fn help_names_every_option() {
     let program = ran(&["--help"]).exited(0);
-    for command in ["serve", "connect", "keygen", "completions", "man"] {
+    for command in ["serve", "connect", "device", "keygen", "completions", "man"] {
         assert!(program.out.contains(command), "{command}");
     }
     for (command, options) in [
         (
             "serve",
             "listen scheme digest key-file kid keyring name heartbeat service adapter workers \
-             max-connections max-frame handshake-timeout log log-format",
+             max-connections max-frame handshake-timeout device-interval max-devices status log \
+             log-format",
         ),
         (
             "connect",
             "scheme digest key-file kid keyring name expect-server adapter message linger max-frame handshake-timeout",
+        ),
+        (
+            "device",
+            "app-id imei scheme digest key-file kid keyring name heartbeat answer-timeout count \
+             backoff-base backoff-cap",
         ),
         ("keygen", "out"),
     ] {
@@ -90,7 +96,7 @@ fn manual_pages_have_their_sections() {
     for text in [".TH countersign 1", ".SH NAME", ".SH SYNOPSIS", "serve", "connect", "keygen"] {
         assert!(page.contains(text), "{text}");
     }
-    for command in ["serve", "connect", "keygen"] {
+    for command in ["serve", "connect", "device", "keygen"] {
         let page = ran(&["man", command]).exited(0).out;
         assert!(page.contains(&format!(".TH countersign-{command} 1")), "{command}");
         assert!(page.contains(".SH OPTIONS"), "{command}");

@@ -188,7 +188,7 @@ impl Server {
         let mut server = Self { child, at: Vec::new(), log };
         let ready = out.wait("ready lines", |text, _| text.matches('\n').count() >= listeners);
         let here = command.get_current_dir().unwrap_or(Path::new(""));
-        server.at = ready.lines().map(|line| At::parse(line, here)).collect();
+        server.at = ready.lines().take(listeners).map(|line| At::parse(line, here)).collect();
         assert_eq!(server.at.len(), listeners);
         server
     }

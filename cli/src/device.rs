@@ -1,0 +1,156 @@
+//! `countersign device`.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use countersign::device::{Backoff, DeviceClient, Kind, Response};
+use countersign_drive::device::Device;
+use countersign_drive::{PoolOptions, Pools, Sessions};
+use countersign_std::{ClientError, ClientOptions, Runner, Stopper};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::{DeviceArgs, SchemeName};
+use crate::connect::explain;
+use crate::secret::{self, Missing};
+use crate::{Exit, Failed, print, say, tls};
+
+/// What lasts from one connection to the next.
+struct Progress {
+    backoff: Backoff,
+    /// Answered heartbeats that are still to come; `None` for no end of them.
+    left: Option<u64>,
+    /// All that was asked for is done, or failed.
+    over: Option<Result<(), Failed>>,
+}
+
+pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
+    if args.protocol.scheme == SchemeName::Challenge {
+        return Err(Failed::new(
+            Exit::Usage,
+            "a device needs messages, and the scheme challenge has none: choose another --scheme",
+        ));
+    }
+    let found = secret::find(&args.protocol, Missing::Fail)?;
+    if let Some(warning) = &found.warning {
+        say(&format!("warning: {warning}"));
+    }
+    let inside_tls = args.tls.tls_ca.is_some();
+    let config = args.protocol.config("client", inside_tls, |mutual| match args.expect_server {
+        Some(name) => mutual.with_expected_server(name),
+        None => mutual,
+    })?;
+    let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+    let protocol = tls::client(sessions, &args.tls, &args.address)?;
+    let failure = |error| Failed::new(Exit::Failure, error);
+    let runner = Runner::new().map_err(failure)?;
+    let connecting = Arc::new(AtomicBool::new(false));
+    heed_signals(runner.stopper(), connecting.clone()).map_err(failure)?;
+
+    let progress = RefCell::new(Progress {
+        backoff: Backoff::new(args.backoff_base, args.backoff_cap),
+        left: args.count,
+        over: None,
+    });
+    let options = ClientOptions::default();
+    let again = |why: &str| {
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let delay = progress.borrow_mut().backoff.delay(random);
+        let seconds = delay.as_secs_f64();
+        say(&format!("{}: {why}; connecting again in {seconds:.1} s", args.address));
+        runner.sleep(delay);
+    };
+    loop {
+        connecting.store(true, Ordering::SeqCst);
+        if runner.is_stopping() {
+            return Ok(());
+        }
+        let connected = args.address.connect(options.connect_timeout);
+        connecting.store(false, Ordering::SeqCst);
+        let stream = match connected {
+            Ok(stream) => stream,
+            Err(error) => {
+                again(&explain(&ClientError::Connect(error), "").message);
+                continue;
+            }
+        };
+        let client = DeviceClient::new(args.app_id, args.imei, runner.now())
+            .with_interval(args.heartbeat)
+            .with_answer_timeout(args.answer_timeout);
+        let device = Device::new(client, |response| progress.borrow_mut().note(response));
+        let (device, how) = runner.run(&stream, &*protocol, &*found.keys, device);
+        drop(stream);
+        if let Some(over) = progress.borrow_mut().over.take() {
+            return over;
+        }
+        if runner.is_stopping() {
+            return Ok(());
+        }
+        let why = match (device.error(), how) {
+            (Some(error), _) => error.to_string(),
+            (None, Ok(())) => "the server closed the connection".into(),
+            (None, Err(error)) => {
+                let failed = explain(&error, "");
+                if matches!(failed.exit, Exit::Refused | Exit::Usage | Exit::Failure) {
+                    let message = format!("{}: {}", args.address, failed.message);
+                    return Err(Failed { message, ..failed });
+                }
+                failed.message
+            }
+        };
+        again(&why);
+    }
+}
+
+impl Progress {
+    /// Prints an answer, and breaks when it was the last.
+    fn note(&mut self, response: &Response) -> ControlFlow<()> {
+        let code = response.code();
+        let kind = match Kind::from_id(response.id()) {
+            Ok(Kind::Register) => "register",
+            Ok(Kind::Heartbeat) => "heartbeat",
+            _ => "time",
+        };
+        let line = match response.time() {
+            Some(time) => format!("{kind} {code} {time}\n"),
+            None => format!("{kind} {code}\n"),
+        };
+        if let Err(failed) = print(line.as_bytes()) {
+            self.over = Some(Err(failed));
+        }
+        match (Kind::from_id(response.id()), code) {
+            (Ok(Kind::Register), 0) => self.backoff.reset(),
+            (Ok(Kind::Heartbeat), 0) => {
+                self.left = self.left.map(|left| left.saturating_sub(1));
+                if self.left == Some(0) && self.over.is_none() {
+                    self.over = Some(Ok(()));
+                }
+            }
+            _ => {}
+        }
+        if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A first SIGTERM or SIGINT ends the device in order, a second one the process. While a connection
+/// is made there is nothing to be put in order.
+fn heed_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::spawn(move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if std::mem::replace(&mut stopping, true) {
+                process::exit(128 + signal);
+            }
+            stopper.stop();
+            if connecting.load(Ordering::SeqCst) {
+                process::exit(0);
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,37 @@
+"""A server of devices with plain sockets: a thread for each, and a line for each request.
+
+    server.py
+"""
+import socket
+import struct
+import sys
+import threading
+import time
+
+import message
+
+
+def serve(sock):
+    try:
+        while True:
+            data = message.receive(sock)
+            _, kind = struct.unpack("!2b", data[:2])
+            answer = struct.pack("!2b", kind, 0)
+            if kind == message.REGISTER:
+                print("register", data[2:38].decode(), data[38:53].decode(), file=sys.stderr, flush=True)
+            elif kind == message.HEARTBEAT:
+                print("heartbeat", file=sys.stderr, flush=True)
+            elif kind == message.DATETIME:
+                answer += time.strftime("%Y-%m-%d %H:%M:%S", time.localtime()).encode()
+            message.send(sock, answer)
+    except EOFError:
+        print("gone", file=sys.stderr, flush=True)
+    finally:
+        sock.close()
+
+
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print("LISTENING", *listener.getsockname(), flush=True)
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(target=serve, args=(client,), daemon=True).start()
