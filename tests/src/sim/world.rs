@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use countersign::{Buffers, Config, Instance, Instant, Key, Machine, Nonce, Role, Session};
+use countersign::{Buffers, Config, Instance, Instant, Key, Nonce, Role, Session};
 use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{PoolOptions, Pools, Wait};
+use countersign_drive::{BoxedMachine, PoolOptions, Pools, Wait};
 
 use super::driven::{Answer, Driven, Ended, Hold, Woken};
 use super::network::{Pipe, Quality, Socket};
@@ -27,6 +27,8 @@ const STEPS: usize = 2_000_000;
 pub struct Setup {
     /// What both ends speak.
     pub speech: Speech,
+    /// Puts the end of this role inside something else, TLS for one.
+    pub inside: Option<fn(Role, BoxedMachine) -> BoxedMachine>,
     /// How often they give a sign of life, where they do; 0: never.
     pub heartbeat: Duration,
     /// For how long at most, and three quarters of it at least, honest ends hold their first part.
@@ -179,22 +181,31 @@ impl World {
         }
     }
 
+    /// Where it is to be.
+    fn put(&self, role: Role, mut machine: BoxedMachine) -> BoxedMachine {
+        if let Some(inside) = self.setup.inside {
+            return inside(role, machine);
+        }
+        machine.bind_channel(&EXPORTER, self.now);
+        machine
+    }
+
     fn server(&mut self) -> Driven<Answer> {
         let woken = Arc::new(Woken::default());
         let buffers = self.pools.buffers(&Waker::from(woken.clone()));
         let (config, nonce) = (self.config(Role::Server), self.nonce());
-        let mut machine = Session::server(&config, nonce, buffers, self.now).unwrap();
-        machine.bind_channel(&EXPORTER, self.now);
+        let machine = Session::server(&config, nonce, buffers, self.now).unwrap();
+        let machine = self.put(Role::Server, Box::new(machine));
         let answer = if self.setup.upper { Answer::Upper(Upper) } else { Answer::Echo(Echo) };
-        Driven::new(Box::new(machine), answer, self.hold(), woken)
+        Driven::new(machine, answer, self.hold(), woken)
     }
 
     fn client(&mut self) -> Box<Driven<Script>> {
         let buffers =
             Buffers { handshake: vec![0; 1024], receive: vec![0; 300], send: vec![0; 300] };
         let (config, nonce) = (self.config(Role::Client), self.nonce());
-        let mut machine = Session::client(&config, nonce, buffers, self.now).unwrap();
-        machine.bind_channel(&EXPORTER, self.now);
+        let machine = Session::client(&config, nonce, buffers, self.now).unwrap();
+        let machine = self.put(Role::Client, Box::new(machine));
         let (hold, rng) = (self.hold(), &mut self.rng);
         let messages = (0..rng.within(0, 12))
             .map(|_| {
@@ -205,7 +216,7 @@ impl World {
         let stay = self.setup.stay.as_micros() as u64;
         let stay = (stay > 0).then(|| Duration::from_micros(rng.within(stay / 2, stay)));
         let script = Script::new(messages, rng.one_in(2), stay);
-        Box::new(Driven::new(Box::new(machine), script, hold, Arc::default()))
+        Box::new(Driven::new(machine, script, hold, Arc::default()))
     }
 
     fn pair(&mut self, honest: bool) -> Pair {
@@ -220,7 +231,9 @@ impl World {
         let rng = &mut self.rng;
         let quality = Quality {
             delay: Duration::from_micros(rng.within(0, 50_000)),
-            capacity: rng.within(16, 5000) as usize,
+            // What is around a session has more to say, in no more time.
+            capacity: rng.within(if self.setup.inside.is_some() { 1000 } else { 16 }, 5000)
+                as usize,
             piece: if rng.one_in(3) { rng.within(1, 8) } else { 4096 },
         };
         let breaks = (self.setup.resets && honest && rng.one_in(3))
