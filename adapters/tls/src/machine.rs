@@ -97,7 +97,8 @@ pub struct Tls<M> {
 impl<M: DerefMut<Target: Machine>> Tls<M> {
     /// The end that connected, to a server of this name. A session of the scheme `mutual` is to be
     /// configured [for a channel binding](countersign::Config::with_channel_binding), or it will not
-    /// be bound to this connection; [`TlsSessions`](crate::TlsSessions) sees to that.
+    /// be bound to this connection; [`TlsSessions`](crate::TlsSessions) sees to that. A connection that
+    /// takes up an earlier one fails.
     ///
     /// # Errors
     /// [`StartError::Channel`], also if `config` does not require the extended master secret, without

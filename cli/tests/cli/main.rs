@@ -23,6 +23,7 @@ mod python_md;
 mod recipe;
 mod shutdown;
 mod terminal;
+mod tls;
 mod usage;
 
 /// Long enough for nobody to be warned of it.

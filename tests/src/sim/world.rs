@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use countersign::{Config, Instance, Instant, Machine, Nonce, Role, Session};
+use countersign::{Config, Instance, Instant, Nonce, Role, Session};
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions, Wait};
 
@@ -27,6 +27,8 @@ const STEPS: usize = 2_000_000;
 pub struct Setup {
     /// What both ends speak.
     pub speech: Speech,
+    /// Puts the end of this role inside something else, TLS for one.
+    pub inside: Option<fn(Role, BoxedMachine) -> BoxedMachine>,
     /// How often they give a sign of life, where they do; 0: never.
     pub heartbeat: Duration,
     /// For how long at most, and three quarters of it at least, honest ends hold their first part.
@@ -189,15 +191,23 @@ impl World {
                 Role::Client => Protocol::client,
                 Role::Server => Protocol::server,
             };
-            return make(&sessions, &wake, self.now).unwrap();
+            return self.put(role, make(&sessions, &wake, self.now).unwrap());
         }
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
         };
-        let mut machine = make(&config, nonce, pools.buffers(&wake), self.now).unwrap();
+        let machine = make(&config, nonce, pools.buffers(&wake), self.now).unwrap();
+        self.put(role, Box::new(machine))
+    }
+
+    /// Where it is to be.
+    fn put(&self, role: Role, mut machine: BoxedMachine) -> BoxedMachine {
+        if let Some(inside) = self.setup.inside {
+            return inside(role, machine);
+        }
         machine.bind_channel(&EXPORTER, self.now);
-        Box::new(machine)
+        machine
     }
 
     fn server(&mut self) -> Driven<Answer> {
@@ -237,7 +247,9 @@ impl World {
         let rng = &mut self.rng;
         let quality = Quality {
             delay: Duration::from_micros(rng.within(0, 50_000)),
-            capacity: rng.within(16, 5000) as usize,
+            // What is around a session has more to say, in no more time.
+            capacity: rng.within(if self.setup.inside.is_some() { 1000 } else { 16 }, 5000)
+                as usize,
             piece: if rng.one_in(3) { rng.within(1, 8) } else { 4096 },
         };
         let breaks = (self.setup.resets && honest && rng.one_in(3))
