@@ -136,7 +136,7 @@ fn an_end_without_close_notify_is_told_apart_by_where_it_comes() {
         cut_off(&insider.peer, "truncated-stream");
 
         let mut insider = Insider::enter(at, &**clients);
-        insider.say_part(b"hel", 2);
+        insider.say_part(b"all", 2);
         insider.flush();
         cut_off(&insider.peer, "truncated-message");
 

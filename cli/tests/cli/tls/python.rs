@@ -21,7 +21,7 @@ openssl genrsa -out client.key 2048
 openssl req -new -key client.key -out client.csr -subj $subject
 openssl x509 -days 3650 -req -CA root.crt -CAkey root.key -CAcreateserial -in client.csr -out client.crt
 ";
-const SUBJECT: &str = "/C=AU/ST=Some-State/O=Internet Widgits Pty Ltd";
+const SUBJECT: &str = "/C=AU/ST=Some-State/O=Example Ltd";
 
 /// Each its own CA.
 const SELF_SIGNED: &str = "
