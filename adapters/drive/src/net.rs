@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Connections that the system may hold for us before we accept them.
@@ -137,6 +138,40 @@ impl Address {
             }
         }
         Err(last)
+    }
+
+    /// Begins to connect, and does not wait: once the stream is writable, it is connected, or
+    /// [`Stream::take_error`] tells why it is not. Of a host with several addresses it is the first for which
+    /// this works. Looking up a name does wait; for event loops, give an IP address.
+    ///
+    /// # Errors
+    /// The system's. For a Unix socket, [`ErrorKind::WouldBlock`] means that its listener has a
+    /// crowd waiting: try again later.
+    pub fn start_connect(&self) -> io::Result<(Stream, Origin)> {
+        if let Self::Unix(path) = self {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(&SockAddr::unix(path)?)?;
+            return Ok((Stream::Unix(socket.into()), Origin::Unix));
+        }
+        let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for address in self.resolve()? {
+            match start_tcp(address) {
+                Ok(stream) => return Ok((Stream::Tcp(stream), Origin::Tcp(address))),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn start_tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    tune(&socket)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
     }
 }
 
@@ -317,6 +352,17 @@ impl Stream {
             Self::Tcp(stream) => (&*stream).write(from),
             Self::Unix(stream) => (&*stream).write(from),
         })
+    }
+
+    /// What has gone wrong with it since it was last asked, such as that it could not be connected.
+    ///
+    /// # Errors
+    /// The system's, of asking.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
     }
 
     /// Acknowledges at once what has arrived, where the system can.

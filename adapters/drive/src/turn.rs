@@ -470,8 +470,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
-    /// The transport has failed; so, then, has the connection.
-    fn lost<E>(&mut self, error: E) -> Turn<E> {
+    /// The transport has failed; so, then, has the connection. For whoever finds out between turns:
+    /// a turn finds out by itself.
+    pub fn lost<E>(&mut self, error: E) -> Turn<E> {
         match core::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Live { .. } => {
                 self.service.on_closed(Err(Error::Lost));

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::{Error, Instant, Peer, Reason};
 use countersign_drive::{
-    BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
+    Address, BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
+    Wait,
 };
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -39,6 +41,7 @@ pub struct Connections<S: Service, T = ()> {
 struct Slot<S: Service, T> {
     connection: Connection<BoxedMachine, S>,
     socket: Socket,
+    link: Link,
     origin: Origin,
     token: Token,
     /// When the connection is to be looked at even if nothing happens.
@@ -48,6 +51,17 @@ struct Slot<S: Service, T> {
     told_established: bool,
     told_ended: bool,
     held: T,
+}
+
+/// How far a socket is.
+enum Link {
+    Connected,
+    /// Until its first event, or at most until then.
+    Connecting {
+        until: Instant,
+    },
+    /// It was still to be connected when all were told to stop.
+    GivenUp,
 }
 
 /// A socket, and what the last events said of it.
@@ -136,21 +150,50 @@ impl<S: Service, T> Connections<S, T> {
         held: T,
         make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
     ) -> Result<(), E> {
+        // Until an event says otherwise, trying is the way to find out.
+        let socket = Socket { stream, readable: true, writable: true, hangup: false };
+        self.add((socket, Link::Connected), origin, held, make)
+    }
+
+    /// Begins to connect to `address`, and adds the connection, whose origin is where it goes to. If
+    /// it cannot be connected, or is not by `until`, that is how it ends: with the system's error, or
+    /// with one of [`io::ErrorKind::TimedOut`]. Its handshake begins when it is connected, but its
+    /// deadline is that of the machine that `make` makes at once.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert), and those of [`Address::start_connect`].
+    pub fn connect<E: From<io::Error>>(
+        &mut self,
+        address: &Address,
+        until: Instant,
+        held: T,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
+    ) -> Result<(), E> {
+        let (stream, origin) = address.start_connect()?;
+        // What a socket says before it is connected differs from system to system: it is not asked
+        // before its first event.
+        let socket = Socket { stream, readable: false, writable: false, hangup: false };
+        self.add((socket, Link::Connecting { until }), origin, held, make)
+    }
+
+    fn add<E: From<io::Error>>(
+        &mut self,
+        (socket, link): (Socket, Link),
+        origin: Origin,
+        held: T,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
+    ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (machine, service) = make(&self.queue.waker(token), &stream)?;
+        let (machine, service) = make(&self.queue.waker(token), &socket.stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.register(
-            &mut SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&stream)),
-            token,
-            interest,
-        )?;
+        self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
         entry.insert(Box::new(Slot {
             connection: Connection::new(machine, service),
-            // Until an event says otherwise, trying is the way to find out.
-            socket: Socket { stream, readable: true, writable: true, hangup: false },
+            socket,
+            link,
             origin,
             token,
             armed: None,
@@ -212,7 +255,7 @@ impl<S: Service, T> Connections<S, T> {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(slot) = get(&mut self.slots, token) else { continue };
             slot.queued = false;
-            let how = match slot.connection.turn(&mut slot.socket, keys, now) {
+            let how = match slot.turn(keys, now) {
                 Turn::Again => {
                     enqueue(&mut self.ready, slot);
                     slot.connection.error().map(|error| Err(Failure::Protocol(error)))
@@ -267,11 +310,15 @@ impl<S: Service, T> Connections<S, T> {
     /// Has every connection end as soon as nothing is under way on it.
     pub fn stop(&mut self) {
         for (_, slot) in &mut self.slots {
+            enqueue(&mut self.ready, slot);
+            if let Link::Connecting { .. } = slot.link {
+                slot.link = Link::GivenUp;
+                continue;
+            }
             slot.connection.stop();
             // Its bytes may be here, and the event that says so not yet fetched: whether it is idle
             // is to be found out by reading.
             slot.socket.readable = true;
-            enqueue(&mut self.ready, slot);
         }
     }
 
@@ -287,6 +334,27 @@ impl<S: Service, T> Connections<S, T> {
 }
 
 impl<S: Service, T> Slot<S, T> {
+    fn turn<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> Turn<io::Error> {
+        match self.link {
+            Link::Connected => {}
+            Link::Connecting { until } => match self.socket.connected() {
+                Some(Ok(())) => self.link = Link::Connected,
+                Some(Err(error)) => return self.connection.lost(error),
+                None if until <= now => {
+                    return self.connection.lost(io::ErrorKind::TimedOut.into());
+                }
+                None => {
+                    return Turn::Wait(Wait { read: false, write: false, until: Some(until) });
+                }
+            },
+            Link::GivenUp => {
+                self.connection.abandon();
+                return Turn::Over(Err(Failure::Protocol(Error::Aborted(Reason::Shutdown))));
+            }
+        }
+        self.connection.turn(&mut self.socket, keys, now)
+    }
+
     fn tell_ended(
         &mut self,
         how: Result<(), Failure<io::Error>>,
@@ -315,6 +383,16 @@ fn get<S: Service, T>(slots: &mut Slab<Box<Slot<S, T>>>, token: Token) -> Option
 fn enqueue<S: Service, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
     if !mem::replace(&mut slot.queued, true) {
         ready.push_back(slot.token);
+    }
+}
+
+impl Socket {
+    /// What became of connecting, once there has been an event.
+    fn connected(&self) -> Option<io::Result<()>> {
+        (self.readable || self.writable).then(|| match self.stream.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "server/connecting.rs"]
+mod connecting;
 #[path = "server/neighbour.rs"]
 mod neighbour;
 

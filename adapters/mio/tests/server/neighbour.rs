@@ -1,7 +1,7 @@
 //! Connections in a loop whose owner has other things in it.
 
 use std::error::Error;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use countersign::{Instant as Moment, Key, Outbox, Peer, Reason};
 use countersign_drive::{
-    BoxedMachine, Clock, Failure, Flow, Origin, Part, PoolOptions, Protocol, Service, Stream,
+    Address, BoxedMachine, Clock, Failure, Flow, Origin, Part, PoolOptions, Protocol, Service,
+    Stream,
 };
 use countersign_mio::{Connections, Ended, Notice};
 use mio::unix::SourceFd;
@@ -26,7 +27,7 @@ const OWN: usize = 1 << (usize::BITS - 1);
 const NO_KEY: Option<Key> = None;
 
 #[derive(Debug, PartialEq, Eq)]
-enum Call {
+pub(crate) enum Call {
     Open,
     Message(Vec<u8>),
     Wake,
@@ -35,7 +36,7 @@ enum Call {
 }
 
 /// Sends every message back and says how it was called.
-struct Telling {
+pub(crate) struct Telling {
     calls: Sender<Call>,
     /// The last of them comes first.
     timeouts: Vec<Moment>,
@@ -77,18 +78,18 @@ impl Service for Telling {
 }
 
 /// Somebody's loop. Connections hold an `Rc`, to see when it goes.
-struct Loop {
+pub(crate) struct Loop {
     poll: Poll,
     clock: Clock,
-    connections: Connections<Telling, Rc<()>>,
-    established: usize,
-    ended: Vec<Ended>,
+    pub(crate) connections: Connections<Telling, Rc<()>>,
+    pub(crate) established: usize,
+    pub(crate) ended: Vec<Ended>,
     /// Tokens of events that were not the connections'.
     own: Vec<Token>,
 }
 
 impl Loop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let poll = Poll::new().unwrap();
         let connections = Connections::new(poll.registry(), WAKE).unwrap();
         Self {
@@ -124,6 +125,24 @@ impl Loop {
         (theirs, waker.unwrap(), told)
     }
 
+    /// A connection to `address`, which has `patience` to be made.
+    pub(crate) fn connect(
+        &mut self,
+        address: &Address,
+        patience: Duration,
+        held: &Rc<()>,
+    ) -> io::Result<Receiver<Call>> {
+        let (calls, told) = channel();
+        let now = self.clock.now();
+        let make = |wake: &Waker, _: &Stream| {
+            let machine = sessions(&PoolOptions::default()).client(wake, now);
+            Ok((machine.map_err(io::Error::other)?, Telling { calls, timeouts: Vec::new() }))
+        };
+        let until = now.saturating_add(patience);
+        self.connections.connect::<io::Error>(address, until, held.clone(), make)?;
+        Ok(told)
+    }
+
     fn run(&mut self) {
         let now = self.clock.now();
         self.connections.run(&NO_KEY, now, |notice, _| match notice {
@@ -147,7 +166,7 @@ impl Loop {
     }
 
     /// As its documentation says, until `done`.
-    fn until(&mut self, mut done: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, mut done: impl FnMut(&Self) -> bool) {
         let until = Instant::now() + PATIENCE;
         loop {
             self.run();
@@ -161,7 +180,7 @@ impl Loop {
     }
 
     /// Runs without sleeping until there is nothing to do at once.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             self.run();
             if self.connections.timeout(self.clock.now()) != Some(Duration::ZERO) {
@@ -173,7 +192,7 @@ impl Loop {
 }
 
 /// Waits in `looped` for the service's next call.
-fn next(looped: &mut Loop, told: &Receiver<Call>) -> Call {
+pub(crate) fn next(looped: &mut Loop, told: &Receiver<Call>) -> Call {
     let mut call = None;
     looped.until(|_| {
         call = told.try_recv().ok();
