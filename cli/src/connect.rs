@@ -38,6 +38,7 @@ struct Conversation {
     replies: Replies,
     terminal: Terminal,
     framing: Framing,
+    inside_tls: bool,
     /// Messages sent or being sent.
     sent: AtomicU64,
     stage: Mutex<Stage>,
@@ -72,6 +73,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
         replies: Replies::new(framing == Framing::Raw),
         terminal: Terminal::save(),
         framing,
+        inside_tls,
         sent: AtomicU64::new(0),
         stage: Mutex::new(Stage::Talking),
         stage_changed: Condvar::new(),
@@ -124,9 +126,15 @@ impl Conversation {
     /// is silent for `linger`, once each framed message has its reply.
     fn finish(&self, linger: Duration) -> Result<(), Failed> {
         self.enter(Stage::Finished);
+        let sent = self.sent.load(Ordering::Relaxed);
+        if self.inside_tls && self.framing != Framing::Raw {
+            // A peer of TLS 1.2 may answer our end with its own and drop what it has yet to say (RFC
+            // 5246, 7.2.1): so the replies come first, unless there are none.
+            self.replies.wait_whole(sent, Some(linger));
+        }
         self.client.finish().map_err(|error| self.why(&error))?;
         if self.framing != Framing::Raw {
-            self.replies.wait_whole(self.sent.load(Ordering::Relaxed));
+            self.replies.wait_whole(sent, None);
         }
         let over = self.replies.wait_end(linger);
         self.replies.end_line().map_err(|error| Failed::new(Exit::Failure, error))?;

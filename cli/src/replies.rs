@@ -82,11 +82,18 @@ impl Replies {
         self.lock().whole
     }
 
-    /// Waits until `count` whole replies have come, or no more do.
-    pub(crate) fn wait_whole(&self, count: u64) {
+    /// Waits until `count` whole replies have come, or no more do, or nothing has for `patience`.
+    pub(crate) fn wait_whole(&self, count: u64, patience: Option<Duration>) {
+        let since = Instant::now();
         let mut state = self.lock();
         while !state.over && state.whole < count {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some(patience) = patience else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let silent = state.last.max(since).elapsed();
+            let Some(left) = patience.checked_sub(silent) else { break };
+            state = self.sleep(state, left);
         }
     }
 

@@ -278,7 +278,7 @@ impl fmt::Display for Error {
                 "the peer holds the key and may not use it under its name: add the name to the key's `names`",
             ),
             Self::Malformed => f.write_str(
-                "the peer sent what is no message of this handshake: check that both ends use the same scheme",
+                "the peer sent what is no message of this handshake: check that both ends use the same scheme, and both TLS or neither",
             ),
             Self::NothingInCommon => f.write_str(
                 "the peer knows no version, suite or digest that is allowed here: update the older end, or allow its digest (--digest, --compatible)",
@@ -320,6 +320,11 @@ impl fmt::Display for Error {
             Self::Tls(bad @ BadTls::Alert(code)) if bad.is_about_certificates() => write!(
                 f,
                 "the peer refused our certificate, or that there is none (TLS alert {code}): check --tls-cert, and the CA that the peer trusts; `countersign certs` makes a set that fits"
+            ),
+            // handshake_failure, protocol_version, insufficient_security: RFC 8446, 6.2.
+            Self::Tls(BadTls::Alert(code @ (40 | 70 | 71))) => write!(
+                f,
+                "the peer allows no TLS that is allowed here (TLS alert {code}): it is to be 1.3, or 1.2 with the extended master secret; its log may say more"
             ),
             Self::Tls(BadTls::Alert(code)) => {
                 write!(f, "the peer ended TLS with alert {code}: look into its log")
@@ -374,7 +379,7 @@ impl fmt::Display for Error {
                 "the peer announced a frame of {len} bytes, which is longer than is taken here: raise the limit, or check that both ends speak the same"
             ),
             Self::Truncated(Truncated::Handshake) => f.write_str(
-                "the peer closed the connection before the handshake was over: check that both ends use the same scheme",
+                "the peer closed the connection before the handshake was over: check that both ends use the same scheme, and both TLS or neither",
             ),
             Self::Truncated(Truncated::Message) => f.write_str(
                 "the peer closed the connection in the middle of a message: what came of it is not whole",

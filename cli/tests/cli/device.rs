@@ -16,15 +16,19 @@ use crate::peer::{Peer, frame};
 use crate::process::{Running, run};
 use crate::recipe::python;
 
+mod fleet;
+mod inside;
+
 const APP_ID: &str = "996da38d-a7be-4947-aa4c-f8208b5f4ade";
 const IMEI: &str = "869858030720693";
 const REGISTERED: &[u8] = b"\0\0\0\x02\0\0";
 
 /// A server of devices that says in `unix:status` which there are.
 fn serve(scratch: &Scratch, more: &[&str]) -> Server {
-    let args = ["--service", "device", "--listen", "127.0.0.1:0", "--status", "unix:status"];
-    let scheme = if more.contains(&"--scheme") { &[][..] } else { &["--scheme", "none"] };
-    Server::start(scratch, KEY, &[&args[..], scheme, more].concat())
+    let args = ["--service", "device", "--status", "unix:status"];
+    let unless = |name, other| if more.contains(&name) { Vec::new() } else { vec![name, other] };
+    let (listen, scheme) = (unless("--listen", "127.0.0.1:0"), unless("--scheme", "none"));
+    Server::start(scratch, KEY, &[&args[..], &listen, &scheme, more].concat())
 }
 
 /// Our device, whose heart beats five times a second.

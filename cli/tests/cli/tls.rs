@@ -11,10 +11,10 @@ use crate::process::{file, run};
 mod certs;
 mod held;
 mod hostile;
-mod inside;
+pub(crate) mod inside;
 mod middle;
 mod openssl;
-mod python;
+pub(crate) mod python;
 
 /// A directory with what `countersign certs` makes.
 pub(crate) fn with_certs() -> Scratch {
@@ -24,11 +24,11 @@ pub(crate) fn with_certs() -> Scratch {
 }
 
 /// What a server shows, and of whom it wants to see something.
-const OURS: [&str; 6] =
+pub(crate) const OURS: [&str; 6] =
     ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-client-ca", "root.crt"];
 
 /// What a client shows, and whom it trusts.
-const THEIRS: [&str; 6] =
+pub(crate) const THEIRS: [&str; 6] =
     ["--tls-ca", "root.crt", "--tls-cert", "client.crt", "--tls-key", "client.key"];
 
 /// A server inside TLS, on TCP.

@@ -1,8 +1,9 @@
-"""A device with plain sockets: says everything at once, as threads of its own would, then prints each
-answer.
+"""A device: says everything at once, as threads of its own would, then prints each answer. Inside TLS if
+it is given what for.
 
-    client.py HOST PORT IMEI HEARTBEATS
+    client.py HOST PORT IMEI HEARTBEATS [VERSION CERTIFICATE KEY TRUST]
 """
+import contextlib
 import socket
 import struct
 import sys
@@ -10,8 +11,14 @@ import time
 
 import message
 
-host, port, imei, beats = sys.argv[1:]
-with socket.create_connection((host, int(port))) as sock:
+host, port, imei, beats, *tls = sys.argv[1:]
+with contextlib.ExitStack() as stack:
+    sock = stack.enter_context(socket.create_connection((host, int(port))))
+    if tls:
+        import frames
+
+        sock = stack.enter_context(frames.context("client", *tls).wrap_socket(sock))
+        stack.callback(sock.unwrap)
     message.send(sock, message.register("996da38d-a7be-4947-aa4c-f8208b5f4ade", imei))
     message.send(sock, message.date_time())
     message.send(sock, message.heartbeat())

@@ -1,6 +1,6 @@
-"""A server of devices with plain sockets: a thread for each, and a line for each request.
+"""A server of devices: a thread for each, and a line for each request. Inside TLS if it is given what for.
 
-    server.py
+    server.py [VERSION CERTIFICATE KEY TRUST]
 """
 import socket
 import struct
@@ -11,8 +11,17 @@ import time
 import message
 
 
+tls = sys.argv[1:]
+if tls:
+    import frames
+
+    context = frames.context("server", *tls)
+
+
 def serve(sock):
     try:
+        if tls:
+            sock = context.wrap_socket(sock, server_side=True)
         while True:
             data = message.receive(sock)
             _, kind = struct.unpack("!2b", data[:2])

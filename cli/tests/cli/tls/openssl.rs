@@ -217,6 +217,25 @@ fn openssl_serves_us_in_either_version() {
     });
 }
 
+#[test]
+fn replies_are_awaited_before_openssl_is_told_that_no_more_comes() {
+    if openssl() {
+        let scratch = with_certs();
+        let (mut theirs, at) = s_server(command(&scratch, &["s_server"]), &["-tls1_2"]);
+        let mut connect = connect(&scratch, &at, &THEIRS);
+        connect.args(["--message", "one", "--message", "two", "--linger", "60"]);
+        let ours = Running::start(&mut connect);
+        theirs.out.wait("the messages", |text, _| text.contains("two"));
+        // Told that it were the end, it would have left by now, or would now leave.
+        for reply in ["ONE", "TWO"] {
+            theirs.type_in(&frame(reply.as_bytes()));
+            ours.out.wait("a reply", |text, _| text.ends_with(&format!("{reply}\n")));
+        }
+        ours.end().exited(0).printed("ONE\nTWO\n");
+        theirs.end().exited(0);
+    }
+}
+
 /// What `connect` makes of a server by OpenSSL with `args`.
 fn refuses(scratch: &Scratch, server: Command, args: &[&str], ours: &[&str]) -> Ran {
     let (_theirs, at) = s_server(server, args);

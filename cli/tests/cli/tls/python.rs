@@ -31,7 +31,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout cli
 
 /// Where certificates come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(crate) enum Origin {
     Certs,
     Tutorial,
     SelfSigned,
@@ -55,12 +55,12 @@ impl Origin {
     }
 
     /// What one who wants to see this certificate, or those of its CA, trusts.
-    fn trust(self, whom: &'static str) -> &'static str {
+    pub(crate) fn trust(self, whom: &'static str) -> &'static str {
         if self == Self::Certs { "root.crt" } else { whom }
     }
 }
 
-fn each(check: impl Fn(Origin, &Scratch, &str) + Sync) {
+pub(crate) fn each(check: impl Fn(Origin, &Scratch, &str) + Sync) {
     if python() && openssl() {
         at_once(Origin::ALL, |origin| {
             let scratch = origin.make();
