@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, Error, Framing, Refuse, Scheme};
-use countersign_drive::{PoolOptions, Pools, Sessions};
-use countersign_std::{Client, ClientError, ClientOptions};
+use countersign_drive::{ClientError, ClientOptions, PoolOptions, Pools, Sessions};
+use countersign_std::Client;
 
 use crate::args::ConnectArgs;
 use crate::input::{Input, Terminal};

@@ -9,8 +9,8 @@ use std::thread;
 
 use countersign::device::{Backoff, DeviceClient, Kind, Response};
 use countersign_drive::device::Device;
-use countersign_drive::{PoolOptions, Pools, Sessions};
-use countersign_std::{ClientError, ClientOptions, Runner, Stopper};
+use countersign_drive::{ClientError, ClientOptions, PoolOptions, Pools, Sessions};
+use countersign_std::{Runner, Stopper};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

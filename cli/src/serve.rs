@@ -10,10 +10,10 @@ use countersign::Mutual;
 use countersign_drive::device::{Devices, Registry};
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Sessions, SharedKeys, SourceOptions,
-    Sources,
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Remote, ServerOptions, Sessions,
+    SharedKeys, SourceOptions, Sources,
 };
-use countersign_mio::{Remote, Server, ServerOptions};
+use countersign_mio::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;

@@ -14,10 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{Config, Digest, Key, Multiprocessing, Scheme};
-use countersign_drive::services::Echo;
-use countersign_drive::{Address, Origin, Outstanding, PoolOptions, Pools, Sessions};
-use countersign_mio::{Server, ServerOptions};
-use countersign_std::{Client, ClientOptions};
+use countersign_drive::{
+    Address, Origin, Outstanding, PoolOptions, Pools, ServerOptions, Sessions,
+};
+use countersign_drive::{ClientOptions, services::Echo};
+use countersign_mio::Server;
+use countersign_std::Client;
 
 const SECRET: &str = "a key that is long enough for anyone";
 /// Lengths of messages, in bytes.

@@ -20,6 +20,8 @@ pub mod services;
 mod turn;
 
 #[cfg(feature = "std")]
+mod client;
+#[cfg(feature = "std")]
 mod clock;
 #[cfg(feature = "std")]
 mod deadlines;
@@ -42,9 +44,13 @@ mod protocol;
 #[cfg(feature = "std")]
 mod reflection;
 #[cfg(feature = "std")]
+mod server;
+#[cfg(feature = "std")]
 mod shared_keys;
 #[cfg(feature = "std")]
 mod sources;
+#[cfg(feature = "std")]
+mod tracked;
 
 #[cfg(feature = "keys")]
 mod keyring;
@@ -55,6 +61,8 @@ pub use io::Io;
 pub use service::{Flow, Keys, Part, Service};
 pub use turn::{Connection, Failure, Turn, Wait};
 
+#[cfg(feature = "std")]
+pub use client::{Caller, ClientError, ClientOptions, Post};
 #[cfg(feature = "std")]
 pub use clock::Clock;
 #[cfg(feature = "std")]
@@ -78,6 +86,10 @@ pub use protocol::{BoxedMachine, Open, Protocol, Sessions, StartError};
 #[cfg(feature = "std")]
 pub use reflection::Outstanding;
 #[cfg(feature = "std")]
-pub use shared_keys::SharedKeys;
+pub use server::{Accepted, Acceptor, Front, Guest, Remote, Served, ServerOptions};
+#[cfg(feature = "std")]
+pub use shared_keys::{Followed, SharedKeys};
 #[cfg(feature = "std")]
 pub use sources::{Attempt, Limited, SourceOptions, Sources};
+#[cfg(feature = "std")]
+pub use tracked::{Ended, Next, Notice, Tracked};

@@ -40,6 +40,41 @@ impl SharedKeys {
     pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
     }
+
+    /// These keys, for somebody who has to know when they are replaced.
+    #[must_use]
+    pub fn follow(&self) -> Followed {
+        let generation = self.generation();
+        Followed { shared: self.clone(), generation, current: self.current() }
+    }
+}
+
+/// [`SharedKeys`] as they were when they were last looked at.
+#[derive(Clone)]
+pub struct Followed {
+    shared: SharedKeys,
+    generation: u64,
+    current: Arc<dyn Keys + Send + Sync>,
+}
+
+impl Followed {
+    /// Looks whether the keys were replaced.
+    pub fn renew(&mut self) -> bool {
+        let generation = self.shared.generation();
+        let renewed = generation != self.generation;
+        if renewed {
+            // In this order: keys that are replaced in between are looked at twice.
+            self.generation = generation;
+            self.current = self.shared.current();
+        }
+        renewed
+    }
+
+    /// The keys as they were then.
+    #[must_use]
+    pub fn keys(&self) -> &(dyn Keys + Send + Sync) {
+        &*self.current
+    }
 }
 
 impl<K: Keys + Send + Sync + 'static> From<Arc<K>> for SharedKeys {

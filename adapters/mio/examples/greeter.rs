@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme, SendError};
 use countersign_drive::{
-    Address, Flow, Origin, Part, PoolOptions, Pools, Service, Sessions, instance,
+    Address, Flow, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions, instance,
 };
-use countersign_mio::{Server, ServerOptions};
+use countersign_mio::Server;
 
 /// Greets its peer by name, and then sends everything back.
 #[derive(Default)]

@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::{Error, Instant, Peer, Reason};
+use countersign::Instant;
 use countersign_drive::{
-    Address, BoxedMachine, Connection, Deadlines, Failure, Io, Keys, Origin, Service, Stream, Turn,
+    Address, BoxedMachine, Deadlines, Io, Keys, Next, Notice, Origin, Service, Stream, Tracked,
     Wait,
 };
 use mio::event::Event;
@@ -39,17 +39,13 @@ pub struct Connections<S: Service, T = ()> {
 }
 
 struct Slot<S: Service, T> {
-    connection: Connection<BoxedMachine, S>,
+    connection: Tracked<S>,
     socket: Socket,
     link: Link,
-    origin: Origin,
     token: Token,
     /// When the connection is to be looked at even if nothing happens.
     armed: Option<Instant>,
     queued: bool,
-    over: bool,
-    told_established: bool,
-    told_ended: bool,
     held: T,
 }
 
@@ -71,31 +67,6 @@ struct Socket {
     writable: bool,
     /// The peer has shut something: a short read does not mean that there is no more.
     hangup: bool,
-}
-
-/// What there is to tell of a connection.
-#[derive(Debug)]
-pub enum Notice<'a> {
-    /// Its handshake is over.
-    Established {
-        /// Where it came from.
-        origin: Origin,
-        /// Who it is.
-        peer: Peer<'a>,
-    },
-    /// It has ended.
-    Ended(Ended),
-}
-
-/// A connection has ended. It may still be taking leave of its peer, for a second or so.
-#[derive(Debug)]
-pub struct Ended {
-    /// Where it came from.
-    pub origin: Origin,
-    /// Whether its handshake was ever over.
-    pub established: bool,
-    /// How it ended.
-    pub how: Result<(), Failure<io::Error>>,
 }
 
 /// The bits of a token that say which slot; those above say which generation.
@@ -191,16 +162,12 @@ impl<S: Service, T> Connections<S, T> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
         entry.insert(Box::new(Slot {
-            connection: Connection::new(machine, service),
+            connection: Tracked::new(machine, service, origin),
             socket,
             link,
-            origin,
             token,
             armed: None,
             queued: true,
-            over: false,
-            told_established: false,
-            told_ended: false,
             held,
         }));
         self.ready.push_back(token);
@@ -238,7 +205,7 @@ impl<S: Service, T> Connections<S, T> {
         self.queue.take(&mut woken);
         for token in woken.drain(..) {
             if let Some(slot) = get(&mut self.slots, token) {
-                slot.connection.wake();
+                slot.connection.connection_mut().wake();
                 enqueue(&mut self.ready, slot);
             }
         }
@@ -255,32 +222,11 @@ impl<S: Service, T> Connections<S, T> {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(slot) = get(&mut self.slots, token) else { continue };
             slot.queued = false;
-            let how = match slot.turn(keys, now) {
-                Turn::Again => {
-                    enqueue(&mut self.ready, slot);
-                    slot.connection.error().map(|error| Err(Failure::Protocol(error)))
-                }
-                Turn::Wait(wait) => {
-                    self.deadlines.arm(token, &mut slot.armed, wait.until);
-                    slot.connection.error().map(|error| Err(Failure::Protocol(error)))
-                }
-                Turn::Over(how) => {
-                    slot.over = true;
-                    Some(how)
-                }
-            };
-            if slot.connection.established()
-                && !mem::replace(&mut slot.told_established, true)
-                && let Some(peer) = slot.connection.peer()
-            {
-                tell(Notice::Established { origin: slot.origin, peer }, &mut slot.held);
-            }
-            if let Some(how) = how {
-                slot.tell_ended(how, &mut tell);
-            }
-            if slot.over {
+            match slot.turn(keys, now, &mut tell) {
+                Next::Again => enqueue(&mut self.ready, slot),
+                Next::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
                 // Closing the descriptor deregisters it.
-                self.slots.remove(token.0 & SLOT_MASK);
+                Next::Over => drop(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
     }
@@ -299,7 +245,7 @@ impl<S: Service, T> Connections<S, T> {
     pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> usize {
         let mut revoked = 0;
         for (_, slot) in &mut self.slots {
-            if slot.connection.revoke(keys, now) {
+            if slot.connection.connection_mut().revoke(keys, now) {
                 revoked += 1;
                 enqueue(&mut self.ready, slot);
             }
@@ -315,7 +261,7 @@ impl<S: Service, T> Connections<S, T> {
                 slot.link = Link::GivenUp;
                 continue;
             }
-            slot.connection.stop();
+            slot.connection.connection_mut().stop();
             // Its bytes may be here, and the event that says so not yet fetched: whether it is idle
             // is to be found out by reading.
             slot.socket.readable = true;
@@ -325,45 +271,36 @@ impl<S: Service, T> Connections<S, T> {
     /// Drops every connection as it is, and tells `tell` of each that had not ended.
     pub fn abandon(&mut self, mut tell: impl FnMut(Notice<'_>, &mut T)) {
         for mut slot in self.slots.drain() {
-            slot.connection.abandon();
-            let how = Err(Failure::Protocol(Error::Aborted(Reason::Shutdown)));
-            slot.tell_ended(how, &mut tell);
+            let Slot { connection, held, .. } = &mut *slot;
+            connection.abandon(|notice| tell(notice, held));
         }
         self.ready.clear();
     }
 }
 
 impl<S: Service, T> Slot<S, T> {
-    fn turn<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> Turn<io::Error> {
-        match self.link {
-            Link::Connected => {}
-            Link::Connecting { until } => match self.socket.connected() {
-                Some(Ok(())) => self.link = Link::Connected,
-                Some(Err(error)) => return self.connection.lost(error),
-                None if until <= now => {
-                    return self.connection.lost(io::ErrorKind::TimedOut.into());
-                }
-                None => {
-                    return Turn::Wait(Wait { read: false, write: false, until: Some(until) });
-                }
-            },
-            Link::GivenUp => {
-                self.connection.abandon();
-                return Turn::Over(Err(Failure::Protocol(Error::Aborted(Reason::Shutdown))));
-            }
-        }
-        self.connection.turn(&mut self.socket, keys, now)
-    }
-
-    fn tell_ended(
+    fn turn<K: Keys + ?Sized>(
         &mut self,
-        how: Result<(), Failure<io::Error>>,
-        tell: &mut impl FnMut(Notice<'_>, &mut T),
-    ) {
-        if !mem::replace(&mut self.told_ended, true) {
-            let established = self.connection.established();
-            tell(Notice::Ended(Ended { origin: self.origin, established, how }), &mut self.held);
+        keys: &K,
+        now: Instant,
+        mut tell: impl FnMut(Notice<'_>, &mut T),
+    ) -> Next {
+        let Self { connection, socket, link, held, .. } = self;
+        let tell = |notice: Notice<'_>| tell(notice, held);
+        match *link {
+            Link::Connected => return connection.turn(socket, keys, now, tell),
+            Link::Connecting { until } => match socket.connected() {
+                Some(Ok(())) => {
+                    *link = Link::Connected;
+                    return connection.turn(socket, keys, now, tell);
+                }
+                Some(Err(error)) => connection.lost(error, tell),
+                None if until <= now => connection.lost(io::ErrorKind::TimedOut.into(), tell),
+                None => return Next::Wait(Wait { read: false, write: false, until: Some(until) }),
+            },
+            Link::GivenUp => connection.abandon(tell),
         }
+        Next::Over
     }
 }
 
@@ -371,7 +308,7 @@ impl<S: Service, T> Drop for Connections<S, T> {
     /// Services are told that their connections are no more.
     fn drop(&mut self) {
         for (_, slot) in &mut self.slots {
-            slot.connection.abandon();
+            slot.connection.connection_mut().abandon();
         }
     }
 }

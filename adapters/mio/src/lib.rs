@@ -11,5 +11,5 @@ mod connections;
 mod server;
 mod wake;
 
-pub use connections::{Connections, Ended, Notice};
-pub use server::{Remote, Server, ServerOptions};
+pub use connections::Connections;
+pub use server::Server;

@@ -34,6 +34,16 @@ impl Queue {
     }
 }
 
+impl Wake for Queue {
+    fn wake(self: Arc<Self>) {
+        self.rouse();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rouse();
+    }
+}
+
 struct ConnectionWaker {
     queue: Arc<Queue>,
     token: Token,

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use countersign::{Config, Error, Key, Outbox, Reason, Scheme};
 use countersign_drive::services::Echo;
 use countersign_drive::{
-    Address, Flow, Gate, Open, Origin, Part, PoolOptions, Pools, Service, Sessions,
+    Address, Flow, Gate, Open, Origin, Part, PoolOptions, Pools, Remote, ServerOptions, Service,
+    Sessions,
 };
-use countersign_mio::{Remote, Server, ServerOptions};
+use countersign_mio::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For anything that must happen; never how long it is expected to take.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use countersign::Instant;
-use countersign_drive::{Stream, Wait};
+use countersign_drive::{Listener, Stream, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A pair of sockets: a byte in one end makes the other readable.
@@ -38,21 +38,35 @@ impl Rouse {
         flags.set(PollFlags::OUT, wait.write);
         // A socket from which nothing is wanted would still report its end, over and over.
         let stream = stream.filter(|_| !flags.is_empty());
-        let timeout = wait.until.map(|at| timespec(at, now));
         let here = PollFd::from_borrowed_fd(self.here.as_fd(), PollFlags::IN);
+        match stream {
+            Some(stream) => self.poll(
+                &mut [here, PollFd::from_borrowed_fd(stream.as_fd(), flags)],
+                wait.until,
+                now,
+            ),
+            None => self.poll(&mut [here], wait.until, now),
+        }
+    }
+
+    /// Waits for a connection to come to one of `listeners`, until `until` at most, or for
+    /// [`rouse`](Self::rouse).
+    pub(crate) fn wait_for_any<'a>(
+        &'a self,
+        listeners: impl Iterator<Item = &'a Listener>,
+        until: Option<Instant>,
+        now: Instant,
+    ) {
+        let mut fds = vec![PollFd::from_borrowed_fd(self.here.as_fd(), PollFlags::IN)];
+        fds.extend(listeners.map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)));
+        self.poll(&mut fds, until, now);
+    }
+
+    /// Waits for any of `fds`, of which the first is our own; whether it was that.
+    fn poll(&self, fds: &mut [PollFd<'_>], until: Option<Instant>, now: Instant) -> bool {
         // An interruption or a want of memory is a wait that ended early.
-        let roused = match stream {
-            Some(stream) => {
-                let mut fds = [here, PollFd::from_borrowed_fd(stream.as_fd(), flags)];
-                let _ = poll(&mut fds, timeout.as_ref());
-                !fds[0].revents().is_empty()
-            }
-            None => {
-                let mut fds = [here];
-                let _ = poll(&mut fds, timeout.as_ref());
-                !fds[0].revents().is_empty()
-            }
-        };
+        let _ = poll(fds, until.map(|at| timespec(at, now)).as_ref());
+        let roused = !fds[0].revents().is_empty();
         if roused {
             self.settle();
         }

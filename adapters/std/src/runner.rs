@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use countersign::{Error, Instant, Reason};
 use countersign_drive::{
-    BoxedMachine, Clock, Connection, Failure, Keys, Protocol, Service, Stream, Turn, Wait,
+    BoxedMachine, ClientError, Clock, Connection, Failure, Keys, Protocol, Service, Stream, Turn,
+    Wait,
 };
 
-use crate::client::ClientError;
 use crate::rouse::Rouse;
 
 /// How long what is under way may take once the runner is told to stop.

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use countersign::{
     Config, Digest, Error, Framing, Key, Mac, Refuse, Rest, Scheme, SendError, TimedOut, Truncated,
 };
-use countersign_drive::services::Echo;
-use countersign_drive::{Address, Origin, PoolOptions, Pools, Sessions};
-use countersign_mio::{Remote, Server, ServerOptions};
-use countersign_std::{Client, ClientError, ClientOptions};
+use countersign_drive::{Address, Origin, PoolOptions, Pools, Remote, ServerOptions, Sessions};
+use countersign_drive::{ClientError, ClientOptions, services::Echo};
+use countersign_mio::Server;
+use countersign_std::Client;
 
 /// For anything that must happen; never how long it is expected to take.
 const PATIENCE: Duration = Duration::from_secs(30);

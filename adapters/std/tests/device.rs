@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use countersign::device::{DeviceClient, DeviceError, Imei, Kind, Response};
 use countersign::{Config, Error, Instance, Key, Mutual, Reason, Scheme};
 use countersign_drive::device::{Device, Devices, Registry};
-use countersign_drive::{Address, PoolOptions, Pools, Protocol, Sessions};
-use countersign_mio::{Remote, Server, ServerOptions};
-use countersign_std::{ClientError, Runner, Stopper};
+use countersign_drive::{
+    Address, ClientError, PoolOptions, Pools, Protocol, Remote, ServerOptions, Sessions,
+};
+use countersign_mio::Server;
+use countersign_std::{Runner, Stopper};
 
 /// For anything that must happen; never how long it is expected to take.
 const PATIENCE: Duration = Duration::from_secs(30);

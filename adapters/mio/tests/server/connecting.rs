@@ -6,8 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use countersign::{Error, Reason};
-use countersign_drive::{Address, Failure};
-use countersign_mio::Ended;
+use countersign_drive::{Address, Ended, Failure};
 use socket2::{Domain, Socket, Type};
 
 use super::neighbour::{Call, Loop, next};

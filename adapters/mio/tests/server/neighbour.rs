@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use countersign::{Instant as Moment, Key, Outbox, Peer, Reason};
 use countersign_drive::{
-    Address, BoxedMachine, Clock, Failure, Flow, Origin, Part, PoolOptions, Protocol, Service,
-    Stream,
+    Address, BoxedMachine, Clock, Ended, Failure, Flow, Notice, Origin, Part, PoolOptions,
+    Protocol, Service, Stream,
 };
-use countersign_mio::{Connections, Ended, Notice};
+use countersign_mio::Connections;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use countersign::device::{Backoff, DeviceClient, Response};
 use countersign::{Instant as Moment, Key, Role};
 use countersign_drive::device::Device;
-use countersign_drive::{Address, BoxedMachine, Clock, Protocol};
-use countersign_mio::{Connections, Notice};
+use countersign_drive::{Address, BoxedMachine, Clock, Notice, Protocol};
+use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
 

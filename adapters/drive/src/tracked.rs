@@ -1,0 +1,123 @@
+//! What there is to tell of a connection.
+
+use std::io;
+use std::mem;
+
+use countersign::{Error, Instant, Peer, Reason};
+
+use crate::io::Io;
+use crate::net::Origin;
+use crate::protocol::BoxedMachine;
+use crate::service::{Keys, Service};
+use crate::turn::{Connection, Failure, Turn, Wait};
+
+/// A connection of which it is told when it is established and how it ends, once each.
+pub struct Tracked<S> {
+    connection: Connection<BoxedMachine, S>,
+    origin: Origin,
+    told_established: bool,
+    told_ended: bool,
+}
+
+/// What there is to tell of a connection.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// Its handshake is over.
+    Established {
+        /// Where it came from, or where it went.
+        origin: Origin,
+        /// Who it is.
+        peer: Peer<'a>,
+    },
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// A connection has ended. It may still be taking leave of its peer, for a second or so.
+#[derive(Debug)]
+pub struct Ended {
+    /// Where it came from, or where it went.
+    pub origin: Origin,
+    /// Whether its handshake was ever over.
+    pub established: bool,
+    /// How it ended.
+    pub how: Result<(), Failure<io::Error>>,
+}
+
+/// What is next for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another turn, when others have had theirs.
+    Again,
+    /// Nothing until something happens.
+    Wait(Wait),
+    /// It is over: drop the transport.
+    Over,
+}
+
+impl<S: Service> Tracked<S> {
+    /// A connection at its beginning.
+    pub fn new(machine: BoxedMachine, service: S, origin: Origin) -> Self {
+        let connection = Connection::new(machine, service);
+        Self { connection, origin, told_established: false, told_ended: false }
+    }
+
+    /// The connection, to be woken or stopped.
+    pub fn connection_mut(&mut self) -> &mut Connection<BoxedMachine, S> {
+        &mut self.connection
+    }
+
+    /// Whether it was told how the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.told_ended
+    }
+
+    /// Takes a turn, and tells `tell` what came of it.
+    pub fn turn<I: Io<Error = io::Error>, K: Keys + ?Sized>(
+        &mut self,
+        io: &mut I,
+        keys: &K,
+        now: Instant,
+        mut tell: impl FnMut(Notice<'_>),
+    ) -> Next {
+        let turn = self.connection.turn(io, keys, now);
+        if self.connection.established()
+            && !mem::replace(&mut self.told_established, true)
+            && let Some(peer) = self.connection.peer()
+        {
+            tell(Notice::Established { origin: self.origin, peer });
+        }
+        let next = match turn {
+            Turn::Again => Next::Again,
+            Turn::Wait(wait) => Next::Wait(wait),
+            Turn::Over(how) => {
+                self.ended(how, tell);
+                return Next::Over;
+            }
+        };
+        if let Some(error) = self.connection.error() {
+            self.ended(Err(Failure::Protocol(error)), tell);
+        }
+        next
+    }
+
+    /// The transport has failed between turns.
+    pub fn lost(&mut self, error: io::Error, tell: impl FnMut(Notice<'_>)) {
+        if let Turn::Over(how) = self.connection.lost(error) {
+            self.ended(how, tell);
+        }
+    }
+
+    /// Ends the connection here and now.
+    pub fn abandon(&mut self, tell: impl FnMut(Notice<'_>)) {
+        self.connection.abandon();
+        self.ended(Err(Failure::Protocol(Error::Aborted(Reason::Shutdown))), tell);
+    }
+
+    fn ended(&mut self, how: Result<(), Failure<io::Error>>, mut tell: impl FnMut(Notice<'_>)) {
+        if !mem::replace(&mut self.told_ended, true) {
+            let established = self.connection.established();
+            tell(Notice::Ended(Ended { origin: self.origin, established, how }));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A server with a thread for each connection.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use countersign::Instant;
+use countersign_drive::{
+    Accepted, Acceptor, Front, Guest, Listener, Next, Open, Origin, Protocol, Remote, Served,
+    ServerOptions, SharedKeys, Stream,
+};
+use tracing::warn;
+
+use crate::rouse::Rouse;
+
+/// Connections accepted from one listener before the others have their turn.
+const ACCEPTS: usize = 64;
+
+/// A server that gives each connection a thread of its own, so that a service may take its time: it
+/// holds up nobody else. As many threads as [`ServerOptions::gate`] lets in, and each has three
+/// files open.
+pub struct Server<O: Open> {
+    ports: Vec<(Listener, Acceptor)>,
+    front: Front<O>,
+    rouse: Arc<Rouse>,
+}
+
+impl<O: Open> Server<O> {
+    /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any
+    /// [`Keys`](countersign_drive::Keys).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        listeners: Vec<Listener>,
+        protocol: Arc<dyn Protocol>,
+        keys: impl Into<SharedKeys>,
+        open: O,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        let rouse = Arc::new(Rouse::new()?);
+        let front = Front::new(protocol, keys, open, options, Remote::new(rouse.clone().into()));
+        let ports = listeners.into_iter().map(|it| (it, Acceptor::default())).collect();
+        Ok(Self { ports, front, rouse })
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.front.remote().clone()
+    }
+
+    /// Serves until stopped, and returns when the last connection has ended. A service that does not
+    /// return from a call is waited for.
+    pub fn run(&mut self) {
+        let Self { ports, front, rouse } = self;
+        let front = &*front;
+        thread::scope(|scope| {
+            while !front.remote().is_stopping() {
+                let now = front.now();
+                for (listener, acceptor) in &mut *ports {
+                    for _ in 0..ACCEPTS {
+                        let Accepted::Connection(stream, origin) = acceptor.accept(listener, now)
+                        else {
+                            break;
+                        };
+                        let Some(guest) = front.let_in(&stream, &origin, now) else { continue };
+                        let named = thread::Builder::new().name(origin.to_string());
+                        let serve = move || serve_alone(front, &stream, origin, guest);
+                        if let Err(error) = named.spawn_scoped(scope, serve) {
+                            warn!(target: "countersign", "cannot serve peer={origin}: {error}");
+                        }
+                    }
+                }
+                let paused: Option<Instant> = ports.iter().filter_map(|it| it.1.pause()).min();
+                let open = ports.iter().filter(|it| it.1.pause().is_none());
+                rouse.wait_for_any(open.map(|it| &it.0), paused, front.now());
+            }
+            // Nobody is to wait where nobody will be served.
+            ports.clear();
+        });
+    }
+}
+
+/// A service that panics ends its own connection, and nobody else's.
+fn serve_alone<O: Open>(front: &Front<O>, stream: &Stream, origin: Origin, guest: Guest) {
+    // What is shared between connections has locks that outlive a panic.
+    let serve = AssertUnwindSafe(|| serve(front, stream, origin, guest));
+    if catch_unwind(serve).is_err() {
+        warn!(target: "countersign", "ended peer={origin}: its service panicked");
+    }
+}
+
+/// Serves one connection, to its end.
+fn serve<O: Open>(front: &Front<O>, stream: &Stream, origin: Origin, guest: Guest) {
+    let rouse = match Rouse::new() {
+        Ok(rouse) => Arc::new(rouse),
+        Err(error) => {
+            warn!(target: "countersign", "cannot serve peer={origin}: {error}");
+            return;
+        }
+    };
+    let wake = rouse.clone().into();
+    let Some(mut served) = Served::begin(front, stream, origin, guest, &wake) else { return };
+    loop {
+        match served.turn(&mut { stream }) {
+            Next::Again => {}
+            Next::Wait(wait) => {
+                if rouse.wait(Some(stream), wait, front.now()) {
+                    served.woken();
+                }
+            }
+            Next::Over => return,
+        }
+    }
+}
