@@ -202,7 +202,7 @@ pub(crate) struct DeviceArgs {
     pub(crate) count: Option<u64>,
 
     /// The longest wait before the first attempt to connect again; it doubles with each further one
-    /// until a registration succeeds. How long it is below that is random
+    /// until a heartbeat is answered. How long it is below that is random
     #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = seconds)]
     pub(crate) backoff_base: Duration,
 

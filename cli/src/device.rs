@@ -122,15 +122,12 @@ impl Progress {
         if let Err(failed) = print(line.as_bytes()) {
             self.over = Some(Err(failed));
         }
-        match (Kind::from_id(response.id()), code) {
-            (Ok(Kind::Register), 0) => self.backoff.reset(),
-            (Ok(Kind::Heartbeat), 0) => {
-                self.left = self.left.map(|left| left.saturating_sub(1));
-                if self.left == Some(0) && self.over.is_none() {
-                    self.over = Some(Ok(()));
-                }
+        if (Kind::from_id(response.id()), code) == (Ok(Kind::Heartbeat), 0) {
+            self.backoff.reset();
+            self.left = self.left.map(|left| left.saturating_sub(1));
+            if self.left == Some(0) && self.over.is_none() {
+                self.over = Some(Ok(()));
             }
-            _ => {}
         }
         if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

@@ -1,10 +1,12 @@
 //! Devices: ours and a Python one, their server: ours and a Python one.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -68,7 +70,7 @@ fn until(scratch: &Scratch, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
             return list;
         }
         assert!(Instant::now() < until, "{list:?}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -181,6 +183,36 @@ fn a_device_outlives_its_server_and_registers_with_the_next() {
         });
         server.child.kill().unwrap();
     }
+    device.signal(Signal::TERM);
+    device.end().exited(0);
+}
+
+#[test]
+fn a_server_that_registers_a_device_and_closes_is_not_hammered() {
+    let scratch = Scratch::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = At::Tcp(listener.local_addr().unwrap());
+    let (times, counted) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let registered =
+                stream.read_exact(&mut [0; 57]).and_then(|()| stream.write_all(REGISTERED));
+            if registered.is_err() || times.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    let backoff = ["--backoff-base", "0.01", "--backoff-cap", "1000"];
+    let mut command = countersign(&scratch);
+    command.args(["device", &at.to_string(), "--app-id", APP_ID, "--imei", IMEI]).args(backoff);
+    let device = Running::start(&mut command);
+    device.out.wait("a registration", |text, _| text.contains("register 0"));
+    thread::sleep(Duration::from_secs(2));
+    // Were the waits as short as the first, there would be some 400. They double, and 25 of them are as
+    // good as never over in 2 s.
+    let times = counted.try_iter().count();
+    assert!(times < 25, "{times} times in 2 s");
     device.signal(Signal::TERM);
     device.end().exited(0);
 }
