@@ -100,6 +100,25 @@ fn a_device_registers_asks_the_time_and_ends_after_so_many_heartbeats() {
 }
 
 #[test]
+fn a_server_says_how_to_be_its_device() {
+    for (scheme, expected) in [
+        ("mutual", "--app-id ID --imei IMEI --scheme mutual\n"),
+        ("multiprocessing", "--app-id ID --imei IMEI --scheme multiprocessing\n"),
+    ] {
+        let scratch = Scratch::new();
+        let mut command = countersign(&scratch);
+        command.args(["serve", "--service", "device", "--listen", "unix:s", "--scheme", scheme]);
+        let server = Running::start(&mut command);
+        server.out.wait("the address", |text, _| text.contains("LISTENING"));
+        server
+            .err
+            .wait("the command", |text, _| text.contains(&format!(" device unix:s {expected}")));
+        server.signal(Signal::TERM);
+        server.end().exited(0);
+    }
+}
+
+#[test]
 fn a_device_that_is_refused_for_good_ends() {
     let scratch = Scratch::new();
     let server = serve(&scratch, &["--scheme", "mutual"]);
