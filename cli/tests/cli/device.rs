@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -124,6 +124,30 @@ fn a_device_that_is_refused_for_good_ends() {
     let server = serve(&scratch, &["--scheme", "mutual"]);
     let mut command = device(&scratch, &server.at[0], &["--scheme", "mutual"]);
     run(command.env("COUNTERSIGN_KEY", "another key, as long as that"), b"").exited(3);
+}
+
+#[test]
+fn a_refusal_that_anybody_can_forge_does_not_end_a_device_that_was_registered() {
+    let scratch = Scratch::new();
+    let listen = ["--listen", "unix:s", "--service", "device", "--scheme", "mutual"];
+    let at = At::Unix(scratch.path().join("s"));
+    let server = Server::start(&scratch, KEY, &listen);
+    let device = Running::start(&mut device(&scratch, &at, &["--scheme", "mutual"]));
+    device.out.wait("a heartbeat", |text, _| text.contains("heartbeat 0"));
+    server.signal(Signal::TERM);
+    server.end().exited(0);
+    // Who has no key says that authentication failed.
+    let listener = UnixListener::bind(scratch.path().join("s")).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"\0\0\0\x02\x7f\x01").unwrap();
+    device.err.wait("the refusal", |text, _| {
+        text.contains("refused to authenticate us") && text.ends_with(" s\n")
+    });
+    drop((stream, listener));
+    let _server = Server::start(&scratch, KEY, &listen);
+    device.out.wait("another registration", |text, _| text.matches("register 0").count() == 2);
+    device.signal(Signal::TERM);
+    device.end().exited(0);
 }
 
 #[test]
