@@ -31,8 +31,8 @@ pub(crate) enum Command {
     ///
     /// Prints each answer on a line of its own: `register`, `time` or `heartbeat`, the error code, 0 if
     /// all is well, and the time behind its own. When the connection is lost, or there is none to be
-    /// had, connects and registers again after a random time. Ends when authentication is refused,
-    /// after --count heartbeats, and on SIGTERM or SIGINT.
+    /// had, connects and registers again after a random time. Ends when authentication is refused
+    /// before it was ever registered, after --count heartbeats, and on SIGTERM or SIGINT.
     #[command(mut_arg("scheme", |arg| arg.default_value("none")))]
     Device(DeviceArgs),
     /// Make a new random secret
@@ -202,7 +202,7 @@ pub(crate) struct DeviceArgs {
     pub(crate) count: Option<u64>,
 
     /// The longest wait before the first attempt to connect again; it doubles with each further one
-    /// until a registration succeeds. How long it is below that is random
+    /// until a heartbeat is answered. How long it is below that is random
     #[arg(long, value_name = "SECS", default_value = "0.5", value_parser = seconds)]
     pub(crate) backoff_base: Duration,
 

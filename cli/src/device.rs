@@ -24,6 +24,8 @@ struct Progress {
     backoff: Backoff,
     /// Answered heartbeats that are still to come; `None` for no end of them.
     left: Option<u64>,
+    /// Whether it was ever registered: what it was given is right, then.
+    registered: bool,
     /// All that was asked for is done, or failed.
     over: Option<Result<(), Failed>>,
 }
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
     let progress = RefCell::new(Progress {
         backoff: Backoff::new(args.backoff_base, args.backoff_cap),
         left: args.count,
+        registered: false,
         over: None,
     });
     let options = ClientOptions::default();
@@ -95,7 +98,10 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
             (None, Ok(())) => "the server closed the connection".into(),
             (None, Err(error)) => {
                 let failed = explain(&error, "");
-                if matches!(failed.exit, Exit::Refused | Exit::Usage | Exit::Failure) {
+                // Anybody can forge a refusal: it does not end what has worked before.
+                if matches!(failed.exit, Exit::Refused | Exit::Usage | Exit::Failure)
+                    && !progress.borrow().registered
+                {
                     let message = format!("{}: {}", args.address, failed.message);
                     return Err(Failed { message, ..failed });
                 }
@@ -122,15 +128,13 @@ impl Progress {
         if let Err(failed) = print(line.as_bytes()) {
             self.over = Some(Err(failed));
         }
-        match (Kind::from_id(response.id()), code) {
-            (Ok(Kind::Register), 0) => self.backoff.reset(),
-            (Ok(Kind::Heartbeat), 0) => {
-                self.left = self.left.map(|left| left.saturating_sub(1));
-                if self.left == Some(0) && self.over.is_none() {
-                    self.over = Some(Ok(()));
-                }
+        self.registered |= (Kind::from_id(response.id()), code) == (Ok(Kind::Register), 0);
+        if (Kind::from_id(response.id()), code) == (Ok(Kind::Heartbeat), 0) {
+            self.backoff.reset();
+            self.left = self.left.map(|left| left.saturating_sub(1));
+            if self.left == Some(0) && self.over.is_none() {
+                self.over = Some(Ok(()));
             }
-            _ => {}
         }
         if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

@@ -188,8 +188,16 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
     let (Some(file), Some(address)) = (found.default_file, bound.first()) else { return };
     let program = std::env::args().next().unwrap_or_else(|| "countersign".into());
     let verb = if found.made { "made a new key in" } else { "using the key in" };
+    let (what, who) = match (args.service, args.protocol.scheme) {
+        // Not what devices speak unless told.
+        (ServiceName::Device, SchemeName::Mutual) => {
+            ("device", " --app-id ID --imei IMEI --scheme mutual")
+        }
+        (ServiceName::Device, _) => ("device", " --app-id ID --imei IMEI"),
+        _ => ("connect", ""),
+    };
     let command = format!(
-        "{} connect {}{}",
+        "{} {what} {}{who}{}",
         quoted(&program),
         quoted(&reachable(address).to_string()),
         args.protocol.for_the_other_end()

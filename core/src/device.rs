@@ -89,7 +89,7 @@ impl fmt::Display for DeviceError {
         match self {
             Self::Malformed(error) => write!(
                 f,
-                "the server sent what is no response: {error}: check that it serves devices"
+                "the server sent what is no response: {error}: check that it serves devices, and that both ends use the same scheme"
             ),
             Self::Unasked(kind) => {
                 write!(f, "the server answered a request for {kind}, and nobody had asked")

@@ -72,7 +72,7 @@ struct World {
     weather_until: Instant,
     links: Vec<Link>,
     backoff: Backoff,
-    /// Waits since the last registration that succeeded.
+    /// Waits since the last heartbeat that was answered.
     failures: u32,
     /// When the device connects, unless it is connected.
     connect_at: Option<Instant>,
@@ -228,11 +228,11 @@ impl World {
             let response = client.handle_part(&bytes, Rest::End, now).unwrap();
             assert_eq!(response.code(), 0);
             link.answered[response.id() as usize] = Some(now);
-            if response.id() == Kind::Register.id() {
+            if response.id() == Kind::Heartbeat.id() {
                 self.backoff.reset();
                 self.failures = 0;
-                self.outcome.registrations += 1;
             }
+            self.outcome.registrations += usize::from(response.id() == Kind::Register.id());
         }
         client.handle_timeout(now);
         while let Some(request) = client.poll_request(now) {

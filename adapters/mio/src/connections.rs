@@ -215,6 +215,9 @@ impl<S: Service, T> Connections<S, T> {
                 && slot.armed == Some(at)
             {
                 slot.armed = None;
+                // The peer's bytes may be here, and the event that says so not yet fetched: they come
+                // before what is late, since it need not be the peer that was.
+                slot.socket.readable |= matches!(slot.link, Link::Connected);
                 enqueue(&mut self.ready, slot);
             }
         }

@@ -1,10 +1,12 @@
 //! Devices: ours and a Python one, their server: ours and a Python one.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -72,7 +74,7 @@ fn until(scratch: &Scratch, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
             return list;
         }
         assert!(Instant::now() < until, "{list:?}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -102,11 +104,54 @@ fn a_device_registers_asks_the_time_and_ends_after_so_many_heartbeats() {
 }
 
 #[test]
+fn a_server_says_how_to_be_its_device() {
+    for (scheme, expected) in [
+        ("mutual", "--app-id ID --imei IMEI --scheme mutual\n"),
+        ("multiprocessing", "--app-id ID --imei IMEI --scheme multiprocessing\n"),
+    ] {
+        let scratch = Scratch::new();
+        let mut command = countersign(&scratch);
+        command.args(["serve", "--service", "device", "--listen", "unix:s", "--scheme", scheme]);
+        let server = Running::start(&mut command);
+        server.out.wait("the address", |text, _| text.contains("LISTENING"));
+        server
+            .err
+            .wait("the command", |text, _| text.contains(&format!(" device unix:s {expected}")));
+        server.signal(Signal::TERM);
+        server.end().exited(0);
+    }
+}
+
+#[test]
 fn a_device_that_is_refused_for_good_ends() {
     let scratch = Scratch::new();
     let server = serve(&scratch, &["--scheme", "mutual"]);
     let mut command = device(&scratch, &server.at[0], &["--scheme", "mutual"]);
     run(command.env("COUNTERSIGN_KEY", "another key, as long as that"), b"").exited(3);
+}
+
+#[test]
+fn a_refusal_that_anybody_can_forge_does_not_end_a_device_that_was_registered() {
+    let scratch = Scratch::new();
+    let listen = ["--listen", "unix:s", "--service", "device", "--scheme", "mutual"];
+    let at = At::Unix(scratch.path().join("s"));
+    let server = Server::start(&scratch, KEY, &listen);
+    let device = Running::start(&mut device(&scratch, &at, &["--scheme", "mutual"]));
+    device.out.wait("a heartbeat", |text, _| text.contains("heartbeat 0"));
+    server.signal(Signal::TERM);
+    server.end().exited(0);
+    // Who has no key says that authentication failed.
+    let listener = UnixListener::bind(scratch.path().join("s")).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"\0\0\0\x02\x7f\x01").unwrap();
+    device.err.wait("the refusal", |text, _| {
+        text.contains("refused to authenticate us") && text.ends_with(" s\n")
+    });
+    drop((stream, listener));
+    let _server = Server::start(&scratch, KEY, &listen);
+    device.out.wait("another registration", |text, _| text.matches("register 0").count() == 2);
+    device.signal(Signal::TERM);
+    device.end().exited(0);
 }
 
 #[test]
@@ -185,6 +230,36 @@ fn a_device_outlives_its_server_and_registers_with_the_next() {
         });
         server.child.kill().unwrap();
     }
+    device.signal(Signal::TERM);
+    device.end().exited(0);
+}
+
+#[test]
+fn a_server_that_registers_a_device_and_closes_is_not_hammered() {
+    let scratch = Scratch::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = At::Tcp(listener.local_addr().unwrap());
+    let (times, counted) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let registered =
+                stream.read_exact(&mut [0; 57]).and_then(|()| stream.write_all(REGISTERED));
+            if registered.is_err() || times.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    let backoff = ["--backoff-base", "0.01", "--backoff-cap", "1000"];
+    let mut command = countersign(&scratch);
+    command.args(["device", &at.to_string(), "--app-id", APP_ID, "--imei", IMEI]).args(backoff);
+    let device = Running::start(&mut command);
+    device.out.wait("a registration", |text, _| text.contains("register 0"));
+    thread::sleep(Duration::from_secs(2));
+    // Were the waits as short as the first, there would be some 400. They double, and 25 of them are as
+    // good as never over in 2 s.
+    let times = counted.try_iter().count();
+    assert!(times < 25, "{times} times in 2 s");
     device.signal(Signal::TERM);
     device.end().exited(0);
 }

@@ -42,7 +42,8 @@ impl Backoff {
         Duration::from_micros(drawn as u64)
     }
 
-    /// All is well: a registration was answered with 0.
+    /// All is well: a heartbeat was answered with 0. A registration does not show it: a server may
+    /// close right after it, and two devices of one IMEI would take over from each other without end.
     pub fn reset(&mut self) {
         self.limit = self.base;
     }

@@ -56,6 +56,8 @@ struct Live {
     name: Option<Name>,
     /// From when the device has registered.
     place: Option<Place>,
+    /// The device sends no more: so do we, once it is answered.
+    finished: bool,
 }
 
 impl DeviceConnection {
@@ -98,7 +100,7 @@ impl DeviceConnection {
         }
     }
 
-    /// Sends the answer that is due, and ends the connection if it is to be ended.
+    /// Sends the answer that is due, and after the last one finishes.
     fn flush(&mut self, out: &mut Outbox<'_>) {
         let Some(live) = &mut self.live else { return };
         if let Some(response) = live.server.poll_response() {
@@ -107,6 +109,9 @@ impl DeviceConnection {
                 // If it is refused the connection is ending: no answer is due.
                 _ => live.server.handle_sent(),
             }
+        }
+        if live.finished && live.server.is_listening() {
+            out.finish();
         }
     }
 
@@ -127,7 +132,7 @@ impl Service for DeviceConnection {
     fn on_open(&mut self, peer: &Peer<'_>, _: &mut Outbox<'_>, now: Instant) {
         let server = DeviceServer::new(self.devices.interval, now);
         let name = peer.name.and_then(|name| name.parse().ok());
-        self.live = Some(Live { server, name, place: None });
+        self.live = Some(Live { server, name, place: None, finished: false });
     }
 
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
@@ -150,6 +155,13 @@ impl Service for DeviceConnection {
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
         self.yield_place(out);
+    }
+
+    fn on_finished(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        if let Some(live) = &mut self.live {
+            live.finished = true;
+        }
+        self.flush(out);
     }
 
     fn is_idle(&self) -> bool {

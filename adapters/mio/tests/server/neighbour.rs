@@ -249,6 +249,25 @@ fn a_loop_that_sleeps_as_told_is_in_time_for_a_service() {
 }
 
 #[test]
+fn bytes_that_are_there_come_before_a_deadline_that_is_past() {
+    let mut looped = Loop::new();
+    let due = Moment::EPOCH.saturating_add(Duration::from_millis(100));
+    let (mut theirs, _, told) = looped.insert(vec![due], &Rc::new(()));
+    looped.settle();
+    looped.sleep(Duration::ZERO);
+    looped.settle();
+    assert_eq!(told.try_recv(), Ok(Call::Open));
+    theirs.write_all(&frame(b"hello")).unwrap();
+    // The process had no turn for so long, and the event of the bytes is not fetched yet.
+    while looped.clock.now() < due {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    looped.run();
+    assert_eq!(told.try_recv(), Ok(Call::Message(b"hello".to_vec())));
+    assert!(matches!(told.try_recv(), Ok(Call::Timeout(_))));
+}
+
+#[test]
 fn the_waker_of_a_connection_that_is_gone_wakes_nobody() {
     let mut looped = Loop::new();
     let (first, gone, told) = looped.insert(Vec::new(), &Rc::new(()));
