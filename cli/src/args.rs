@@ -189,8 +189,8 @@ pub(crate) struct DeviceArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) expect_server: Option<Name>,
 
-    /// How long after one heartbeat the next one is due
-    #[arg(long, value_name = "SECS", default_value = "3", value_parser = seconds)]
+    /// How long after one heartbeat the next one is due, 0.2 at least
+    #[arg(long, value_name = "SECS", default_value = "3", value_parser = beat)]
     pub(crate) heartbeat: Duration,
 
     /// How long the server may take for an answer before the connection is given up
@@ -468,6 +468,16 @@ fn heartbeat(text: &str) -> Result<Duration, String> {
 }
 
 /// Seconds, with a fraction if need be.
+/// Faster than that, and no connection is ever quiet enough to be stopped in order.
+fn beat(text: &str) -> Result<Duration, String> {
+    let beat = seconds(text)?;
+    if beat < Duration::from_millis(200) {
+        Err("must be 0.2 at least".to_owned())
+    } else {
+        Ok(beat)
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if (0.001..=1e9).contains(&seconds) {

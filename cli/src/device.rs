@@ -6,6 +6,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use countersign::device::{Backoff, DeviceClient, Kind, Response};
 use countersign_drive::device::Device;
@@ -18,6 +19,9 @@ use crate::args::{DeviceArgs, SchemeName};
 use crate::connect::explain;
 use crate::secret::{self, Missing};
 use crate::{Exit, Failed, print, say, tls};
+
+/// More than the runner takes to stop.
+const STOP: Duration = Duration::from_secs(6);
 
 /// What lasts from one connection to the next.
 struct Progress {
@@ -116,20 +120,21 @@ impl Progress {
     /// Prints an answer, and breaks when it was the last.
     fn note(&mut self, response: &Response) -> ControlFlow<()> {
         let code = response.code();
-        let kind = match Kind::from_id(response.id()) {
-            Ok(Kind::Register) => "register",
-            Ok(Kind::Heartbeat) => "heartbeat",
-            _ => "time",
+        let Ok(kind) = response.kind() else { return ControlFlow::Continue(()) };
+        let name = match kind {
+            Kind::Register => "register",
+            Kind::Heartbeat => "heartbeat",
+            Kind::DateTime => "time",
         };
         let line = match response.time() {
-            Some(time) => format!("{kind} {code} {time}\n"),
-            None => format!("{kind} {code}\n"),
+            Some(time) => format!("{name} {code} {time}\n"),
+            None => format!("{name} {code}\n"),
         };
         if let Err(failed) = print(line.as_bytes()) {
             self.over = Some(Err(failed));
         }
-        self.registered |= (Kind::from_id(response.id()), code) == (Ok(Kind::Register), 0);
-        if (Kind::from_id(response.id()), code) == (Ok(Kind::Heartbeat), 0) {
+        self.registered |= (kind, code) == (Kind::Register, 0);
+        if (kind, code) == (Kind::Heartbeat, 0) {
             self.backoff.reset();
             self.left = self.left.map(|left| left.saturating_sub(1));
             if self.left == Some(0) && self.over.is_none() {
@@ -151,6 +156,11 @@ fn heed_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Resul
                 process::exit(128 + signal);
             }
             stopper.stop();
+            // Whoever should read what we print may have stopped, and hold us up for ever.
+            thread::spawn(|| {
+                thread::sleep(STOP);
+                process::exit(0);
+            });
             if connecting.load(Ordering::SeqCst) {
                 process::exit(0);
             }

@@ -29,7 +29,7 @@
 //!     let response = server.poll_response().expect("every request is answered");
 //!     let mut buffer = [0; Response::MAX_LEN];
 //!     client.handle_part(response.write(&mut buffer), Rest::End, now);
-//!     server.handle_sent();
+//!     server.handle_sent(now);
 //!     said.push((response.id(), response.code(), response.time()));
 //! }
 //! assert_eq!(said, [(0, 0, None), (2, 0, Some("2026-01-31 23:59:59".parse()?))]);

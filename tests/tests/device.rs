@@ -200,7 +200,7 @@ impl World {
             }
             let response = server.poll_response().unwrap();
             link.down.send(response.write(&mut [0; Response::MAX_LEN]), rng, now);
-            server.handle_sent();
+            server.handle_sent(now);
         }
         server.handle_timeout(now);
         if server.error().is_some() {

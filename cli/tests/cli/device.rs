@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -286,6 +286,39 @@ fn a_signal_ends_a_device_whatever_it_does() {
 }
 
 #[test]
+fn a_device_whose_output_nobody_reads_ends_on_a_signal() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &[]);
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // All that a pipe holds.
+    writer.write_all(&[b' '; 1 << 16]).unwrap();
+    let mut command = device(&scratch, &server.at[0], &[]);
+    let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    until(&scratch, |list| list.len() == 1);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_is_refused_over_and_over_is_one_line_of_the_log() {
+    let scratch = Scratch::new();
+    let server = serve(&scratch, &["--max-devices", "1", "--device-interval", "60"]);
+    let (holder, other) = (Peer::connect(&server.at[0]), Peer::connect(&server.at[0]));
+    register(&holder, IMEI);
+    assert_eq!(holder.read(6), REGISTERED);
+    for number in 0..100 {
+        register(&other, &format!("{number:015}"));
+        assert_eq!(other.read(6), b"\0\0\0\x02\0\xff");
+    }
+    drop((holder, other));
+    until(&scratch, |list| list[0]["connected"] == false);
+    server.signal(Signal::TERM);
+    let log = server.log.whole();
+    assert_eq!(log.matches("device refused").count(), 1, "{log}");
+}
+
+#[test]
 fn the_status_is_a_table_or_json_and_nobody_holds_it_up() {
     let scratch = Scratch::new();
     let server = serve(&scratch, &["--device-interval", "60"]);
@@ -351,6 +384,7 @@ fn what_does_not_go_together_is_a_usage_error() {
         &["device", "127.0.0.1:1", "--app-id", APP_ID, "--imei", "86985803072069x"],
         &[&of_device[..], &["--count", "0"]].concat(),
         &[&of_device[..], &["--heartbeat", "0"]].concat(),
+        &[&of_device[..], &["--heartbeat", "0.1"]].concat(),
         &[&of_device[..], &["--scheme", "challenge"]].concat(),
     ] {
         let ran = run(countersign(&scratch).args(args), b"");

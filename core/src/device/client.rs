@@ -79,12 +79,6 @@ impl DeviceClient {
         self.error
     }
 
-    /// Whether nothing that was asked is unanswered.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        !self.stages.iter().any(|stage| matches!(stage, Stage::Asked(_)))
-    }
-
     /// The request to send now, if there is one: the same until [`handle_sent`](Self::handle_sent).
     pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
         if self.error.is_some() {
@@ -116,7 +110,7 @@ impl DeviceClient {
         if self.error.is_some() {
             return None;
         }
-        let parsed = Response::parse(message).and_then(|it| Ok((it, Kind::from_id(it.id())?)));
+        let parsed = Response::parse(message).and_then(|it| Ok((it, it.kind()?)));
         let (response, kind) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {

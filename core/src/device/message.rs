@@ -293,6 +293,14 @@ impl Response {
         self.id
     }
 
+    /// What is answered.
+    ///
+    /// # Errors
+    /// [`MessageError::Id`]: nothing that there is.
+    pub fn kind(&self) -> Result<Kind, MessageError> {
+        Kind::from_id(self.id)
+    }
+
     /// 0 if all is well.
     #[must_use]
     pub const fn code(&self) -> i8 {

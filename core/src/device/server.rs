@@ -184,24 +184,26 @@ impl DeviceServer {
         }
     }
 
-    /// The response is sent.
-    pub fn handle_sent(&mut self) {
+    /// The response is sent: the device's time begins anew.
+    pub fn handle_sent(&mut self, now: Instant) {
         if let State::Answering(_) = self.state {
             self.state = State::Listening;
+            self.give_up = now.saturating_add(self.patience);
         }
     }
 
     /// Lets time pass. To be called when [`poll_timeout`](Self::poll_timeout) is due; spurious calls
     /// are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.give_up <= now {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
             self.state = State::Silent;
         }
     }
 
-    /// When the device is given up if nothing is heard of it.
+    /// When the device is given up if nothing is heard of it. While it is owed an answer it is not we
+    /// who listen: there is no such time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (self.state != State::Silent).then_some(self.give_up)
+        self.is_listening().then_some(self.give_up)
     }
 }

@@ -58,6 +58,8 @@ struct Live {
     place: Option<Place>,
     /// The device sends no more: so do we, once it is answered.
     finished: bool,
+    /// The log has it that there is no place for the device.
+    refused: bool,
 }
 
 impl DeviceConnection {
@@ -90,6 +92,10 @@ impl DeviceConnection {
                     }
                     Err(full) => {
                         live.server.refuse();
+                        // It may ask as often as it likes.
+                        if std::mem::replace(&mut live.refused, true) {
+                            return;
+                        }
                         warn!(target: "countersign", "device refused peer={origin} imei={imei}: {full}");
                     }
                 }
@@ -101,13 +107,13 @@ impl DeviceConnection {
     }
 
     /// Sends the answer that is due, and after the last one finishes.
-    fn flush(&mut self, out: &mut Outbox<'_>) {
+    fn flush(&mut self, out: &mut Outbox<'_>, now: Instant) {
         let Some(live) = &mut self.live else { return };
         if let Some(response) = live.server.poll_response() {
             match out.send(response.write(&mut [0; Response::MAX_LEN])) {
                 Err(SendError::Full) => {}
                 // If it is refused the connection is ending: no answer is due.
-                _ => live.server.handle_sent(),
+                _ => live.server.handle_sent(now),
             }
         }
         if live.finished && live.server.is_listening() {
@@ -132,36 +138,36 @@ impl Service for DeviceConnection {
     fn on_open(&mut self, peer: &Peer<'_>, _: &mut Outbox<'_>, now: Instant) {
         let server = DeviceServer::new(self.devices.interval, now);
         let name = peer.name.and_then(|name| name.parse().ok());
-        self.live = Some(Live { server, name, place: None, finished: false });
+        self.live = Some(Live { server, name, place: None, finished: false, refused: false });
     }
 
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         self.yield_place(out);
-        self.flush(out);
+        self.flush(out, now);
         let Some(live) = &mut self.live else { return Flow::Done };
         if !live.server.is_listening() {
             return Flow::Blocked;
         }
         if let Some(asked) = live.server.handle_part(part.bytes, part.rest, now) {
             self.act(asked);
-            self.flush(out);
+            self.flush(out, now);
         }
         Flow::Done
     }
 
-    fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
-        self.flush(out);
+    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.flush(out, now);
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
         self.yield_place(out);
     }
 
-    fn on_finished(&mut self, out: &mut Outbox<'_>, _: Instant) {
+    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
         if let Some(live) = &mut self.live {
             live.finished = true;
         }
-        self.flush(out);
+        self.flush(out, now);
     }
 
     fn is_idle(&self) -> bool {

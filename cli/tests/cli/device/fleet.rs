@@ -156,11 +156,11 @@ impl Fleet {
                 assert_eq!(response.code(), 0, "to device {index}: {response:?}");
                 let device = &mut self.devices[index];
                 match response.id() {
-                    0 => {
+                    0 => device.registered += 1,
+                    1 => {
                         device.backoff.reset();
-                        device.registered += 1;
+                        device.beats += 1;
                     }
-                    1 => device.beats += 1,
                     _ => assert!(response.time().is_some()),
                 }
             }

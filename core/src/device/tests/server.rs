@@ -26,7 +26,7 @@ fn answers(server: &mut DeviceServer, bytes: &[u8]) {
     let response = server.poll_response().unwrap();
     assert_eq!(response.write(&mut [0; Response::MAX_LEN]), bytes);
     assert!(!server.is_listening());
-    server.handle_sent();
+    server.handle_sent(at(1));
     assert!(server.is_listening());
     assert_eq!(server.poll_response(), None);
 }
@@ -143,11 +143,11 @@ fn answers_that_nobody_waits_for_change_nothing() {
     server.accept();
     server.refuse();
     server.provide_time(TIME.parse().unwrap());
-    server.handle_sent();
+    server.handle_sent(at(1));
     assert!(server.is_listening() && server.registered().is_none());
     asks(&mut server, register(IMEI));
     server.provide_time(TIME.parse().unwrap());
-    server.handle_sent();
+    server.handle_sent(at(1));
     assert_eq!((server.poll_response(), server.is_listening()), (None, false));
     server.accept();
     server.refuse();
@@ -177,12 +177,25 @@ fn any_whole_message_is_a_sign_of_life() {
         let now = (index as u64 + 1) * (PATIENCE - 1);
         server.handle_timeout(at(now));
         server.handle_part(bytes, Rest::End, at(now)).unwrap();
+        server.handle_sent(at(now));
         assert_eq!(server.poll_timeout(), Some(at(now + PATIENCE)));
-        server.handle_sent();
     }
     let until = server.poll_timeout();
     server.handle_part(b"\0", Rest::Bytes(1), at(8 * PATIENCE));
     assert_eq!(server.poll_timeout(), until);
+}
+
+#[test]
+fn a_device_that_is_owed_an_answer_has_all_its_time_again_once_it_is_sent() {
+    for request in [&b"\0\x01"[..], b"\0\x09"] {
+        let mut server = server();
+        hears(&mut server, request);
+        assert_eq!(server.poll_timeout(), None);
+        server.handle_timeout(at(9 * PATIENCE));
+        assert_eq!(server.error(), None);
+        server.handle_sent(at(10 * PATIENCE));
+        assert_eq!(server.poll_timeout(), Some(at(11 * PATIENCE)));
+    }
 }
 
 #[test]
@@ -200,7 +213,7 @@ fn a_request_may_come_in_any_pieces() {
     let bytes = [bytes, b"0"].concat();
     let why = Refusal::Malformed(MessageError::Length);
     assert_eq!(hears(&mut server, &bytes), Some(Asked::Refused { id: 0, why }));
-    server.handle_sent();
+    server.handle_sent(at(1));
     for _ in 0..9 {
         assert_eq!(server.handle_part(&[1; 4096], Rest::More, at(1)), None);
     }
