@@ -75,7 +75,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = ServeAdapter::Mio)]
     pub(crate) adapter: ServeAdapter,
 
-    /// Threads, each with an event loop of its own
+    /// Threads that accept connections, each with an event loop of its own where there are such
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: u16,
 
@@ -356,14 +356,28 @@ pub(crate) enum ServiceName {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServeAdapter {
-    /// An event loop
+    /// An event loop: one thread for all connections
     Mio,
+    /// Blocking sockets: a thread for each connection
+    Std,
+}
+
+impl ServeAdapter {
+    /// Open files that a connection takes.
+    pub(crate) fn files(self) -> u64 {
+        match self {
+            Self::Mio => 1,
+            Self::Std => 3,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConnectAdapter {
     /// Blocking sockets
     Std,
+    /// An event loop on a thread of its own
+    Mio,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, Error, Framing, Refuse, Scheme};
-use countersign_drive::{ClientError, ClientOptions, PoolOptions, Pools, Sessions};
-use countersign_std::Client;
+use countersign_drive::{ClientError, PoolOptions, Pools, Sessions};
 
 use crate::args::ConnectArgs;
 use crate::input::{Input, Terminal};
 use crate::replies::Replies;
 use crate::secret::{self, Missing};
+use crate::talk::{self, Talk};
 use crate::{Exit, Failed, report, say, tls};
 
 /// How long one thread waits for the other to learn how the conversation ended.
@@ -32,7 +32,7 @@ enum Stage {
 
 /// What the sending and the receiving thread share.
 struct Conversation {
-    client: Client,
+    client: Box<dyn Talk>,
     /// The scheme does not tell us whether our key was right.
     challenged: bool,
     replies: Replies,
@@ -61,8 +61,7 @@ pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
     let protocol = tls::client(sessions, &args.tls, &args.address)?;
-    let options = ClientOptions::default();
-    let client = Client::connect(&args.address, &*protocol, &*found.keys, &options)
+    let client = talk::connect(args.adapter, &args.address, &*protocol, &found.keys)
         .map_err(|error| explain(&error, &format!("{}: ", args.address)))?;
 
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);

@@ -1,5 +1,6 @@
 //! `countersign`: serve, connect, be a device and make keys from the command line.
 
+mod adapter;
 mod args;
 mod certs;
 mod connect;
@@ -11,6 +12,7 @@ mod replies;
 mod secret;
 mod serve;
 mod status;
+mod talk;
 mod tls;
 
 use std::fmt::Display;

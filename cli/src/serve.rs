@@ -4,22 +4,23 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use countersign::Mutual;
 use countersign_drive::device::{Devices, Registry};
 use countersign_drive::services::{Echo, Upper};
 use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Remote, ServerOptions, Sessions,
-    SharedKeys, SourceOptions, Sources,
+    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Remote, ServerOptions,
+    Sessions, SharedKeys, SourceOptions, Sources,
 };
-use countersign_mio::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::args::{LogFormat, ProtocolArgs, SchemeName, ServeArgs, ServiceName};
+use crate::adapter::{self, Runnable};
+use crate::args::{LogFormat, ProtocolArgs, SchemeName, ServeAdapter, ServeArgs, ServiceName};
 use crate::secret::{self, Found, Missing};
 use crate::status::Status;
 use crate::{Exit, Failed, log, say, tls};
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let _log = log::start(&args.log, args.log_format)?;
     let workers = usize::from(args.workers);
     let max_connections = args.max_connections as usize;
-    raise_file_limit(max_connections, workers);
+    raise_file_limit(max_connections, args.adapter, workers);
 
     // One set of listeners for each worker.
     let mut sets: Vec<Vec<Listener>> = Vec::new();
@@ -88,26 +89,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     limits.failures = args.source_failures;
     limits.local = args.limit_local;
     options.sources = Sources::new(limits);
+    let front = Shared { adapter: args.adapter, protocol, keys, options };
     match (args.service, status) {
         (ServiceName::Device, Some(status)) => {
             let devices = Devices::new(status.registry().clone(), args.device_interval);
-            serve(sets, &bound, reload, Some(status), |listeners| {
-                let (protocol, devices) = (protocol.clone(), devices.clone());
-                Server::new(listeners, protocol, keys.clone(), devices, options.clone())
-            })
+            front.serve(sets, &bound, reload, Some(status), || devices.clone())
         }
-        (ServiceName::Echo, _) => {
-            let open = |_: &Origin, _| Echo;
-            serve(sets, &bound, reload, None, |listeners| {
-                Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
-            })
-        }
-        _ => {
-            let open = |_: &Origin, _| Upper;
-            serve(sets, &bound, reload, None, |listeners| {
-                Server::new(listeners, protocol.clone(), keys.clone(), open, options.clone())
-            })
-        }
+        (ServiceName::Echo, _) => front.serve(sets, &bound, reload, None, || |_: &Origin, _| Echo),
+        _ => front.serve(sets, &bound, reload, None, || |_: &Origin, _| Upper),
     }
 }
 
@@ -125,37 +114,57 @@ fn check_devices(args: &ServeArgs) -> Result<(), Failed> {
     wrong.map_or(Ok(()), |wrong| Err(Failed::new(Exit::Usage, wrong)))
 }
 
-/// Runs a server for each set of listeners, until a signal stops them.
-fn serve<O: Open + Send + 'static>(
-    sets: Vec<Vec<Listener>>,
-    bound: &[Address],
-    reload: Reload,
-    status: Option<Status>,
-    make: impl Fn(Vec<Listener>) -> io::Result<Server<O>>,
-) -> Result<(), Failed> {
-    let failure = |error: io::Error| Failed::new(Exit::Failure, error);
-    let servers: Vec<Server<O>> =
-        sets.into_iter().map(make).collect::<io::Result<_>>().map_err(failure)?;
-    let remotes: Vec<Remote> = servers.iter().map(Server::remote).collect();
-    let started = status.as_ref().map_or(Ok(None), Status::start).map_err(failure)?;
-    heed_signals(remotes.clone(), reload, status).map_err(failure)?;
-    ready(bound, started.as_ref()).map_err(failure)?;
-    let threads: Vec<_> = servers
-        .into_iter()
-        .map(|mut server| {
-            let together = Together(remotes.clone());
-            thread::spawn(move || {
-                let _together = together;
-                server.run()
-            })
-        })
-        .collect();
-    // All of them, before anything is made of how one ended.
-    let ended: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
-    for ran in ended {
-        ran.map_err(|_| Failed::new(Exit::Failure, "a worker panicked"))?.map_err(failure)?;
+/// What all workers have in common.
+struct Shared {
+    adapter: ServeAdapter,
+    protocol: Arc<dyn Protocol>,
+    keys: SharedKeys,
+    options: ServerOptions,
+}
+
+impl Shared {
+    fn worker<O: Open + Send + 'static>(
+        &self,
+        listeners: Vec<Listener>,
+        open: O,
+    ) -> io::Result<Runnable> {
+        let (protocol, keys) = (self.protocol.clone(), self.keys.clone());
+        adapter::server(self.adapter, listeners, protocol, keys, open, self.options.clone())
     }
-    Ok(())
+
+    /// Runs a server for each set of listeners, until a signal stops them.
+    fn serve<O: Open + Send + 'static>(
+        &self,
+        sets: Vec<Vec<Listener>>,
+        bound: &[Address],
+        reload: Reload,
+        status: Option<Status>,
+        open: impl Fn() -> O,
+    ) -> Result<(), Failed> {
+        let failure = |error: io::Error| Failed::new(Exit::Failure, error);
+        let servers = sets.into_iter().map(|set| self.worker(set, open()));
+        let servers: Vec<Runnable> = servers.collect::<io::Result<_>>().map_err(failure)?;
+        let remotes: Vec<Remote> = servers.iter().map(|server| server.remote.clone()).collect();
+        let started = status.as_ref().map_or(Ok(None), Status::start).map_err(failure)?;
+        heed_signals(remotes.clone(), reload, status).map_err(failure)?;
+        ready(bound, started.as_ref()).map_err(failure)?;
+        let threads: Vec<_> = servers
+            .into_iter()
+            .map(|server| {
+                let together = Together(remotes.clone());
+                thread::spawn(move || {
+                    let _together = together;
+                    (server.run)()
+                })
+            })
+            .collect();
+        // All of them, before anything is made of how one ended.
+        let ended: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
+        for ran in ended {
+            ran.map_err(|_| Failed::new(Exit::Failure, "a worker panicked"))?.map_err(failure)?;
+        }
+        Ok(())
+    }
 }
 
 /// Stops all workers when one ends, however it ends, rather than leave half a server.
@@ -305,10 +314,11 @@ fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) ->
 }
 
 /// As many files as connections are allowed, if the system permits.
-fn raise_file_limit(max_connections: usize, workers: usize) {
+fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usize) {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let wanted = (max_connections + workers * WORKER_FILES) as u64 + OTHER_FILES;
+    let connections = max_connections as u64 * adapter.files();
+    let wanted = connections + (workers * WORKER_FILES) as u64 + OTHER_FILES;
     if let Some(files) = getrlimit(Resource::Nofile).current
         && files < wanted
     {

@@ -243,7 +243,7 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// Where a connection comes from.
+/// Where a connection comes from, or goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A TCP peer.
@@ -352,6 +352,17 @@ impl Stream {
             Self::Tcp(stream) => (&*stream).write(from),
             Self::Unix(stream) => (&*stream).write(from),
         })
+    }
+
+    /// Whom it is connected to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn peer(&self) -> io::Result<Origin> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(Origin::Tcp),
+            Self::Unix(_) => Ok(Origin::Unix),
+        }
     }
 
     /// What has gone wrong with it since it was last asked, such as that it could not be connected.

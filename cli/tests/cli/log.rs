@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::KEY;
-use crate::common::{At, Capture, Scratch, Server, countersign};
+use crate::common::{At, Capture, Scratch, Server, countersign, on_adapter};
 use crate::peer::{Peer, Way};
 use crate::process::{at_once, run};
 
@@ -118,7 +118,7 @@ fn who_reads_neither_log_nor_announcement_ends_nothing() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(writer);
-    let mut server = command.spawn().unwrap();
+    let mut server = on_adapter(&mut command).spawn().unwrap();
     let ready = Capture::start(server.stdout.take().unwrap());
     let line = ready.wait("the ready line", |text, _| text.ends_with('\n'));
     let port = line.trim().rsplit(' ').next().unwrap();
@@ -146,7 +146,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     // Open, and never read: what it holds is soon full.
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(writer);
-    let mut server = command.spawn().unwrap();
+    let mut server = on_adapter(&mut command).spawn().unwrap();
     let ready = Capture::start(server.stdout.take().unwrap());
     let line = ready.wait("the ready line", |text, _| text.ends_with('\n'));
     let at = format!("127.0.0.1:{}", line.trim().rsplit(' ').next().unwrap());

@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Capture, Scratch, Server};
+use crate::common::{Capture, Scratch, Server, on_adapter};
 
 /// A run that is over.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = on_adapter(command).spawn().unwrap();
         Self {
             stdin: child.stdin.take(),
             out: Capture::start(child.stdout.take().unwrap()),

@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
 use crate::KEY;
-use crate::common::{Capture, Scratch, Server, countersign};
+use crate::common::{Capture, Scratch, Server, countersign, on_adapter};
 
 const UP: &str = "\x1b[A";
 const ENTER: &str = "\r";
@@ -48,7 +48,7 @@ impl Person {
         connect.env("COUNTERSIGN_KEY", KEY).env("TERM", "xterm");
         let side = || terminal.try_clone().unwrap();
         connect.stdin(side()).stdout(side()).stderr(Stdio::piped());
-        let mut child = connect.spawn().unwrap();
+        let mut child = on_adapter(&mut connect).spawn().unwrap();
         let person = Self {
             screen: Capture::start(hands.try_clone().unwrap()),
             err: Capture::start(child.stderr.take().unwrap()),
@@ -153,7 +153,7 @@ fn a_server_ends_when_its_terminal_hangs_up() {
     let mut serve = countersign(&scratch);
     serve.args(["serve", "--listen", "127.0.0.1:0"]).env("COUNTERSIGN_KEY", KEY);
     serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(terminal);
-    let mut child = serve.spawn().unwrap();
+    let mut child = on_adapter(&mut serve).spawn().unwrap();
     let ready = Capture::start(child.stdout.take().unwrap());
     ready.wait("the ready line", |text, _| text.ends_with('\n'));
     drop(hands);

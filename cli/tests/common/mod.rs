@@ -156,6 +156,18 @@ pub(crate) fn countersign(scratch: &Scratch) -> Command {
     command
 }
 
+/// `command`, with the adapter that the environment has these tests run on: `COUNTERSIGN_ADAPTER`, one
+/// of mio, std and smol. Without it, each on its own default.
+pub(crate) fn on_adapter(command: &mut Command) -> &mut Command {
+    let mut args = command.get_args();
+    let verb = args.next().is_some_and(|verb| verb == "serve" || verb == "connect");
+    let given = args.any(|arg| arg == "--adapter");
+    if let Some(adapter) = std::env::var_os("COUNTERSIGN_ADAPTER").filter(|_| verb && !given) {
+        command.arg("--adapter").arg(adapter);
+    }
+    command
+}
+
 /// The scheme that most tests here speak by hand, unless `args` name one.
 pub(crate) fn by_hand<A: AsRef<OsStr>>(args: &[A]) -> &'static [&'static str] {
     if args.iter().any(|arg| arg.as_ref() == "--scheme") { &[] } else { &["--scheme", "challenge"] }
@@ -182,7 +194,7 @@ impl Server {
     /// Any server that says on how many listeners it is ready.
     pub(crate) fn spawn(mut command: Command, listeners: usize) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = on_adapter(&mut command).spawn().unwrap();
         let out = Capture::start(child.stdout.take().unwrap());
         let log = Capture::start(child.stderr.take().unwrap());
         let mut server = Self { child, at: Vec::new(), log };

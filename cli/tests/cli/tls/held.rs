@@ -26,7 +26,8 @@ fn cost<T>(what: What, make: impl Fn(&At, &Arc<dyn Protocol>) -> T) -> u64 {
     let scratch = with_certs();
     // None is to be late while the others come.
     let args = ["--scheme", scheme, "--handshake-timeout", "600", "--max-handshakes", "11000"];
-    let server = serve(&scratch, &[&args, &OURS[..]].concat());
+    // Not that of a thread for each.
+    let server = serve(&scratch, &[&args, &OURS[..], &["--adapter", "mio"]].concat());
     let (at, clients) = (&server.at[0], clients(&scratch, what));
     // Pays for what every server needs, and hears all that was said before it speaks.
     let mut first = Insider::enter(at, &*clients);
