@@ -12,11 +12,11 @@
 
 mod credentials;
 mod error;
-mod machine;
 mod pins;
 mod protocol;
 mod records;
+mod tls;
 
 pub use credentials::{Credentials, CredentialsError};
-pub use machine::Tls;
 pub use protocol::TlsSessions;
+pub use tls::Tls;
