@@ -1,20 +1,78 @@
-//! Ends of one version of TLS.
+//! Certificates, and ends of one version of TLS that show them.
 
 use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::{Instant, Role};
 use countersign_drive::{BoxedMachine, Protocol};
-use countersign_tls::TlsSessions;
+use countersign_tls::{Credentials, TlsSessions};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::common::{Ca, Inside, Link, Pem};
+use crate::ends::{Inside, Link};
 
 pub(crate) const NAME: &str = "server.example";
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Pem {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// A CA, and whom it signs.
+pub(crate) struct Ca {
+    pub(crate) pem: Pem,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key).unwrap();
+        let pem = Pem { certificate: certificate.pem(), key: key.serialize_pem() };
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for `name`, as `change` has it.
+    pub(crate) fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pem { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    pub(crate) fn sign(&self, name: &str) -> Pem {
+        self.sign_with(name, |_| {})
+    }
+}
+
+pub(crate) fn credentials(own: Option<&Pem>, trust: Option<&Pem>) -> Credentials {
+    let mut credentials = Credentials::new();
+    if let Some(own) = own {
+        let (chain, key) = (own.certificate.as_bytes(), own.key.as_bytes());
+        credentials = credentials.with_certificate(chain, key).unwrap();
+    }
+    if let Some(trust) = trust {
+        credentials = credentials.with_trust(trust.certificate.as_bytes()).unwrap();
+    }
+    credentials
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -57,7 +115,16 @@ impl Pki {
     }
 
     pub(crate) fn client_config(&self, version: Version) -> ClientConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        self.client_config_by(ring::default_provider(), version)
+    }
+
+    /// The same with other ciphers than usual.
+    pub(crate) fn client_config_by(
+        &self,
+        provider: CryptoProvider,
+        version: Version,
+    ) -> ClientConfig {
+        let provider = Arc::new(provider);
         ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version.rustls()])
             .unwrap()
@@ -67,7 +134,16 @@ impl Pki {
     }
 
     pub(crate) fn server_config(&self, version: Version) -> ServerConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        self.server_config_by(ring::default_provider(), version)
+    }
+
+    /// The same with other ciphers than usual.
+    pub(crate) fn server_config_by(
+        &self,
+        provider: CryptoProvider,
+        version: Version,
+    ) -> ServerConfig {
+        let provider = Arc::new(provider);
         let clients =
             WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider.clone());
         ServerConfig::builder_with_provider(provider)
