@@ -55,6 +55,8 @@ pub struct Tls<M> {
     failed: Option<Error>,
     /// The inner machine did.
     inner_failed: bool,
+    /// It may have, and has not been asked since.
+    in_doubt: bool,
 
     /// Room for ciphertext, the front of which may be filled, and that in part looked at.
     input: Vec<u8>,
@@ -134,6 +136,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             verified: false,
             failed: None,
             inner_failed: false,
+            in_doubt: false,
             input: Vec::new(),
             filled: 0,
             taken: 0,
@@ -163,6 +166,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
     /// What the inner machine says, and whether it has failed.
     fn poll_inner(&mut self, now: Instant) -> Result<Option<Event>, Error> {
         let event = self.inner.poll_event(now);
+        self.in_doubt &= matches!(event, Ok(Some(_)));
         match &event {
             Ok(Some(Event::Message { .. })) => self.part = true,
             Ok(Some(Event::PeerFinished)) => self.peer_finished = true,

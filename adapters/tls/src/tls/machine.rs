@@ -67,6 +67,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
         answer: Result<Candidates<'_>, Refuse>,
         now: Instant,
     ) -> Result<(), KeyError> {
+        self.in_doubt = true;
         self.inner.provide_key(answer, now)
     }
 
@@ -93,6 +94,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn abort(&mut self, why: Reason, now: Instant) {
+        self.in_doubt = true;
         self.inner.abort(why, now);
     }
 
@@ -125,6 +127,7 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.in_doubt = true;
         self.inner.handle_timeout(now);
         self.hurry(now);
         if self.send_by.is_some_and(|at| at <= now) {

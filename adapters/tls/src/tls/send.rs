@@ -66,9 +66,10 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
     }
 
     /// Whether the inner machine has ended its direction in order, and close_notify is to say so. After
-    /// an error there is none, so that the peer can tell the end from one that was meant.
+    /// an error there is none, so that the peer can tell the end from one that was meant; nor while
+    /// nobody has asked whether there is one.
     pub(super) fn owes_close(&self) -> bool {
-        !self.closing && !self.has_failed() && self.inner.wants_shutdown()
+        !self.closing && !self.has_failed() && !self.in_doubt && self.inner.wants_shutdown()
     }
 
     /// Drops what waits to be transmitted.

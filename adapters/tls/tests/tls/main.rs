@@ -8,6 +8,7 @@ mod peer;
 mod pki;
 
 /// What is tested.
+mod alerts;
 mod bytes;
 mod certificates;
 mod faults;

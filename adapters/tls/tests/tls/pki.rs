@@ -133,6 +133,13 @@ impl Pki {
             .unwrap()
     }
 
+    /// A client of this one's that trusts the server of another, which does not trust it.
+    pub(crate) fn stranger_to(&self, other: &Self, version: Version) -> ClientConfig {
+        let roots = other.roots.clone();
+        Self { roots, client: self.client.clone(), server: self.server.clone() }
+            .client_config(version)
+    }
+
     pub(crate) fn server_config(&self, version: Version) -> ServerConfig {
         self.server_config_by(ring::default_provider(), version)
     }
