@@ -1,6 +1,6 @@
 //! From the transport's bytes to the inner machine's, and to their end.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::DerefMut;
 
 use countersign::{BadTls, Error, Instant, Machine, Truncated};
@@ -13,6 +13,15 @@ use crate::records::Records;
 pub(super) const INPUT_LEN: usize = 5 + (16 << 10) + 256;
 /// The most that is taken of a TLS handshake, in bytes.
 const MAX_HANDSHAKE: usize = 32 << 10;
+
+/// Has nothing for now, which is not the end.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
 
 impl<M: DerefMut<Target: Machine>> Tls<M> {
     /// Has rustls look at what was read, if anything was and it takes it. Whether it did.
@@ -73,8 +82,17 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             }
             Err(_) => {
                 self.plain = false;
+                self.shrink();
                 false
             }
+        }
+    }
+
+    /// rustls gives back what a long record took only when it reads again, which on a connection that has
+    /// nothing more to say may be never.
+    fn shrink(&mut self) {
+        if self.taken == self.filled && self.records.at_boundary() {
+            let _ = self.tls.read_tls(&mut Nothing);
         }
     }
 
