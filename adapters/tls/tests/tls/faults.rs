@@ -59,6 +59,20 @@ fn what_came_before_a_bad_record_counts_however_it_was_cut() {
     }
 }
 
+/// With its debug assertions on, rustls panics here: see the documentation of the crate.
+#[test]
+fn a_bad_record_behind_our_close_notify_is_an_error_like_any_other() {
+    let mut link = open(Inside::Raw);
+    link.server.machine.finish(link.server.now);
+    assert!(!link.server.said(usize::MAX).is_empty());
+    link.client.out().send(b"hello").unwrap();
+    let mut record = link.client.said(usize::MAX);
+    *record.last_mut().unwrap() ^= 1;
+    link.server.hears_all(&record);
+    assert_eq!(link.server.error(), Error::Tls(BadTls::Broken));
+    assert!(link.server.heard.is_empty());
+}
+
 #[test]
 fn a_part_at_hand_is_dealt_with_before_the_end_is_found_to_be_none() {
     let mut link = open(Inside::None);
