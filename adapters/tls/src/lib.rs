@@ -9,14 +9,17 @@
 //!
 //! TLS is rustls with ring. There is no resumption, no early data and no ALPN: a connection proves
 //! whose it is anew, whatever was proved before.
+//!
+//! A peer can break a debug assertion of rustls, by a bad record after we have said that we close. In debug
+//! builds that is a panic: switch it off by `[profile.dev.package.rustls]` with `debug-assertions = false`.
 
 mod credentials;
 mod error;
-mod machine;
 mod pins;
 mod protocol;
 mod records;
+mod tls;
 
 pub use credentials::{Credentials, CredentialsError};
-pub use machine::Tls;
 pub use protocol::TlsSessions;
+pub use tls::Tls;

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::credentials::{Credentials, CredentialsError, harden_client, harden_server};
-use crate::machine::Tls;
+use crate::tls::Tls;
 
 /// Sessions of one configuration, each inside a TLS connection, to which those of the scheme `mutual`
 /// are bound.

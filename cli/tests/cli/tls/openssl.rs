@@ -253,15 +253,16 @@ fn a_server_that_is_not_who_it_should_be_is_refused_with_the_remedy() {
         sign(&scratch, "elsewhere", ServerAuth, |params| {
             params.subject_alt_names.truncate(1);
         });
-        let refused = |name: &str, code: i32, remedy: &str| {
+        let refused = |name: &str, remedy: &str, alert: u8| {
             let shown = [&format!("{name}.crt"), &format!("{name}.key")];
             let args = [version, "-cert", shown[0], "-key", shown[1]];
-            let server = command(&scratch, &["s_server"]);
-            refuses(&scratch, server, &args, &THEIRS).exited(code).said(remedy);
+            let (theirs, at) = s_server(command(&scratch, &["s_server"]), &args);
+            Running::start(&mut connect(&scratch, &at, &THEIRS)).end().exited(3).said(remedy);
+            theirs.end().said(&format!("alert number {alert}"));
         };
-        refused("expired", 3, "check both clocks");
-        refused("elsewhere", 3, "give --tls-name");
-        refused("client", 3, "cannot be verified as one of its kind");
+        refused("expired", "check both clocks", 45);
+        refused("elsewhere", "give --tls-name", 42);
+        refused("client", "cannot be verified as one of its kind", 43);
 
         let strange = with_certs();
         let root = std::fs::read(strange.path().join("root.crt")).unwrap();

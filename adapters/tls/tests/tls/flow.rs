@@ -2,8 +2,8 @@
 
 use countersign::{Error, Role, SendError, TimedOut};
 
-use crate::common::{End, Inside, Link};
-use crate::versions::{Pki, Version};
+use crate::ends::{End, Inside, Link};
+use crate::pki::{Pki, Version};
 
 /// More than all buffers of an end together, in bytes: a record that was read, one that was decrypted,
 /// and what a session keeps to receive and to send.
@@ -93,7 +93,7 @@ fn a_peer_that_never_reads_is_borne_with_for_so_much_and_so_long() {
 }
 
 #[test]
-fn a_handshake_at_a_byte_a_second_is_over_at_its_deadline() {
+fn the_handshake_has_one_deadline_tls_included_however_its_bytes_drip() {
     let pki = Pki::new();
     for version in Version::ALL {
         for inside in Inside::ALL {
@@ -103,8 +103,7 @@ fn a_handshake_at_a_byte_a_second_is_over_at_its_deadline() {
                 let (end, bytes): (&mut End, _) = match role {
                     Role::Server => (&mut link.server, hello),
                     Role::Client => {
-                        link.server.hears(&hello);
-                        link.server.poll();
+                        link.server.hears_all(&hello);
                         let flight = link.server.said(usize::MAX);
                         (&mut link.client, flight)
                     }
@@ -114,9 +113,13 @@ fn a_handshake_at_a_byte_a_second_is_over_at_its_deadline() {
                     assert_eq!(end.hears(&[*byte]), 1);
                     end.poll();
                     assert!(end.over.is_none());
+                    assert_eq!(end.machine.poll_timeout().unwrap().as_micros(), 5_000_000);
                 }
                 end.at(5);
                 assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake), "{inside:?}");
+                // Not a word, and no close_notify either.
+                assert!(end.said(usize::MAX).is_empty(), "{inside:?} {version:?} {role:?}");
+                assert!(end.machine.is_done() && end.machine.wants_shutdown());
             }
         }
     }
@@ -124,19 +127,34 @@ fn a_handshake_at_a_byte_a_second_is_over_at_its_deadline() {
 
 /// It is in no buffer of the session's: only TLS knows of it.
 #[test]
-fn a_record_at_a_byte_a_second_is_given_up_like_a_message_at_a_byte_a_second() {
+fn half_a_record_has_thirty_seconds_however_its_bytes_drip_and_is_not_idle() {
     each(|inside, mut link| {
-        link.client.out().send(&[b'x'; 1000]).unwrap();
-        let record = link.client.said(usize::MAX);
-        for (second, byte) in record.iter().enumerate().take(32) {
-            link.server.at(second as u64);
-            if link.server.over.is_some() {
-                break;
-            }
-            assert_eq!(link.server.hears(&[*byte]), 1);
-            link.server.poll();
+        let server = &mut link.server;
+        let mut said = || {
+            link.client.out().send(&[b'x'; 1000]).unwrap();
+            link.client.said(usize::MAX)
+        };
+        let (first, second) = (said(), said());
+        // One that is whole in time has had its own.
+        let (most, last) = first.split_at(first.len() - 1);
+        server.hears_all(most);
+        assert_eq!(server.machine.poll_timeout().unwrap().as_micros(), 30_000_000);
+        server.at(29);
+        server.hears_all(last);
+        assert_eq!(server.heard.len(), 1000, "{inside:?}");
+        server.said(usize::MAX);
+        assert!(server.machine.is_idle() && server.machine.poll_timeout().is_none(), "{inside:?}");
+
+        for (byte, second) in second.iter().zip(29..59) {
+            server.at(second);
+            assert_eq!(server.hears(&[*byte]), 1);
+            server.poll();
+            assert_eq!(server.machine.poll_timeout().unwrap().as_micros(), 59_000_000);
+            assert!(!server.machine.is_idle() && server.machine.is_receiving());
+            assert!(server.over.is_none());
         }
-        assert_eq!(link.server.over, Some(Err(Error::TimedOut(TimedOut::Receive))), "{inside:?}");
+        server.at(59);
+        assert_eq!(server.error(), Error::TimedOut(TimedOut::Receive), "{inside:?}");
     });
 }
 

@@ -2,8 +2,8 @@
 
 use countersign::{Error, Role, Truncated};
 
-use crate::common::{End, Inside, Link};
-use crate::versions::{Pki, Version};
+use crate::ends::{End, Inside, Link};
+use crate::pki::{Pki, Version};
 
 /// What is between the two, and does to one direction what a test wants.
 struct Wire {

@@ -1,4 +1,4 @@
-//! Certificates, and two ends in memory.
+//! Ends, and the link between two.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -9,65 +9,10 @@ use countersign::{
 };
 use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions};
 use countersign_tls::{Credentials, TlsSessions};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+
+use crate::pki::{Ca, NAME, credentials};
 
 pub(crate) const SECRET: &[u8] = b"a key that is long enough for anyone";
-
-/// A certificate and its key, in PEM.
-#[derive(Clone)]
-pub(crate) struct Pem {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
-}
-
-/// A CA, and whom it signs.
-pub(crate) struct Ca {
-    pub(crate) pem: Pem,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Ca {
-    pub(crate) fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let certificate = params.self_signed(&key).unwrap();
-        let pem = Pem { certificate: certificate.pem(), key: key.serialize_pem() };
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for `name`, as `change` has it.
-    pub(crate) fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.into()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Pem { certificate: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    pub(crate) fn sign(&self, name: &str) -> Pem {
-        self.sign_with(name, |_| {})
-    }
-}
-
-pub(crate) fn credentials(own: Option<&Pem>, trust: Option<&Pem>) -> Credentials {
-    let mut credentials = Credentials::new();
-    if let Some(own) = own {
-        let (chain, key) = (own.certificate.as_bytes(), own.key.as_bytes());
-        credentials = credentials.with_certificate(chain, key).unwrap();
-    }
-    if let Some(trust) = trust {
-        credentials = credentials.with_trust(trust.certificate.as_bytes()).unwrap();
-    }
-    credentials
-}
 
 pub(crate) fn mutual(role: Role) -> Mutual {
     let (name, process) = match role {
@@ -336,4 +281,12 @@ impl Link {
     pub(crate) fn is_open(&self) -> bool {
         self.client.established && self.server.established
     }
+}
+
+/// A client and a server that trust one CA and have certificates of it.
+pub(crate) fn link(inside: Inside) -> Link {
+    let ca = Ca::new("a CA");
+    let client = credentials(Some(&ca.sign("client")), Some(&ca.pem));
+    let server = credentials(Some(&ca.sign(NAME)), Some(&ca.pem));
+    Link::new(inside.client(&client, NAME), inside.server(&server))
 }

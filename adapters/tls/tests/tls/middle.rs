@@ -5,17 +5,20 @@ use std::task::Waker;
 use countersign::{Alert, Error, Instant, Role};
 use countersign_drive::Protocol;
 
-use crate::common::{End, Inside, Link};
-use crate::versions::{Pki, Version};
+use crate::ends::{End, Inside, Link};
+use crate::pki::{Pki, Version};
 
-/// Passes what the client of `up` says inside TLS on to the server of `down`, and back.
-fn pass_on(up: &mut Link, down: &mut Link) {
+/// Somebody who has certificates that both sides trust sits between them, and passes on what the client
+/// of the first says inside TLS to the server of the second, and back.
+fn pass_on(pki: &Pki, inside: Inside, front: Version, back: Version) -> (End, End) {
+    let mut up = Link::new(pki.client(inside, front), pki.server(Inside::Raw, front));
+    let mut down = Link::new(pki.client(Inside::Raw, back), pki.server(inside, back));
     up.server.answers = false;
     for _ in 0..40 {
         up.run();
         down.run();
-        let (said, answered) =
-            (std::mem::take(&mut up.server.heard), std::mem::take(&mut down.client.heard));
+        let said = std::mem::take(&mut up.server.heard);
+        let answered = std::mem::take(&mut down.client.heard);
         // An end that is over takes nothing.
         if !said.is_empty() {
             let _ = down.client.out().send(&said);
@@ -24,23 +27,39 @@ fn pass_on(up: &mut Link, down: &mut Link) {
             let _ = up.server.out().send(&answered);
         }
     }
+    (up.client, down.server)
+}
+
+fn each_way(check: impl Fn(&Pki, Version, Version)) {
+    let pki = Pki::new();
+    for front in Version::ALL {
+        for back in Version::ALL {
+            check(&pki, front, back);
+        }
+    }
 }
 
 #[test]
 fn mutual_is_not_passed_on_between_tls_connections_of_any_versions() {
-    let pki = Pki::new();
-    for inside in [Inside::Mutual, Inside::Untagged] {
-        for front in Version::ALL {
-            for back in Version::ALL {
-                let mut up = Link::new(pki.client(inside, front), pki.server(Inside::Raw, front));
-                let mut down = Link::new(pki.client(Inside::Raw, back), pki.server(inside, back));
-                pass_on(&mut up, &mut down);
-                assert!(!up.client.established && !down.server.established);
-                assert_eq!(down.server.error(), Error::WrongKey, "{inside:?} {front:?} {back:?}");
-                assert_eq!(up.client.error(), Error::Alert(Alert::Refused));
-            }
+    each_way(|pki, front, back| {
+        for inside in [Inside::Mutual, Inside::Untagged] {
+            let (client, server) = pass_on(pki, inside, front, back);
+            assert!(!client.established && !server.established);
+            assert_eq!(server.error(), Error::WrongKey, "{inside:?} {front:?} {back:?}");
+            assert_eq!(client.error(), Error::Alert(Alert::Refused));
         }
-    }
+    });
+}
+
+/// They cannot know; and this is how it looks when it works.
+#[test]
+fn the_other_schemes_are_passed_on() {
+    each_way(|pki, front, back| {
+        for inside in [Inside::Challenge, Inside::Multiprocessing] {
+            let (client, server) = pass_on(pki, inside, front, back);
+            assert!(client.established && server.established, "{inside:?} {front:?} {back:?}");
+        }
+    });
 }
 
 /// The same session without TLS.

@@ -1,19 +1,8 @@
 //! Two ends inside TLS, in memory.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
-#[allow(dead_code)]
-mod common;
-
-use common::{Ca, Inside, Link, credentials};
 use countersign::{BadTls, Error, Rest, TimedOut, Truncated};
 
-/// A client and a server that trust one CA and have certificates of it.
-fn link(inside: Inside) -> Link {
-    let ca = Ca::new("a CA");
-    let client = credentials(Some(&ca.sign("client")), Some(&ca.pem));
-    let server = credentials(Some(&ca.sign("server.example")), Some(&ca.pem));
-    Link::new(inside.client(&client, "server.example"), inside.server(&server))
-}
+use crate::ends::{Inside, link};
 
 #[test]
 fn every_scheme_talks_inside_tls_however_its_bytes_are_cut() {
@@ -73,23 +62,6 @@ fn nothing_but_tls_is_said_before_its_handshake_is_over() {
     link.server.poll();
     assert!(!link.server.established && link.server.over.is_none());
     assert!(link.server.said(usize::MAX).is_empty());
-}
-
-#[test]
-fn the_handshake_has_one_deadline_tls_included() {
-    for inside in Inside::ALL {
-        let mut link = link(inside);
-        let hello = link.client.said(usize::MAX);
-        link.server.hears(&hello[..hello.len() / 2]);
-        link.server.poll();
-        assert_eq!(link.server.machine.poll_timeout().unwrap().as_micros(), 5_000_000);
-        link.server.at(5);
-        assert_eq!(link.server.error(), Error::TimedOut(TimedOut::Handshake), "{inside:?}");
-        link.server.said(usize::MAX);
-        assert!(link.server.machine.is_done() && link.server.machine.wants_shutdown());
-        link.client.at(5);
-        assert_eq!(link.client.error(), Error::TimedOut(TimedOut::Handshake));
-    }
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Who is let in by their certificates, and what everybody else is told.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
-#[allow(dead_code)]
-mod common;
-
-use common::{Ca, Inside, Link, Pem, credentials};
 use countersign::{BadTls, Error, Role};
 use countersign_tls::{Credentials, CredentialsError, TlsSessions};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+
+use crate::ends::{Inside, Link};
+use crate::pki::{Ca, Pem, credentials};
 
 /// Two ends inside TLS with nothing of their own to prove, after all they had to say.
 fn meet(client: &Credentials, server: &Credentials, name: &str) -> Link {
@@ -184,50 +182,4 @@ fn credentials_show_no_key() {
         .with_trust(pem.certificate.as_bytes())
         .unwrap();
     assert_eq!(format!("{all:?}"), "Credentials { shows: true, trusts: true }");
-}
-
-/// Somebody who has certificates that both sides trust sits between them, and passes on what is said
-/// inside TLS.
-#[test]
-fn mutual_is_not_passed_on_from_one_tls_connection_to_another() {
-    let ca = Ca::new("a CA whose key is not kept");
-    let end = |name: &str| credentials(Some(&ca.sign(name)), Some(&ca.pem));
-    for (inside, fooled) in [
-        (Inside::Mutual, false),
-        (Inside::Untagged, false),
-        // Which the other schemes cannot know.
-        (Inside::Challenge, true),
-        (Inside::Multiprocessing, true),
-    ] {
-        let middle = end("server.example");
-        let mut up =
-            Link::new(inside.client(&end("client"), "server.example"), Inside::Raw.server(&middle));
-        let mut down = Link::new(
-            Inside::Raw.client(&middle, "server.example"),
-            inside.server(&end("server.example")),
-        );
-        pass_on(&mut up, &mut down);
-        assert_eq!(up.client.established, fooled, "{inside:?}");
-        assert_eq!(down.server.established, fooled, "{inside:?}");
-        if !fooled {
-            assert_eq!(down.server.error(), Error::WrongKey, "{inside:?}");
-        }
-    }
-}
-
-/// Passes what the client of `up` says inside TLS on to the server of `down`, and back.
-fn pass_on(up: &mut Link, down: &mut Link) {
-    up.server.answers = false;
-    for _ in 0..40 {
-        up.run();
-        down.run();
-        let (said, heard) = (std::mem::take(&mut up.server.heard), &mut down.client.heard);
-        let answered = std::mem::take(heard);
-        if !said.is_empty() {
-            down.client.out().send(&said).unwrap();
-        }
-        if !answered.is_empty() {
-            up.server.out().send(&answered).unwrap();
-        }
-    }
 }
