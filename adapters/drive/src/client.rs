@@ -75,12 +75,29 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
+/// For callers who read and write bytes; what went wrong is inside.
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        let kind = match &error {
+            ClientError::Connect(error) | ClientError::Io(error) => error.kind(),
+            ClientError::Protocol(Error::Truncated(_)) => io::ErrorKind::UnexpectedEof,
+            ClientError::Protocol(_) => io::ErrorKind::InvalidData,
+            ClientError::Send(_) => io::ErrorKind::BrokenPipe,
+            ClientError::TimedOut | ClientError::Busy => io::ErrorKind::TimedOut,
+            ClientError::Start(_) | ClientError::TooLong => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// A connection that a client's calls drive: each takes a [`turn`](Self::turn), looks whether what it
 /// waits for is there, takes another turn if [that is called for](Self::wants_turn), and waits.
 pub struct Caller {
     connection: Connection<BoxedMachine, Mailbox>,
     /// What has come of a message that was asked for whole.
     partial: Option<Received>,
+    /// How much of it was read.
+    read: usize,
     /// Whether all that was sent has left.
     flushed: bool,
     lost: Option<io::Error>,
@@ -125,7 +142,7 @@ impl Caller {
     #[must_use]
     pub fn new(machine: BoxedMachine) -> Self {
         let connection = Connection::new(machine, Mailbox::default());
-        Self { connection, partial: None, flushed: false, lost: None }
+        Self { connection, partial: None, read: 0, flushed: false, lost: None }
     }
 
     /// Who the peer is, once the handshake is over.
@@ -187,7 +204,7 @@ impl Caller {
 
     /// The next part of a message; `None` within, that the peer sends no more.
     pub fn recv_part(&mut self) -> Option<Result<Option<Received>, ClientError>> {
-        match self.partial.take() {
+        match self.take_partial() {
             Some(partial) => Some(Ok(Some(partial))),
             None => self.next_part(),
         }
@@ -199,11 +216,11 @@ impl Caller {
     pub fn recv(&mut self, max: usize) -> Option<Result<Option<Vec<u8>>, ClientError>> {
         loop {
             if let Some(partial) = &self.partial {
-                if partial.bytes.len() > max {
+                if partial.bytes.len() - self.read > max {
                     return Some(Err(ClientError::TooLong));
                 }
                 if matches!(partial.rest, Rest::End | Rest::Unknown) {
-                    return Some(Ok(self.partial.take().map(|whole| whole.bytes)));
+                    return Some(Ok(self.take_partial().map(|whole| whole.bytes)));
                 }
             }
             match (self.next_part()?, &mut self.partial) {
@@ -216,6 +233,43 @@ impl Caller {
                 (Err(error), _) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Bytes of the next message, or of what is left of one; 0 bytes if the peer sends no more.
+    pub fn read(&mut self, into: &mut [u8]) -> Option<Result<usize, ClientError>> {
+        loop {
+            if into.is_empty() {
+                return Some(Ok(0));
+            }
+            if let Some(partial) = &self.partial {
+                let left = &partial.bytes[self.read..];
+                let n = left.len().min(into.len());
+                into[..n].copy_from_slice(&left[..n]);
+                self.read += n;
+                if self.read == partial.bytes.len() {
+                    self.take_partial();
+                }
+                if n > 0 {
+                    return Some(Ok(n));
+                }
+            }
+            match self.next_part()? {
+                Ok(Some(part)) => self.partial = Some(part),
+                Ok(None) => return Some(Ok(0)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// What has come of a message and was not read.
+    fn take_partial(&mut self) -> Option<Received> {
+        let read = mem::take(&mut self.read);
+        let mut partial = self.partial.take()?;
+        if read > 0 {
+            partial.bytes.drain(..read);
+            partial.first = false;
+        }
+        Some(partial)
     }
 
     fn next_part(&mut self) -> Option<Result<Option<Received>, ClientError>> {

@@ -1,6 +1,7 @@
 //! A blocking client.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::rouse::Rouse;
 /// Nothing happens but in calls. Where the protocol has heartbeats, a client whose threads are all
 /// elsewhere gives no sign of life, and is given up by its server: leave one in
 /// [`recv`](Self::recv).
+///
+/// For code that knows bytes alone, `&Client` is [`Read`] and [`Write`].
 pub struct Client {
     stream: Stream,
     clock: Clock,
@@ -181,6 +184,27 @@ impl Client {
         shared.polling = None;
         self.moved.notify_all();
         shared
+    }
+}
+
+/// Bytes of the peer's messages, without their bounds; none more, at its end. What is left of a message
+/// may be had by `recv`. Errors have the [`ClientError`] inside.
+impl Read for &Client {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(self.run(&NO_KEYS, |caller| caller.read(into))?)
+    }
+}
+
+/// Each write is a message, and has left this process when the call returns. Errors have the
+/// [`ClientError`] inside.
+impl Write for &Client {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.send(from)?;
+        Ok(from.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -89,6 +89,32 @@ fn a_message_longer_than_is_taken_whole_is_refused_and_can_be_had_in_parts() {
     assert_eq!((part.bytes, part.first, part.rest), (vec![7; (1 << 20) + 1], true, Rest::End));
     client.send(b"next").unwrap();
     assert_eq!(client.recv().unwrap().as_deref(), Some(&b"next"[..]));
+}
+
+#[test]
+fn a_client_may_be_read_and_written_like_a_file() {
+    let server = Echoing::start(end("server", 1));
+    let client = server.connect(end("client", 2), SECRET).unwrap();
+    let mut stream = &client;
+    let long = vec![7; 100_000];
+    for message in [&b"one"[..], b"", b"two", &long] {
+        stream.write_all(message).unwrap();
+    }
+    let mut bytes = [0; 5];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"onetw");
+    assert_eq!(stream.read(&mut []).unwrap(), 0);
+    // What is left of a message is still there for who wants messages.
+    let part = client.recv_part().unwrap().unwrap();
+    assert_eq!((&part.bytes[..], part.first, part.rest), (&b"o"[..], false, Rest::End));
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(client.recv().unwrap().unwrap(), long[5..]);
+    client.finish().unwrap();
+    assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    let error = stream.write(b"late").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    let inner = error.get_ref().unwrap().downcast_ref::<ClientError>();
+    assert!(matches!(inner, Some(ClientError::Send(_))), "{inner:?}");
 }
 
 #[test]

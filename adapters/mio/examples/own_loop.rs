@@ -1,0 +1,89 @@
+//! Connections in a loop that is the program's own, beside what else is in it: three clients of one
+//! server, and a listener that tells whoever connects how many of them are left.
+//!
+//! With the example `greeter` in another terminal: `cargo run -p countersign-mio --example own_loop`.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme};
+use countersign_drive::{
+    Address, Clock, Flow, Notice, Part, PoolOptions, Pools, Protocol, Service, Sessions, instance,
+};
+use countersign_mio::Connections;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+/// The program's own tokens have the highest bit set, and so has the one that wakes are given.
+const LISTENER: Token = Token(usize::MAX);
+const WAKE: Token = Token(usize::MAX - 1);
+
+/// Says hello, prints what comes back, and ends after that.
+struct Hello(usize);
+
+impl Service for Hello {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
+        // One that cannot even say that, for want of a buffer, has nothing to wait for.
+        if out.send(format!("hello from {}", self.0).as_bytes()).is_err() {
+            out.finish();
+        }
+    }
+
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        println!("{}: {}", self.0, String::from_utf8_lossy(part.bytes));
+        if part.bytes.starts_with(b"hello") {
+            out.finish();
+        }
+        Flow::Done
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let key = Key::mutual(b"who goes there, friend")?;
+    let config = Config::new(Scheme::Mutual(Mutual::new("visitor".parse()?, instance()?)));
+    let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+    let server: Address = "127.0.0.1:9999".parse()?;
+
+    let mut poll = Poll::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let descriptor = listener.as_raw_fd();
+    poll.registry().register(&mut SourceFd(&descriptor), LISTENER, Interest::READABLE)?;
+    println!("connect to {} to hear how many are left", listener.local_addr()?);
+
+    let clock = Clock::start();
+    let mut connections: Connections<Hello, usize> = Connections::new(poll.registry(), WAKE)?;
+    for number in 0..3 {
+        let until = clock.now().saturating_add(Duration::from_secs(10));
+        connections.connect(&server, until, number, |wake, _| {
+            let machine = sessions.client(wake, clock.now()).map_err(io::Error::other)?;
+            Ok::<_, io::Error>((machine, Hello(number)))
+        })?;
+    }
+
+    let mut events = Events::with_capacity(64);
+    while !connections.is_empty() {
+        connections.run(&key, clock.now(), |notice, number| match notice {
+            Notice::Established { peer, .. } => println!("{number}: with {:?}", peer.name),
+            Notice::Ended(ended) => println!("{number}: {:?}", ended.how),
+        });
+        match poll.poll(&mut events, connections.timeout(clock.now())) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        for event in &events {
+            if connections.is_ours(event.token()) {
+                connections.ready(event);
+            } else {
+                // Until there is nobody left: a listener has no second edge for the others.
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let _ = writeln!(stream, "{}", connections.len());
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! A server with a thread for each connection, so that its service may take its time:
+//! `cargo run -p countersign-std --example server`, and then the example `client`.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use countersign::{Config, Instant, Key, Mutual, Outbox, Scheme, SendError};
+use countersign_drive::{
+    Address, Flow, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions, instance,
+};
+use countersign_std::Server;
+
+/// Thinks for a moment about each message, and sends it back.
+struct Slow;
+
+impl Service for Slow {
+    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        if part.first {
+            thread::sleep(Duration::from_millis(300));
+        }
+        match out.send_part(part.bytes, part.rest) {
+            Err(SendError::Full) => Flow::Blocked, // the same part comes again when there is room
+            _ => Flow::Done,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let config = Config::new(Scheme::Mutual(Mutual::new("thinker".parse()?, instance()?)));
+    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
+    let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
+    let options = ServerOptions::default();
+    Server::new(listeners, protocol, keys, |_: &Origin, _| Slow, options)?.run();
+    Ok(())
+}
