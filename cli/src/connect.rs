@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, Error, Framing, Refuse, Scheme};
-use countersign_drive::{ClientError, PoolOptions, Pools, Sessions};
+use countersign_drive::ClientError;
 
 use crate::args::ConnectArgs;
+use crate::end::{self, ClientEnd};
 use crate::input::{Input, Terminal};
 use crate::replies::Replies;
-use crate::secret::{self, Missing};
 use crate::talk::{self, Talk};
-use crate::{Exit, Failed, report, say, tls};
+use crate::{Exit, Failed, report, say};
 
 /// How long one thread waits for the other to learn how the conversation ended.
 const REASON: Duration = Duration::from_secs(1);
@@ -48,20 +48,11 @@ struct Conversation {
 }
 
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
-    let found = secret::find(&args.protocol, Missing::Fail)?;
-    if let Some(warning) = &found.warning {
-        say(&format!("warning: {warning}"));
-    }
-    let inside_tls = args.tls.tls_ca.is_some();
-    let config = args.protocol.config("client", inside_tls, |mutual| match args.expect_server {
-        Some(name) => mutual.with_expected_server(name),
-        None => mutual,
-    })?;
+    let ClientEnd { protocol, keys, config, inside_tls } =
+        end::client(&args.protocol, &args.tls, &args.address, args.expect_server)?;
     let framing = config.framing();
     let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
-    let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
-    let protocol = tls::client(sessions, &args.tls, &args.address)?;
-    let client = talk::connect(args.adapter, &args.address, &*protocol, &found.keys)
+    let client = talk::connect(args.adapter, &args.address, &*protocol, &keys)
         .map_err(|error| explain(&error, &format!("{}: ", args.address)))?;
 
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);

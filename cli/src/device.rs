@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use countersign::device::{Backoff, DeviceClient, Kind, Response};
 use countersign_drive::device::Device;
-use countersign_drive::{ClientError, ClientOptions, PoolOptions, Pools, Sessions};
+use countersign_drive::{ClientError, ClientOptions};
 use countersign_std::{Runner, Stopper};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{DeviceArgs, SchemeName};
 use crate::connect::explain;
-use crate::secret::{self, Missing};
-use crate::{Exit, Failed, print, say, tls};
+use crate::end::{self, ClientEnd};
+use crate::{Exit, Failed, print, say};
 
 /// More than the runner takes to stop.
 const STOP: Duration = Duration::from_secs(6);
@@ -41,17 +41,8 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
             "a device needs messages, and the scheme challenge has none: choose another --scheme",
         ));
     }
-    let found = secret::find(&args.protocol, Missing::Fail)?;
-    if let Some(warning) = &found.warning {
-        say(&format!("warning: {warning}"));
-    }
-    let inside_tls = args.tls.tls_ca.is_some();
-    let config = args.protocol.config("client", inside_tls, |mutual| match args.expect_server {
-        Some(name) => mutual.with_expected_server(name),
-        None => mutual,
-    })?;
-    let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
-    let protocol = tls::client(sessions, &args.tls, &args.address)?;
+    let ClientEnd { protocol, keys, .. } =
+        end::client(&args.protocol, &args.tls, &args.address, args.expect_server)?;
     let failure = |error| Failed::new(Exit::Failure, error);
     let runner = Runner::new().map_err(failure)?;
     let connecting = Arc::new(AtomicBool::new(false));
@@ -89,7 +80,7 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
             .with_interval(args.heartbeat)
             .with_answer_timeout(args.answer_timeout);
         let device = Device::new(client, |response| progress.borrow_mut().note(response));
-        let (device, how) = runner.run(&stream, &*protocol, &*found.keys, device);
+        let (device, how) = runner.run(&stream, &*protocol, &*keys, device);
         drop(stream);
         if let Some(over) = progress.borrow_mut().over.take() {
             return over;

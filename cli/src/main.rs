@@ -5,6 +5,7 @@ mod args;
 mod certs;
 mod connect;
 mod device;
+mod end;
 mod input;
 mod keygen;
 mod log;
