@@ -163,7 +163,7 @@ fn run(
     shared: &Shared,
 ) {
     let mut events = Events::with_capacity(8);
-    while !connections.is_empty() {
+    loop {
         connections.run(keys, clock.now(), |notice, ()| {
             if let Notice::Ended(ended) = notice {
                 shared.end(match ended.how {
@@ -172,6 +172,9 @@ fn run(
                 });
             }
         });
+        if connections.is_empty() {
+            return;
+        }
         match poll.poll(&mut events, connections.timeout(clock.now())) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return shared.end(Some(error)),

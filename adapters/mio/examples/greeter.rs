@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme, SendError};
 use countersign_drive::{
-    Address, Flow, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions, instance,
+    Address, Flow, Open, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions,
+    instance,
 };
 use countersign_mio::Server;
 
@@ -42,13 +43,16 @@ impl Service for Greeter {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let secret = b"who goes there, friend";
+/// A server of it at `address`.
+pub(crate) fn server(address: &Address) -> Result<Server<impl Open + use<>>, Box<dyn Error>> {
     let config = Config::new(Scheme::Mutual(Mutual::new("greeter".parse()?, instance()?)));
     let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
-    let keys = Arc::new(Key::mutual(secret)?);
-    let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
-    let options = ServerOptions::default();
-    Server::new(listeners, protocol, keys, |_: &Origin, _| Greeter::default(), options)?.run()?;
-    Ok(())
+    let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
+    let open = |_: &Origin, _| Greeter::default();
+    Ok(Server::new(address.listen(1)?, protocol, keys, open, ServerOptions::default())?)
+}
+
+#[allow(dead_code, reason = "the tests call what it calls")]
+fn main() -> Result<(), Box<dyn Error>> {
+    Ok(server(&"127.0.0.1:9999".parse()?)?.run()?)
 }

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme};
+use countersign::{Config, Instance, Instant, Key, Mutual, Outbox, Peer, Scheme};
 use countersign_drive::{
     Address, Clock, Flow, Notice, Part, PoolOptions, Pools, Protocol, Service, Sessions, instance,
 };
@@ -21,19 +21,22 @@ use mio::{Events, Interest, Poll, Token};
 const LISTENER: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);
 
-/// Says hello, prints what comes back, and ends after that.
-struct Hello(usize);
+/// Says hello, tells what comes back, and ends after that.
+struct Hello<T> {
+    number: usize,
+    tell: T,
+}
 
-impl Service for Hello {
+impl<T: FnMut(usize, &str)> Service for Hello<T> {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
         // One that cannot even say that, for want of a buffer, has nothing to wait for.
-        if out.send(format!("hello from {}", self.0).as_bytes()).is_err() {
+        if out.send(format!("hello from {}", self.number).as_bytes()).is_err() {
             out.finish();
         }
     }
 
     fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        println!("{}: {}", self.0, String::from_utf8_lossy(part.bytes));
+        (self.tell)(self.number, &String::from_utf8_lossy(part.bytes));
         if part.bytes.starts_with(b"hello") {
             out.finish();
         }
@@ -41,11 +44,15 @@ impl Service for Hello {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Three of them, at `server`.
+pub(crate) fn visit(
+    server: &Address,
+    instance: Instance,
+    tell: impl FnMut(usize, &str) + Clone,
+) -> Result<(), Box<dyn Error>> {
     let key = Key::mutual(b"who goes there, friend")?;
-    let config = Config::new(Scheme::Mutual(Mutual::new("visitor".parse()?, instance()?)));
+    let config = Config::new(Scheme::Mutual(Mutual::new("visitor".parse()?, instance)));
     let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
-    let server: Address = "127.0.0.1:9999".parse()?;
 
     let mut poll = Poll::new()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -55,21 +62,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("connect to {} to hear how many are left", listener.local_addr()?);
 
     let clock = Clock::start();
-    let mut connections: Connections<Hello, usize> = Connections::new(poll.registry(), WAKE)?;
+    let mut connections: Connections<_, usize> = Connections::new(poll.registry(), WAKE)?;
     for number in 0..3 {
         let until = clock.now().saturating_add(Duration::from_secs(10));
-        connections.connect(&server, until, number, |wake, _| {
+        connections.connect(server, until, number, |wake, _| {
             let machine = sessions.client(wake, clock.now()).map_err(io::Error::other)?;
-            Ok::<_, io::Error>((machine, Hello(number)))
+            Ok::<_, io::Error>((machine, Hello { number, tell: tell.clone() }))
         })?;
     }
 
     let mut events = Events::with_capacity(64);
-    while !connections.is_empty() {
+    loop {
         connections.run(&key, clock.now(), |notice, number| match notice {
             Notice::Established { peer, .. } => println!("{number}: with {:?}", peer.name),
             Notice::Ended(ended) => println!("{number}: {:?}", ended.how),
         });
+        if connections.is_empty() {
+            return Ok(());
+        }
         match poll.poll(&mut events, connections.timeout(clock.now())) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
@@ -85,5 +95,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    Ok(())
+}
+
+#[allow(dead_code, reason = "the tests call what it calls")]
+fn main() -> Result<(), Box<dyn Error>> {
+    visit(&"127.0.0.1:9999".parse()?, instance()?, |number, text| println!("{number}: {text}"))
 }

@@ -4,28 +4,39 @@
 use std::error::Error;
 use std::thread;
 
-use countersign::{Config, Key, Mutual, Scheme};
-use countersign_drive::{ClientOptions, PoolOptions, Pools, Sessions, instance};
+use countersign::{Config, Instance, Key, Mutual, Scheme};
+use countersign_drive::{Address, ClientOptions, PoolOptions, Pools, Sessions, instance};
 use countersign_std::Client;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let config = Config::new(Scheme::Mutual(
-        Mutual::new("asker".parse()?, instance()?).with_expected_server("thinker".parse()?),
-    ));
+/// Asks `questions` of the server at `address`, and hands each answer to `tell`.
+pub(crate) fn ask(
+    address: &Address,
+    instance: Instance,
+    questions: &[&str],
+    mut tell: impl FnMut(&[u8]),
+) -> Result<(), Box<dyn Error>> {
+    let mutual = Mutual::new("asker".parse()?, instance).with_expected_server("thinker".parse()?);
+    let config = Config::new(Scheme::Mutual(mutual));
     let protocol = Sessions::new(config, Pools::new(&PoolOptions::default()));
     let key = Key::mutual(b"who goes there, friend")?;
-    let address = "127.0.0.1:9999".parse()?;
-    let client = Client::connect(&address, &protocol, &key, &ClientOptions::default())?;
+    let client = Client::connect(address, &protocol, &key, &ClientOptions::default())?;
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            for question in ["who", "goes", "there"] {
+            for question in questions {
                 client.send(question.as_bytes())?;
             }
             client.finish()
         });
         while let Some(answer) = client.recv()? {
-            println!("{}", String::from_utf8_lossy(&answer));
+            tell(&answer);
         }
         Ok(sender.join().map_err(|_| "the sender panicked")??)
+    })
+}
+
+#[allow(dead_code, reason = "the tests call what it calls")]
+fn main() -> Result<(), Box<dyn Error>> {
+    ask(&"127.0.0.1:9999".parse()?, instance()?, &["who", "goes", "there"], |answer| {
+        println!("{}", String::from_utf8_lossy(answer));
     })
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use countersign::{Config, Instant, Key, Mutual, Outbox, Scheme, SendError};
 use countersign_drive::{
-    Address, Flow, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions, instance,
+    Address, Flow, Open, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions,
+    instance,
 };
 use countersign_std::Server;
 
@@ -27,12 +28,17 @@ impl Service for Slow {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// A server of it at `address`.
+pub(crate) fn server(address: &Address) -> Result<Server<impl Open + use<>>, Box<dyn Error>> {
     let config = Config::new(Scheme::Mutual(Mutual::new("thinker".parse()?, instance()?)));
     let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
-    let listeners = "127.0.0.1:9999".parse::<Address>()?.listen(1)?;
-    let options = ServerOptions::default();
-    Server::new(listeners, protocol, keys, |_: &Origin, _| Slow, options)?.run();
+    let open = |_: &Origin, _| Slow;
+    Ok(Server::new(address.listen(1)?, protocol, keys, open, ServerOptions::default())?)
+}
+
+#[allow(dead_code, reason = "the tests call what it calls")]
+fn main() -> Result<(), Box<dyn Error>> {
+    server(&"127.0.0.1:9999".parse()?)?.run();
     Ok(())
 }
