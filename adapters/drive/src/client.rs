@@ -11,6 +11,7 @@ use crate::io::Io;
 use crate::mailbox::{Mailbox, Received};
 use crate::protocol::{BoxedMachine, StartError};
 use crate::service::Keys;
+use crate::tracked::Next;
 use crate::turn::{Connection, Failure, Turn, Wait};
 
 /// How long a client waits.
@@ -151,28 +152,42 @@ impl Caller {
         self.connection.peer()
     }
 
+    /// Takes a turn, and says when the next one is.
+    pub fn turn<I: Io<Error = io::Error>, K: Keys + ?Sized>(
+        &mut self,
+        io: &mut I,
+        keys: &K,
+        now: Instant,
+    ) -> Next {
+        match self.connection.turn(io, keys, now) {
+            Turn::Again => Next::Again,
+            Turn::Wait(wait) => {
+                self.flushed = !wait.write;
+                Next::Wait(wait)
+            }
+            Turn::Over(how) => {
+                self.flushed = true;
+                if let Err(Failure::Io(error)) = how {
+                    self.lost = Some(error);
+                }
+                Next::Over
+            }
+        }
+    }
+
     /// Takes turns until there is nothing to do but wait, and says for what; when the connection is
     /// over, for nothing.
-    pub fn turn<I: Io<Error = io::Error>, K: Keys + ?Sized>(
+    pub fn turns<I: Io<Error = io::Error>, K: Keys + ?Sized>(
         &mut self,
         io: &mut I,
         keys: &K,
         now: impl Fn() -> Instant,
     ) -> Wait {
         loop {
-            match self.connection.turn(io, keys, now()) {
-                Turn::Again => {}
-                Turn::Wait(wait) => {
-                    self.flushed = !wait.write;
-                    return wait;
-                }
-                Turn::Over(how) => {
-                    self.flushed = true;
-                    if let Err(Failure::Io(error)) = how {
-                        self.lost = Some(error);
-                    }
-                    return Wait { read: false, write: false, until: None };
-                }
+            match self.turn(io, keys, now()) {
+                Next::Again => {}
+                Next::Wait(wait) => return wait,
+                Next::Over => return Wait { read: false, write: false, until: None },
             }
         }
     }

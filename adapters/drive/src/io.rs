@@ -19,11 +19,21 @@ pub trait Io {
     /// The transport has failed.
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Self::Error>;
 
-    /// Shuts the write side. Called once.
+    /// Shuts the write side, or begins to: [`flush`](Self::flush) says when it is shut. Called once.
     ///
     /// # Errors
     /// The transport has failed.
     fn shut_write(&mut self) -> Result<(), Self::Error>;
+
+    /// Whether all that was written, and the end if the write side was to be shut, has left; sees to it
+    /// that it does. Called when there is no more to write. A transport that holds nothing back has
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// The transport has failed.
+    fn flush(&mut self) -> Result<bool, Self::Error> {
+        Ok(true)
+    }
 
     /// Has the peer know at once that all it sent has arrived. A TCP that holds small segments back
     /// (Nagle's algorithm) sends the rest of a message only then, and ours is in no hurry to say so:

@@ -76,7 +76,7 @@ pub use log::{log_end, log_established, log_refused};
 #[cfg(feature = "std")]
 pub use mailbox::{Mailbox, Received};
 #[cfg(feature = "std")]
-pub use net::{Address, AddressError, Listener, Origin, Stream};
+pub use net::{Address, AddressError, Listener, Origin, Stream, Target};
 #[cfg(feature = "std")]
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 #[cfg(feature = "std")]

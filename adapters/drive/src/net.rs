@@ -76,6 +76,17 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// The places that it stands for, the best first. Looking up a name waits.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn targets(&self) -> io::Result<Vec<Target>> {
+        match self {
+            Self::Tcp { .. } => Ok(self.resolve()?.into_iter().map(Target::Tcp).collect()),
+            Self::Unix(path) => Ok(vec![Target::Unix(path.clone())]),
+        }
+    }
+
     fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::Tcp { host, port } => Ok((host.as_str(), *port).to_socket_addrs()?.collect()),
@@ -148,20 +159,50 @@ impl Address {
     /// The system's. For a Unix socket, [`ErrorKind::WouldBlock`] means that its listener has a
     /// crowd waiting: try again later.
     pub fn start_connect(&self) -> io::Result<(Stream, Origin)> {
-        if let Self::Unix(path) = self {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.set_nonblocking(true)?;
-            socket.connect(&SockAddr::unix(path)?)?;
-            return Ok((Stream::Unix(socket.into()), Origin::Unix));
-        }
         let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
-        for address in self.resolve()? {
-            match start_tcp(address) {
-                Ok(stream) => return Ok((Stream::Tcp(stream), Origin::Tcp(address))),
+        for target in self.targets()? {
+            match target.start_connect() {
+                Ok(stream) => return Ok((stream, target.origin())),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+}
+
+/// One of the places that an [`Address`] stands for: nothing needs to be looked up any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// Begins to connect, and does not wait: see [`Address::start_connect`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_connect(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(address) => start_tcp(*address).map(Stream::Tcp),
+            Self::Unix(path) => {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.set_nonblocking(true)?;
+                socket.connect(&SockAddr::unix(path)?)?;
+                Ok(Stream::Unix(socket.into()))
+            }
+        }
+    }
+
+    /// It, as the end of a connection.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Tcp(address) => Origin::Tcp(*address),
+            Self::Unix(_) => Origin::Unix,
+        }
     }
 }
 

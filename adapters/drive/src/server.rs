@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -16,7 +17,7 @@ use crate::gate::{Gate, Permit};
 use crate::io::Io;
 use crate::log::{log_end, log_established, log_refused};
 use crate::net::{Listener, Origin, Stream};
-use crate::protocol::{BoxedMachine, Open, Protocol};
+use crate::protocol::{BoxedMachine, Open, Protocol, StartError};
 use crate::shared_keys::{Followed, SharedKeys};
 use crate::sources::{Attempt, SourceOptions, Sources};
 use crate::tracked::{Ended, Next, Notice, Tracked};
@@ -118,8 +119,8 @@ impl<O: Open> Front<O> {
         Some(Guest { attempt: Some(attempt), _permit: permit })
     }
 
-    /// The machine and the service of a connection that was let in; `None` if it cannot begin, and
-    /// was turned away.
+    /// The machine and the service of a connection that was let in; `None` if it cannot begin, or
+    /// making them panicked, and it was turned away.
     pub fn begin(
         &self,
         stream: &Stream,
@@ -127,13 +128,18 @@ impl<O: Open> Front<O> {
         wake: &Waker,
         now: Instant,
     ) -> Option<(BoxedMachine, O::Service)> {
-        match self.protocol.server(wake, now) {
-            Ok(machine) => Some((machine, self.open.open(origin, wake.clone()))),
-            Err(error) => {
-                self.turn_away(stream, origin, error.code());
-                None
-            }
-        }
+        // Nothing that a panic may have left half done is used again: a machine and a service.
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let machine = self.protocol.server(wake, now)?;
+            Ok((machine, self.open.open(origin, wake.clone())))
+        }));
+        let reason = match begun {
+            Ok(Ok(begun)) => return Some(begun),
+            Ok(Err(error)) => StartError::code(&error),
+            Err(_) => "panicked",
+        };
+        self.turn_away(stream, origin, reason);
+        None
     }
 
     fn turn_away(&self, stream: &Stream, origin: &Origin, reason: &str) {

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use countersign::{Error, Instant, Peer, Reason};
+use tracing::error;
 
 use crate::io::Io;
 use crate::net::Origin;
@@ -12,6 +14,9 @@ use crate::service::{Keys, Service};
 use crate::turn::{Connection, Failure, Turn, Wait};
 
 /// A connection of which it is told when it is established and how it ends, once each.
+///
+/// A service that panics ends its own connection, as [`Error::Aborted`] with [`Reason::Application`],
+/// and nobody else's.
 pub struct Tracked<S> {
     connection: Connection<BoxedMachine, S>,
     origin: Origin,
@@ -80,7 +85,10 @@ impl<S: Service> Tracked<S> {
         now: Instant,
         mut tell: impl FnMut(Notice<'_>),
     ) -> Next {
-        let turn = self.connection.turn(io, keys, now);
+        let Some(turn) = self.guard(|connection| connection.turn(io, keys, now)) else {
+            self.abandon_for(Reason::Application, tell);
+            return Next::Over;
+        };
         if self.connection.established()
             && !mem::replace(&mut self.told_established, true)
             && let Some(peer) = self.connection.peer()
@@ -103,15 +111,29 @@ impl<S: Service> Tracked<S> {
 
     /// The transport has failed between turns.
     pub fn lost(&mut self, error: io::Error, tell: impl FnMut(Notice<'_>)) {
-        if let Turn::Over(how) = self.connection.lost(error) {
-            self.ended(how, tell);
+        match self.guard(|connection| connection.lost(error)) {
+            Some(Turn::Over(how)) => self.ended(how, tell),
+            _ => self.abandon_for(Reason::Application, tell),
         }
     }
 
     /// Ends the connection here and now.
     pub fn abandon(&mut self, tell: impl FnMut(Notice<'_>)) {
-        self.connection.abandon();
-        self.ended(Err(Failure::Protocol(Error::Aborted(Reason::Shutdown))), tell);
+        self.abandon_for(Reason::Shutdown, tell);
+    }
+
+    fn abandon_for(&mut self, why: Reason, tell: impl FnMut(Notice<'_>)) {
+        self.guard(|connection| connection.abandon_for(why));
+        self.ended(Err(Failure::Protocol(Error::Aborted(why))), tell);
+    }
+
+    /// Does something in which the service is called; `None` if that panicked. All that is done with
+    /// the connection afterwards is to abandon it.
+    fn guard<T>(&mut self, call: impl FnOnce(&mut Connection<BoxedMachine, S>) -> T) -> Option<T> {
+        let Self { connection, origin, .. } = self;
+        let done = catch_unwind(AssertUnwindSafe(|| call(connection)));
+        done.map_err(|_| error!(target: "countersign", "the service of peer={origin} panicked"))
+            .ok()
     }
 
     fn ended(&mut self, how: Result<(), Failure<io::Error>>, mut tell: impl FnMut(Notice<'_>)) {

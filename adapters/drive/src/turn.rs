@@ -112,7 +112,7 @@ pub enum Turn<E> {
 pub struct Wait {
     /// Bytes to read.
     pub read: bool,
-    /// Room to write.
+    /// Room to write, or that what was written leaves.
     pub write: bool,
     /// A moment.
     pub until: Option<Instant>,
@@ -220,6 +220,10 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             while broken.is_none() {
                 let bytes = self.machine.poll_transmit(now);
                 if bytes.is_empty() {
+                    match io.flush() {
+                        Ok(flushed) => wait.write = !flushed,
+                        Err(error) => broken = Some(error),
+                    }
                     break;
                 }
                 match io.write(bytes) {
@@ -253,8 +257,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
 
             if broken.is_none() && self.machine.wants_shutdown() && !self.shut {
                 self.shut = true;
-                if let Err(error) = io.shut_write() {
-                    return self.lost(error);
+                match io.shut_write().and_then(|()| io.flush()) {
+                    Ok(flushed) => wait.write = !flushed,
+                    Err(error) => return self.lost(error),
                 }
             }
             rounds += 1;
@@ -265,7 +270,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 late = false;
                 moved |= self.timeouts(keys, now);
             }
-            if let Some(over) = self.end(now) {
+            if let Some(over) = self.end(!wait.write, now) {
                 return Turn::Over(over.map_err(Failure::Protocol));
             }
             if !moved {
@@ -404,7 +409,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             Event::Closed => {
                 // With input unread, closing could destroy what the peer has not read yet.
                 self.stage = match self.eof {
-                    true => Stage::Over,
+                    true => Stage::Ending { how: Ok(()), until: None, left: 0 },
                     false => self.ending(Ok(())),
                 };
                 self.service.on_closed(Ok(()));
@@ -465,8 +470,12 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
     /// Ends the connection here and now, with no last word; the service is told. Nothing if it has
     /// ended.
     pub fn abandon(&mut self) {
+        self.abandon_for(Reason::Shutdown);
+    }
+
+    pub(crate) fn abandon_for(&mut self, why: Reason) {
         if let Stage::Live { .. } = core::mem::replace(&mut self.stage, Stage::Over) {
-            self.service.on_closed(Err(Error::Aborted(Reason::Shutdown)));
+            self.service.on_closed(Err(Error::Aborted(why)));
         }
     }
 
@@ -483,8 +492,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
-    /// How the connection ended, once it has.
-    fn end(&mut self, now: Instant) -> Option<Result<(), Error>> {
+    /// How the connection ended, once it has. `flushed`: all that was written has left.
+    fn end(&mut self, flushed: bool, now: Instant) -> Option<Result<(), Error>> {
         match &mut self.stage {
             Stage::Live { .. } => None,
             Stage::Over => Some(Ok(())),
@@ -494,7 +503,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     return None;
                 }
                 let until = *until.get_or_insert(now.saturating_add(LINGER));
-                (*left == 0 || until <= now).then_some(*how)
+                ((*left == 0 && flushed) || until <= now).then_some(*how)
             }
         }
     }

@@ -36,6 +36,9 @@ struct Transport {
     says_zero: bool,
     read_fails: bool,
     write_fails: bool,
+    /// What was written does not leave.
+    holds: bool,
+    flush_fails: bool,
     /// All that was written.
     heard: Vec<u8>,
     /// How much was read.
@@ -59,6 +62,8 @@ impl Transport {
             says_zero: false,
             read_fails: false,
             write_fails: false,
+            holds: false,
+            flush_fails: false,
             heard: Vec::new(),
             taken: 0,
             reads: 0,
@@ -115,6 +120,10 @@ impl Io for Transport {
     fn shut_write(&mut self) -> Result<(), Broken> {
         self.shuts += 1;
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<bool, Broken> {
+        if self.flush_fails { Err(Broken) } else { Ok(!self.holds) }
     }
 
     fn acknowledge(&mut self) {
@@ -692,6 +701,41 @@ fn a_peer_that_does_not_agree_to_a_stop_within_a_second_is_left() {
     assert_eq!(over(&mut link, &mut io, at(1_100)), failed(shutdown));
     assert_eq!(link.service().closed(), Err(shutdown));
     assert_eq!(io.shuts, 1);
+}
+
+#[test]
+fn what_a_transport_holds_back_is_waited_for() {
+    let mut link = open(Recorder { echo: true, ..Recorder::default() });
+    let mut io = Transport { holds: true, ..Transport::new(frame(b"ab")) };
+    let wait = waits(&mut link, &mut io, at(0));
+    assert!(wait.read && wait.write, "{wait:?}");
+    io.holds = false;
+    let wait = waits(&mut link, &mut io, at(0));
+    assert!(wait.read && !wait.write, "{wait:?}");
+}
+
+#[test]
+fn a_connection_is_not_over_before_its_last_bytes_have_left_or_had_a_second_to() {
+    for leave in [true, false] {
+        let mut link = open(Recorder { echo: true, ..Recorder::default() });
+        let mut io = Transport { eof: true, holds: true, ..Transport::new(frame(b"ab")) };
+        let wait = waits(&mut link, &mut io, at(0));
+        assert_eq!(wait, Wait { read: false, write: true, until: Some(at(1_000)) });
+        assert_eq!(link.service().closed(), Ok(()));
+        assert_eq!((&io.heard, io.shuts), (&frame(b"ab"), 1));
+        io.holds = !leave;
+        let now = if leave { at(10) } else { at(1_000) };
+        assert_eq!(over(&mut link, &mut io, now), Ok(()));
+    }
+}
+
+#[test]
+fn what_the_peer_sent_before_a_flush_failed_is_delivered() {
+    let mut link = open(Recorder::default());
+    let mut io = Transport { flush_fails: true, ..Transport::new(frame(b"ab")) };
+    assert_eq!(over(&mut link, &mut io, at(0)), Err(Failure::Io(Broken)));
+    let calls = [Call::Open, Call::Message(b"ab".to_vec()), Call::Closed(Err(Error::Lost))];
+    assert_eq!(link.service().calls, calls);
 }
 
 /// An open and idle link is stopped, and shuts its write side at 100 ms.

@@ -267,6 +267,49 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
     assert!(client.is_closed());
 }
 
+/// Sends every message back, panics when told to, and does not take it well.
+struct Panicking(Sender<Result<(), Error>>);
+
+impl Service for Panicking {
+    fn on_message(
+        &mut self,
+        part: Part<'_>,
+        out: &mut Outbox<'_>,
+        _: countersign::Instant,
+    ) -> Flow {
+        assert_ne!(part.bytes, b"panic", "as it was told to");
+        out.send_part(part.bytes, part.rest).unwrap();
+        Flow::Done
+    }
+
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        self.0.send(why).unwrap();
+        assert_eq!(why, Ok(()), "panics again");
+    }
+}
+
+#[test]
+fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
+    let (ended, how) = channel();
+    let gate = Gate::new(2);
+    let mut options = options();
+    options.gate = gate.clone();
+    let open = move |_: &Origin, _| Panicking(ended.clone());
+    let server = Running::start(open, sessions(&PoolOptions::default()), options);
+    let (client, other) = (server.client(), server.client());
+    other.ask(b"hello");
+    client.say(b"panic");
+    assert!(client.is_closed());
+    assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(Reason::Application)));
+    other.ask(b"still here");
+    let until = Instant::now() + PATIENCE;
+    while gate.open() > 1 {
+        assert!(Instant::now() < until, "the place is not given back");
+        thread::yield_now();
+    }
+    server.client().ask(b"hello");
+}
+
 /// Hands out its waker when a message comes, and answers when it is woken.
 struct Sleeper {
     waker: Waker,

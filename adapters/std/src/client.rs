@@ -136,10 +136,10 @@ impl Client {
         let now = || self.clock.now();
         let mut shared = self.shared();
         loop {
-            let mut wait = shared.caller.turn(&mut &self.stream, keys, now);
+            let mut wait = shared.caller.turns(&mut &self.stream, keys, now);
             let answer = done(&mut shared.caller);
             if shared.caller.wants_turn() {
-                wait = shared.caller.turn(&mut &self.stream, keys, now);
+                wait = shared.caller.turns(&mut &self.stream, keys, now);
                 if answer.is_none() {
                     continue;
                 }

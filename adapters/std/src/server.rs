@@ -83,9 +83,8 @@ impl<O: Open> Server<O> {
     }
 }
 
-/// A service that panics ends its own connection, and nobody else's.
+/// Not even a service that panics when it is dropped ends the server.
 fn serve_alone<O: Open>(front: &Front<O>, stream: &Stream, origin: Origin, guest: Guest) {
-    // What is shared between connections has locks that outlive a panic.
     let serve = AssertUnwindSafe(|| serve(front, stream, origin, guest));
     if catch_unwind(serve).is_err() {
         warn!(target: "countersign", "ended peer={origin}: its service panicked");
