@@ -1,8 +1,75 @@
-//! Services to try a connection with.
+//! Services to try a connection with, and one for callers who would rather not be called.
 
-use countersign::{Instant, Outbox, SendError};
+use countersign::{Error, Instant, Outbox, Peer, SendError};
 
 use crate::service::{Flow, Part, Service};
+
+/// Leaves everything to whoever holds the connection: parts stay at hand, to be had from
+/// [`Connection::part`](crate::Connection::part), and what is to be sent goes to
+/// [`Connection::outbox`](crate::Connection::outbox). Needs no memory of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Desk {
+    open: bool,
+    peer_finished: bool,
+    closed: Option<Result<(), Error>>,
+    changes: u32,
+}
+
+impl Desk {
+    /// Whether the handshake was ever over.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the peer sends no more messages.
+    #[must_use]
+    pub const fn peer_finished(&self) -> bool {
+        self.peer_finished
+    }
+
+    /// How the connection ended, if it has.
+    #[must_use]
+    pub const fn closed(&self) -> Option<Result<(), Error>> {
+        self.closed
+    }
+
+    /// Differs from what it was if something has happened that its holder may wait for.
+    #[must_use]
+    pub const fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    fn change(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+    }
+}
+
+impl Service for Desk {
+    fn on_open(&mut self, _: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
+        self.open = true;
+        self.change();
+    }
+
+    fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.change();
+        Flow::Blocked
+    }
+
+    fn on_writable(&mut self, _: &mut Outbox<'_>, _: Instant) {
+        self.change();
+    }
+
+    fn on_finished(&mut self, _: &mut Outbox<'_>, _: Instant) {
+        self.peer_finished = true;
+        self.change();
+    }
+
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        self.closed = Some(why);
+        self.change();
+    }
+}
 
 /// Sends every message back.
 #[derive(Clone, Copy, Debug, Default)]

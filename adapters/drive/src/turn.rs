@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::DerefMut;
 use core::time::Duration;
 
-use countersign::{Error, Event, Instant, Machine, Peer, Reason, Refuse, Rest};
+use countersign::{Error, Event, Instant, Machine, Outbox, Peer, Reason, Refuse, Rest};
 
 use crate::io::Io;
 use crate::service::{Flow, Keys, Part, Service};
@@ -144,6 +144,39 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             Stage::Ending { how, .. } => how.err(),
             Stage::Live { .. } | Stage::Over => None,
         }
+    }
+
+    /// The part that the service has not dealt with, for whoever holds the connection to deal with
+    /// instead: see [`Desk`](crate::services::Desk). It stays until [`consume`](Self::consume), or
+    /// until the connection ends.
+    pub fn part(&mut self) -> Option<Part<'_>> {
+        let Stage::Live { blocked: Some((first, rest)) } = self.stage else { return None };
+        Some(Part { bytes: self.machine.split().0, first, rest })
+    }
+
+    /// Done with that part. Take a turn afterwards.
+    pub fn consume(&mut self, now: Instant) {
+        if let Stage::Live { blocked: blocked @ Some(_) } = &mut self.stage {
+            *blocked = None;
+            self.machine.consume(now);
+        }
+    }
+
+    /// Where to send, for whoever holds the connection. Take a turn afterwards.
+    pub fn outbox(&mut self) -> Outbox<'_> {
+        self.machine.split().1
+    }
+
+    /// What waits to be written, for a transport that can only be written to while waiting: its
+    /// [`Io::write`] has nothing to say but `None`. It is stale after any other call.
+    pub fn transmit(&mut self, now: Instant) -> &[u8] {
+        self.machine.poll_transmit(now)
+    }
+
+    /// The first `n` bytes of the last [`transmit`](Self::transmit) were written. Take a turn
+    /// afterwards.
+    pub fn transmitted(&mut self, n: usize, now: Instant) {
+        self.machine.handle_transmitted(n, now);
     }
 
     /// Who the peer is, once the handshake is over.

@@ -1,0 +1,305 @@
+//! A world in memory: pipes that cut as they like, a clock that jumps, and an executor that notices
+//! when nothing can move any more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use countersign::Instant;
+use embedded_hal_async::delay::DelayNs;
+use embedded_io::{ErrorKind, ErrorType};
+use embedded_io_async::{Read, Write};
+
+/// Time, chance, and whether anything has moved.
+#[derive(Clone)]
+pub(crate) struct World(Rc<State>);
+
+struct State {
+    micros: Cell<u64>,
+    /// The least moment that somebody waits for.
+    next: Cell<Option<u64>>,
+    chance: Cell<u64>,
+    moved: Cell<bool>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Rc::new(State {
+            micros: Cell::new(0),
+            next: Cell::new(None),
+            chance: Cell::new(seed.wrapping_mul(2).wrapping_add(1)),
+            moved: Cell::new(false),
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_micros(self.0.micros.get())
+    }
+
+    pub(crate) fn clock(&self) -> impl Fn() -> Instant + use<> {
+        let world = self.clone();
+        move || world.now()
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&self, end: usize) -> usize {
+        let mut x = self.0.chance.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.chance.set(x);
+        (x >> 11) as usize % end
+    }
+
+    /// Two ends that are connected by pipes of `room` bytes each way.
+    pub(crate) fn pair(&self, room: usize) -> (End, End) {
+        let pipe = || Pipe {
+            world: self.clone(),
+            inner: Rc::new(RefCell::new(Inner { room, flushed: true, ..Inner::default() })),
+        };
+        let (up, down) = (pipe(), pipe());
+        (End { input: down.clone(), output: up.clone() }, End { input: up, output: down })
+    }
+
+    /// Runs both to their ends; `None` of one that waits for what will never be.
+    pub(crate) fn run<A, B>(
+        &self,
+        one: impl Future<Output = A>,
+        other: impl Future<Output = B>,
+    ) -> (Option<A>, Option<B>) {
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let mut context = Context::from_waker(&waker);
+        let (mut one, mut other) = (pin!(one), pin!(other));
+        let (mut first, mut second) = (None, None);
+        let mut idle = 0;
+        loop {
+            self.0.moved.set(false);
+            self.0.next.set(None);
+            if first.is_none() {
+                first = ready(one.as_mut(), &mut context);
+            }
+            if second.is_none() {
+                second = ready(other.as_mut(), &mut context);
+            }
+            if first.is_some() && second.is_some() {
+                return (first, second);
+            }
+            let woken = flag.0.swap(false, Ordering::SeqCst);
+            if self.0.moved.get() || woken {
+                idle = 0;
+                continue;
+            }
+            // Whoever has just ended may have been waited for.
+            idle += 1;
+            match self.0.next.get() {
+                Some(at) if idle > 2 => self.0.micros.set(at.max(self.0.micros.get())),
+                None if idle > 2 => return (first, second),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn ready<T>(future: Pin<&mut impl Future<Output = T>>, context: &mut Context<'_>) -> Option<T> {
+    match future.poll(context) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl DelayNs for World {
+    async fn delay_ns(&mut self, ns: u32) {
+        let at = self.0.micros.get() + u64::from(ns.div_ceil(1000));
+        poll_fn(|_| {
+            if self.0.micros.get() >= at {
+                self.0.moved.set(true);
+                return Poll::Ready(());
+            }
+            self.0.next.set(Some(self.0.next.get().map_or(at, |next| next.min(at))));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// What `future` comes to, unless it has to wait once too often: `patience` is used up by waiting.
+pub(crate) async fn give_up<T>(
+    patience: &Cell<usize>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let done = {
+        let mut future = pin!(future);
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if patience.get() == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                patience.set(patience.get() - 1);
+                Poll::Pending
+            }
+        })
+        .await
+    };
+    if done.is_none() {
+        // The others go on before it is tried again.
+        let mut waited = false;
+        poll_fn(|_| match std::mem::replace(&mut waited, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+    done
+}
+
+/// One direction.
+#[derive(Clone)]
+pub(crate) struct Pipe {
+    world: World,
+    inner: Rc<RefCell<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    bytes: VecDeque<u8>,
+    room: usize,
+    shut: bool,
+    broken: bool,
+    flushed: bool,
+}
+
+/// One end of a pair.
+pub(crate) struct End {
+    pub(crate) input: Pipe,
+    pub(crate) output: Pipe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("broken")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl embedded_io::Error for Broken {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::BrokenPipe
+    }
+}
+
+impl Pipe {
+    /// No more bytes come; with what was written and not flushed.
+    pub(crate) fn shut(&mut self) -> Result<(), Broken> {
+        let mut inner = self.inner.borrow_mut();
+        assert!(inner.flushed, "shut before it was flushed");
+        inner.shut = true;
+        self.world.0.moved.set(true);
+        Ok(())
+    }
+
+    /// The line is cut: what has been written arrives, and then the end.
+    pub(crate) fn cut(&self) {
+        self.inner.borrow_mut().shut = true;
+    }
+
+    /// Neither end can use it any more.
+    pub(crate) fn break_down(&self) {
+        self.inner.borrow_mut().broken = true;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.inner.borrow().bytes.len()
+    }
+
+    /// Comes back later, as hardware does, for no reason.
+    fn later(&self, context: &mut Context<'_>) -> bool {
+        let later = self.world.below(3) == 0;
+        if later {
+            context.waker().wake_by_ref();
+        }
+        later
+    }
+}
+
+impl ErrorType for Pipe {
+    type Error = Broken;
+}
+
+impl Read for Pipe {
+    async fn read(&mut self, buf: &mut [u8]) -> Result<usize, Broken> {
+        poll_fn(|context| {
+            if self.later(context) {
+                return Poll::Pending;
+            }
+            let mut inner = self.inner.borrow_mut();
+            if inner.bytes.is_empty() {
+                return match () {
+                    () if inner.broken => Poll::Ready(Err(Broken)),
+                    () if inner.shut => Poll::Ready(Ok(0)),
+                    () => Poll::Pending,
+                };
+            }
+            let most = buf.len().min(inner.bytes.len());
+            let n = 1 + self.world.below(most);
+            for (to, from) in buf.iter_mut().zip(inner.bytes.drain(..n)) {
+                *to = from;
+            }
+            self.world.0.moved.set(true);
+            Poll::Ready(Ok(n))
+        })
+        .await
+    }
+}
+
+impl Write for Pipe {
+    async fn write(&mut self, buf: &[u8]) -> Result<usize, Broken> {
+        poll_fn(|context| {
+            if self.later(context) {
+                return Poll::Pending;
+            }
+            let mut inner = self.inner.borrow_mut();
+            if inner.broken {
+                return Poll::Ready(Err(Broken));
+            }
+            let most = buf.len().min(inner.room - inner.bytes.len());
+            if most == 0 {
+                return Poll::Pending;
+            }
+            let n = 1 + self.world.below(most);
+            inner.bytes.extend(&buf[..n]);
+            inner.flushed = false;
+            self.world.0.moved.set(true);
+            Poll::Ready(Ok(n))
+        })
+        .await
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        poll_fn(|context| {
+            if self.later(context) {
+                return Poll::Pending;
+            }
+            let mut inner = self.inner.borrow_mut();
+            inner.flushed = true;
+            if inner.broken { Poll::Ready(Err(Broken)) } else { Poll::Ready(Ok(())) }
+        })
+        .await
+    }
+}
