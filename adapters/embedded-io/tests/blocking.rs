@@ -17,11 +17,12 @@ use countersign::{
 };
 use countersign_drive::services::Echo;
 use countersign_drive::{
-    Address, Clock, Connection, Failure, Origin, PoolOptions, Pools, Sessions, Wait, instance,
+    Address, Clock, Connection, Failure, Origin, PoolOptions, Pools, ServerOptions, Sessions, Wait,
+    instance,
 };
 use countersign_embedded_io::blocking::{Client, Link};
 use countersign_embedded_io::{ClientError, Message};
-use countersign_mio::{Server, ServerOptions};
+use countersign_mio::Server;
 
 use socket::Socket;
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use countersign::{Alert, Config, Error, Key, Role, Scheme};
 use countersign_drive::services::Echo;
-use countersign_drive::{Address, Clock, Origin, PoolOptions, Pools, Sessions, instance};
+use countersign_drive::{
+    Address, Clock, Origin, PoolOptions, Pools, ServerOptions, Sessions, instance,
+};
 use countersign_embedded_io::asynchronous::{Client, Link};
 use countersign_embedded_io::{ClientError, Message};
-use countersign_mio::{Server, ServerOptions};
+use countersign_mio::Server;
 use embedded_hal_async::delay::DelayNs;
 use embedded_io_adapters::tokio_1::FromTokio;
 use tokio::net::TcpStream;
