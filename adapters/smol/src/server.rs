@@ -1,0 +1,162 @@
+//! A server with a task for each connection.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_executor::Executor;
+use async_io::{Async, Timer};
+use countersign_drive::{
+    Accepted, Acceptor, Front, Guest, Listener, Open, Origin, Protocol, Remote, Served,
+    ServerOptions, SharedKeys, Stream,
+};
+use futures_lite::future::yield_now;
+use tracing::warn;
+
+use crate::bell::Bell;
+use crate::link::Link;
+use crate::socket::Socket;
+use crate::wire::Polled;
+
+/// Connections accepted from one listener before others have their turn.
+const ACCEPTS: usize = 64;
+/// How long to leave a listener alone for which the system cannot wait.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A server that gives each connection a task of its own.
+pub struct Server<O: Open> {
+    listeners: Vec<Async<Listener>>,
+    front: Front<O>,
+    told: Bell,
+}
+
+impl<O: Open> Server<O> {
+    /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any
+    /// [`Keys`](countersign_drive::Keys).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        listeners: Vec<Listener>,
+        protocol: Arc<dyn Protocol>,
+        keys: impl Into<SharedKeys>,
+        open: O,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        let told = Bell::default();
+        let front = Front::new(protocol, keys, open, options, Remote::new(told.waker()));
+        let listeners = listeners.into_iter().map(Async::new_nonblocking);
+        Ok(Self { listeners: listeners.collect::<io::Result<_>>()?, front, told })
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.front.remote().clone()
+    }
+
+    /// Serves until stopped, and returns when the last connection has ended or was given up.
+    ///
+    /// The tasks of the connections are part of this future, on an executor of its own: they are polled
+    /// when it is, by whatever executor, one at a time. So no connection outlives it: to drop it is to
+    /// close the listeners and all connections at once, and their services are told by
+    /// [`on_closed`](countersign_drive::Service::on_closed) before the drop returns. Several threads
+    /// are put to use by a server in each, on [listeners](countersign_drive::Address::listen) that
+    /// share an address; the servers may share a [`Gate`](countersign_drive::Gate),
+    /// [`Sources`](countersign_drive::Sources), keys and pools.
+    ///
+    /// A service that panics ends its own connection, and nobody else's.
+    pub async fn run(self) {
+        let Self { listeners, front, told } = self;
+        let front = &front;
+        let executor = Executor::new();
+        let mut accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| Box::pin(accept(listener, front, &executor)))
+            .collect();
+        let stopped = poll_fn(|cx| {
+            told.listen(cx);
+            if front.remote().is_stopping() {
+                return Poll::Ready(());
+            }
+            for listener in &mut accepting {
+                // It goes on for ever.
+                let _ = listener.as_mut().poll(cx);
+            }
+            Poll::Pending
+        });
+        executor.run(stopped).await;
+        // Nobody is to wait where nobody will be served.
+        drop(accepting);
+        while !executor.is_empty() {
+            executor.tick().await;
+            yield_now().await;
+        }
+    }
+}
+
+/// Accepts from one listener, for ever.
+async fn accept<'a, O: Open>(
+    listener: Async<Listener>,
+    front: &'a Front<O>,
+    executor: &Executor<'a>,
+) {
+    let mut acceptor = Acceptor::default();
+    let mut accepted = 0;
+    loop {
+        let now = front.now();
+        match acceptor.accept(listener.get_ref(), now) {
+            Accepted::Connection(stream, origin) => {
+                if let Some(guest) = front.let_in(&stream, &origin, now) {
+                    begin(stream, origin, guest, front, executor);
+                }
+                accepted += 1;
+                if accepted % ACCEPTS == 0 {
+                    yield_now().await;
+                }
+            }
+            Accepted::Nothing => {
+                if listener.readable().await.is_err() {
+                    Timer::after(PAUSE).await;
+                }
+            }
+            Accepted::Later(until) => {
+                Timer::after(until.saturating_duration_since(now)).await;
+            }
+        }
+    }
+}
+
+/// Gives a connection its task.
+fn begin<'a, O: Open>(
+    stream: Stream,
+    origin: Origin,
+    guest: Guest,
+    front: &'a Front<O>,
+    executor: &Executor<'a>,
+) {
+    let socket = match Socket::new(stream) {
+        Ok(socket) => socket,
+        Err(error) => {
+            warn!(target: "countersign", "cannot serve peer={origin}: {error}");
+            return;
+        }
+    };
+    let link = Link::from(socket).with_clock(front.options().clock);
+    let stream = link.get_ref().get_ref();
+    let Some(mut served) = Served::begin(front, stream, origin, guest, &link.waker()) else {
+        return;
+    };
+    let serve = async move {
+        let turn = |io: &mut Polled<'_, '_, Socket>, woken| {
+            if woken {
+                served.woken();
+            }
+            served.turn(io)
+        };
+        link.turns(turn).await;
+    };
+    executor.spawn(serve).detach();
+}

@@ -1,0 +1,122 @@
+//! Our sockets, as smol waits for them.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_io::{Async, Timer};
+use blocking::unblock;
+use countersign_drive::{Address, Stream, Target};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_lite::future;
+
+/// How long to leave a Unix socket alone at which a crowd waits already.
+const CROWDED: Duration = Duration::from_millis(10);
+
+/// A connected socket, TCP or Unix. Closing it shuts its write side. It holds nothing back, so there is
+/// nothing to flush.
+#[derive(Debug)]
+pub struct Socket(Async<Stream>);
+
+impl Socket {
+    /// A socket that is connected already.
+    ///
+    /// # Errors
+    /// The system's, of adding it to those that are waited for.
+    pub fn new(stream: Stream) -> io::Result<Self> {
+        Async::new_nonblocking(stream).map(Self)
+    }
+
+    /// Connects, trying each of the host's addresses for at most `timeout`. A name is looked up on a thread
+    /// of its own; that takes as long as the system lets it.
+    ///
+    /// # Errors
+    /// The system's, of the last address tried, and [`ErrorKind::TimedOut`].
+    pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
+        let named = matches!(address, Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err());
+        let targets = if named {
+            let address = address.clone();
+            unblock(move || address.targets()).await?
+        } else {
+            address.targets()?
+        };
+        let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        for target in targets {
+            let timed_out = async {
+                Timer::after(timeout).await;
+                Err(ErrorKind::TimedOut.into())
+            };
+            match future::or(Self::reach(&target), timed_out).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn reach(target: &Target) -> io::Result<Self> {
+        let stream = loop {
+            match target.start_connect() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Timer::after(CROWDED).await,
+                started => break started?,
+            };
+        };
+        let socket = Self::new(stream)?;
+        poll_fn(|cx| socket.0.poll_writable(cx)).await?;
+        match socket.get_ref().take_error()? {
+            Some(error) => Err(error),
+            None => Ok(socket),
+        }
+    }
+
+    /// The socket itself.
+    #[must_use]
+    pub fn get_ref(&self) -> &Stream {
+        self.0.get_ref()
+    }
+
+    pub(crate) fn acknowledge(&self) {
+        self.get_ref().acknowledge();
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(n) = Self::get_ref(&self).read(into)? {
+                return Poll::Ready(Ok(n));
+            }
+            ready!(self.0.poll_readable(cx))?;
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(n) = Self::get_ref(&self).write(from)? {
+                return Poll::Ready(Ok(n));
+            }
+            ready!(self.0.poll_writable(cx))?;
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Self::get_ref(&self).shut_write())
+    }
+}

@@ -1,0 +1,294 @@
+//! The server, the client and the link, over sockets and over a transport that makes everything as hard as
+//! it may.
+
+#![cfg(test)]
+
+mod schemes;
+mod server;
+
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use countersign::{
+    Config, Digest, Framing, Instance, Key, Multiprocessing, Mutual, Outbox, Role, Scheme,
+};
+use countersign_drive::{
+    Address, ClientOptions, Flow, Open, Outstanding, Part, PoolOptions, Pools, Remote,
+    ServerOptions, Sessions, SharedKeys,
+};
+use countersign_smol::Server;
+use smol::{Executor, Timer, channel as async_channel, future};
+
+/// For anything that must happen; never how long it is expected to take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// For what is to time out.
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
+pub(crate) const NO_KEY: Option<Key> = None;
+pub(crate) const SECRET: &[u8] = b"a key that is long enough for anyone";
+
+/// Every scheme, with what its ends need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    None,
+    Challenge,
+    Mutual,
+    Multiprocessing,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::None, Self::Challenge, Self::Mutual, Self::Multiprocessing];
+
+    pub(crate) fn config(self, role: Role) -> Config {
+        let (name, process) = match role {
+            Role::Client => ("client", 1),
+            Role::Server => ("server", 2),
+        };
+        match self {
+            Self::None => Config::new(Scheme::None),
+            Self::Challenge => {
+                let scheme = Scheme::Challenge { digest: Digest::Sha256 };
+                Config::new(scheme).with_framing(Framing::U32)
+            }
+            Self::Mutual => {
+                let instance = Instance::from_bytes(&[process; Instance::LEN]);
+                Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
+            }
+            Self::Multiprocessing => {
+                Config::new(Scheme::Multiprocessing(Multiprocessing::new(Digest::Sha256)))
+            }
+        }
+    }
+
+    /// One end, of a process of its own.
+    pub(crate) fn sessions(self, role: Role) -> Sessions {
+        self.sessions_in(role, &PoolOptions::default())
+    }
+
+    pub(crate) fn sessions_in(self, role: Role, pools: &PoolOptions) -> Sessions {
+        Sessions::new(self.config(role), Pools::new(pools)).with_outstanding(Outstanding::new())
+    }
+
+    pub(crate) fn key(self, secret: &[u8]) -> Option<Key> {
+        match self {
+            Self::None => None,
+            Self::Challenge | Self::Multiprocessing => {
+                Some(Key::challenge(Digest::Sha256, secret).unwrap())
+            }
+            Self::Mutual => Some(Key::mutual(secret).unwrap()),
+        }
+    }
+}
+
+/// What a test waits for, which is not to hang.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let never = async {
+        Timer::after(PATIENCE).await;
+        panic!("waited in vain");
+    };
+    future::or(future, never).await
+}
+
+/// Runs it on this thread alone.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    smol::block_on(soon(future))
+}
+
+/// Waits on this thread until it is so.
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < until, "{what}");
+        thread::yield_now();
+    }
+}
+
+/// `len` bytes that are not all alike.
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
+}
+
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// Of a server that never gives up: its clients lose patience first.
+pub(crate) fn options() -> ServerOptions {
+    let mut options = ServerOptions::default();
+    options.stop_timeout = 10 * PATIENCE;
+    options
+}
+
+pub(crate) fn client_options(timeout: Duration) -> ClientOptions {
+    let mut options = ClientOptions::default();
+    options.timeout = Some(timeout);
+    options.max_message = 64 << 20;
+    options
+}
+
+/// Sends a part back, and insists.
+pub(crate) fn echo(part: Part<'_>, out: &mut Outbox<'_>) -> Flow {
+    if out.send_part(part.bytes, part.rest).is_ok() { Flow::Done } else { Flow::Blocked }
+}
+
+/// What polls a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum On {
+    /// `smol::block_on`.
+    OneThread,
+    /// An executor with two threads.
+    TwoThreads,
+}
+
+impl On {
+    pub(crate) const ALL: [Self; 2] = [Self::OneThread, Self::TwoThreads];
+
+    /// Runs `future` to its end.
+    pub(crate) fn run<T: Send>(self, future: impl Future<Output = T> + Send) -> T {
+        match self {
+            Self::OneThread => smol::block_on(future),
+            Self::TwoThreads => {
+                let executor = Executor::new();
+                let (over, is_over) = async_channel::bounded::<()>(1);
+                thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| smol::block_on(executor.run(is_over.recv())));
+                    }
+                    let result = smol::block_on(executor.spawn(future));
+                    drop(over);
+                    result
+                })
+            }
+        }
+    }
+}
+
+pub(crate) fn tcp() -> Address {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A path that is nobody else's.
+pub(crate) fn unix() -> Address {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!(
+        "countersign-smol-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    Address::Unix(std::env::temp_dir().join(name))
+}
+
+/// A server, stopped on drop.
+pub(crate) struct Running {
+    pub(crate) address: Address,
+    pub(crate) remote: Remote,
+    end: Receiver<()>,
+}
+
+impl Running {
+    /// Of the scheme `none`, by TCP.
+    pub(crate) fn start(
+        open: impl Open<Service: 'static> + 'static,
+        options: ServerOptions,
+    ) -> Self {
+        let sessions = Kind::None.sessions(Role::Server);
+        Self::start_at(On::OneThread, &tcp(), sessions, Arc::new(NO_KEY), open, options)
+    }
+
+    pub(crate) fn start_at(
+        on: On,
+        address: &Address,
+        protocol: Sessions,
+        keys: impl Into<SharedKeys>,
+        open: impl Open<Service: 'static> + 'static,
+        options: ServerOptions,
+    ) -> Self {
+        let listeners = address.listen(1).unwrap();
+        let address = listeners[0].address().unwrap();
+        let server = Server::new(listeners, Arc::new(protocol), keys, open, options).unwrap();
+        let remote = server.remote();
+        let (ended, end) = channel();
+        thread::spawn(move || {
+            on.run(server.run());
+            let _ = ended.send(());
+        });
+        Self { address, remote, end }
+    }
+
+    /// A client that this test plays itself, a byte at a time if it likes.
+    pub(crate) fn client(&self) -> Raw {
+        Raw::connect(&self.address)
+    }
+
+    /// Waits until it has come to its end.
+    pub(crate) fn join(&self) {
+        self.end.recv_timeout(PATIENCE).unwrap();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.try_recv().is_ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.remote.stop();
+        if let Address::Unix(path) = &self.address {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A blocking TCP socket, for the scheme `none`.
+pub(crate) struct Raw(pub(crate) TcpStream);
+
+impl Raw {
+    pub(crate) fn connect(address: &Address) -> Self {
+        let stream = TcpStream::connect(address.to_string()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    pub(crate) fn say(&self, message: &[u8]) {
+        (&self.0).write_all(&frame(message)).unwrap();
+    }
+
+    /// The next frame, or what there is instead.
+    pub(crate) fn try_hear(&self) -> io::Result<Vec<u8>> {
+        let mut header = [0; 4];
+        (&self.0).read_exact(&mut header)?;
+        let mut body = vec![0; u32::from_be_bytes(header) as usize];
+        (&self.0).read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    pub(crate) fn hear(&self) -> Vec<u8> {
+        self.try_hear().unwrap()
+    }
+
+    pub(crate) fn ask(&self, message: &[u8]) {
+        self.say(message);
+        assert_eq!(self.hear(), message);
+    }
+
+    /// Whether the server has closed it without a word.
+    pub(crate) fn is_closed(&self) -> bool {
+        match (&self.0).read(&mut [0; 1]) {
+            Ok(n) => n == 0,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                true
+            }
+        }
+    }
+}
