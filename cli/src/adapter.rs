@@ -39,5 +39,14 @@ pub(crate) fn server<O: Open + Send + 'static>(
             };
             Runnable { remote, run: Box::new(run) }
         }
+        ServeAdapter::Smol => {
+            let server = countersign_smol::Server::new(listeners, protocol, keys, open, options)?;
+            let remote = server.remote();
+            let run = move || {
+                smol::block_on(server.run());
+                Ok(())
+            };
+            Runnable { remote, run: Box::new(run) }
+        }
     })
 }

@@ -360,13 +360,15 @@ pub(crate) enum ServeAdapter {
     Mio,
     /// Blocking sockets: a thread for each connection
     Std,
+    /// An executor: a task for each connection
+    Smol,
 }
 
 impl ServeAdapter {
     /// Open files that a connection takes.
     pub(crate) fn files(self) -> u64 {
         match self {
-            Self::Mio => 1,
+            Self::Mio | Self::Smol => 1,
             Self::Std => 3,
         }
     }
@@ -378,6 +380,8 @@ pub(crate) enum ConnectAdapter {
     Std,
     /// An event loop on a thread of its own
     Mio,
+    /// Futures
+    Smol,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

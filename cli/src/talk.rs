@@ -37,6 +37,10 @@ pub(crate) fn connect(
         ConnectAdapter::Std => {
             Box::new(countersign_std::Client::connect(address, protocol, &**keys, &options)?)
         }
+        ConnectAdapter::Smol => {
+            let client = countersign_smol::Client::connect(address, protocol, &**keys, &options);
+            Box::new(smol::block_on(client)?)
+        }
         ConnectAdapter::Mio => {
             Box::new(InLoop::connect(address, protocol, keys.clone(), &options)?)
         }
@@ -54,6 +58,20 @@ impl Talk for countersign_std::Client {
 
     fn recv_part(&self) -> Result<Option<Received>, ClientError> {
         self.recv_part()
+    }
+}
+
+impl Talk for countersign_smol::Client {
+    fn send(&self, message: &[u8]) -> Result<(), ClientError> {
+        smol::block_on(self.send(message))
+    }
+
+    fn finish(&self) -> Result<(), ClientError> {
+        smol::block_on(self.finish())
+    }
+
+    fn recv_part(&self) -> Result<Option<Received>, ClientError> {
+        smol::block_on(self.recv_part())
     }
 }
 
