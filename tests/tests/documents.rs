@@ -63,3 +63,26 @@ fn every_test_that_testing_md_has_for_one_of_cpythons_is_there() {
     let ours = table.lines().filter_map(|line| line.split(" | ").nth(1));
     are_there(&ours.flat_map(codes).collect(), 15);
 }
+
+#[test]
+fn every_example_that_the_readme_names_is_there_and_every_example_is_named() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let named: BTreeSet<_> = codes(&text)
+        .filter_map(|code| code.strip_prefix("cargo run -p countersign-"))
+        .filter_map(|code| code.split_once(" --example "))
+        .map(|(package, rest)| (package, rest.split(' ').next().unwrap()))
+        .map(|(package, example)| format!("{package}/examples/{example}.rs"))
+        .collect();
+    let mut there = BTreeSet::new();
+    for adapter in fs::read_dir(root().join("adapters")).unwrap() {
+        let adapter = adapter.unwrap();
+        let Ok(examples) = fs::read_dir(adapter.path().join("examples")) else { continue };
+        for example in examples.map(|entry| entry.unwrap().path()) {
+            if example.is_file() {
+                let relative = example.strip_prefix(root().join("adapters")).unwrap();
+                there.insert(relative.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(named, there);
+}
