@@ -4,16 +4,18 @@
 //! * [`Connection`]: a [`Machine`](countersign::Machine) and a service, driven turn by turn over
 //!   any [`Io`].
 //! * [`Keys`]: who answers key requests.
+//! * [`services`] to try a connection with, and that of a [`device`].
 //! * with the feature `std`: [`Pools`] of buffers that connections share, [`Sessions`] that make
 //!   machines with them, the [`Gate`] and the [`Sources`] that bound connections, [`Deadlines`],
-//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, the services
-//!   of devices and their server, [`device`], and the log lines.
+//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, the service of
+//!   the server of [`device`]s, and the log lines.
 //! * with the feature `keys`: secrets from files, [`keys`].
 //!
 //! Without features the crate is `no_std` and allocates nothing.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod device;
 mod io;
 mod service;
 pub mod services;
@@ -25,8 +27,6 @@ mod client;
 mod clock;
 #[cfg(feature = "std")]
 mod deadlines;
-#[cfg(feature = "std")]
-pub mod device;
 #[cfg(feature = "std")]
 mod gate;
 #[cfg(feature = "std")]

@@ -19,6 +19,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const BROKEN_ROUNDS: usize = 64;
 /// How much of the peer's input it throws away meanwhile, in bytes.
 const DISCARD: usize = 256 << 10;
+/// How much of it at a time: it is on the stack, of which a microcontroller has little.
+const SCRATCH: usize = if cfg!(feature = "std") { 1024 } else { 64 };
 
 /// A machine and its service on one connection, driven turn by turn.
 ///
@@ -469,7 +471,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             if *left == 0 {
                 return Ok(Read::Unwanted);
             }
-            let mut scratch = [0; 1024];
+            let mut scratch = [0; SCRATCH];
             return Ok(match io.read(&mut scratch)? {
                 None => Read::Blocked,
                 Some(0) => {

@@ -1,7 +1,7 @@
 //! A device.
 
-use std::ops::ControlFlow;
-use std::time::Duration;
+use core::ops::ControlFlow;
+use core::time::Duration;
 
 use countersign::device::{DeviceClient, DeviceError, Request, Response};
 use countersign::{Instant, Outbox, Peer, Reason};
