@@ -64,7 +64,9 @@ pub(crate) async fn serve(
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let key = Key::mutual(&keys::read(Path::new("countersign.key"))?)?;
-    let listener = TcpListener::bind("127.0.0.1:9999").await?;
-    println!("LISTENING 127.0.0.1 9999");
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9999".into());
+    let listener = TcpListener::bind(address).await?;
+    let at = listener.local_addr()?;
+    println!("LISTENING {} {}", at.ip(), at.port());
     serve(listener, &key, usize::MAX).await
 }
