@@ -402,7 +402,7 @@ where
         }
     }
 
-    /// The next part of a message, where the session keeps it: of a raw byte stream, whatever has
+    /// The next part of a message, where the session keeps it: of a byte stream, whatever has
     /// arrived. `None`: the peer sends no more. With the next call we are done with it; dropped before
     /// it returns, it has taken nothing.
     ///
@@ -413,7 +413,7 @@ where
         Ok(self.talk.lend())
     }
 
-    /// The next message, whole: of a raw byte stream, whatever has arrived. `None`: the peer sends no
+    /// The next message, whole: of a byte stream, whatever has arrived. `None`: the peer sends no
     /// more. Dropped before it returns, what came is in `message`: a call with the same goes on with it.
     ///
     /// # Errors

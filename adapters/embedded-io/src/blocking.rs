@@ -207,7 +207,7 @@ where
         self.link.flush().map_err(ClientError::Io)
     }
 
-    /// The next part of a message, where the session keeps it: of a raw byte stream, whatever has
+    /// The next part of a message, where the session keeps it: of a byte stream, whatever has
     /// arrived. `None`: the peer sends no more. With the next call we are done with it.
     ///
     /// # Errors
@@ -217,7 +217,7 @@ where
         Ok(self.talk.lend())
     }
 
-    /// The next message, whole: of a raw byte stream, whatever has arrived. `None`: the peer sends no
+    /// The next message, whole: of a byte stream, whatever has arrived. `None`: the peer sends no
     /// more. After [`ClientError::TimedOut`] a call with the same `message` goes on with it.
     ///
     /// # Errors
