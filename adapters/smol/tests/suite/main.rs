@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+mod cancel;
+mod pipe;
 mod schemes;
 mod server;
 
