@@ -4,9 +4,12 @@
 #![cfg(test)]
 
 mod cancel;
+mod client;
+mod link;
 mod pipe;
 mod schemes;
 mod server;
+mod stop;
 
 use std::future::Future;
 use std::io::{self, Read, Write};
