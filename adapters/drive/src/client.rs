@@ -209,12 +209,14 @@ impl Caller {
         self.connection.service().changes()
     }
 
-    /// Whether the handshake is over.
+    /// Whether the handshake is over, and all of it has left.
     pub fn opened(&mut self) -> Option<Result<(), ClientError>> {
-        if self.connection.service().is_open() {
-            return Some(Ok(()));
+        let mailbox = self.connection.service();
+        if !mailbox.is_open() {
+            return self.over().map(Err);
         }
-        self.over().map(Err)
+        // If it has ended meanwhile, that is for the next call to find out.
+        (self.flushed || mailbox.closed().is_some()).then_some(Ok(()))
     }
 
     /// The next part of a message; `None` within, that the peer sends no more.

@@ -119,7 +119,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
     }
 
     /// Sends `message` and returns when all of it has left this process, the transport's buffers too. In a
-    /// raw byte stream an empty one is nothing.
+    /// bare stream of bytes an empty one is nothing.
     ///
     /// # Errors
     /// Every [`ClientError`] but those of connecting. After [`ClientError::TimedOut`] the message is
@@ -137,7 +137,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         self.post(Post::finish()).await
     }
 
-    /// The next part of a message: of a raw byte stream, whatever has arrived. `None`: the peer
+    /// The next part of a message: of a bare stream of bytes, whatever has arrived. `None`: the peer
     /// sends no more.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         self.call(&NO_KEYS, Caller::recv_part).await
     }
 
-    /// The next message, whole: of a raw byte stream, whatever has arrived. `None`: the peer sends
+    /// The next message, whole: of a bare stream of bytes, whatever has arrived. `None`: the peer sends
     /// no more.
     ///
     /// # Errors

@@ -3,8 +3,13 @@
 
 #![cfg(test)]
 
+mod cancel;
+mod client;
+mod link;
+mod pipe;
 mod schemes;
 mod server;
+mod stop;
 
 use std::future::Future;
 use std::io::{self, Read, Write};

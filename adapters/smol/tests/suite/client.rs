@@ -1,0 +1,339 @@
+//! The client, against servers that a test plays itself and against real ones.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::pin::Pin;
+use std::thread::JoinHandle;
+
+use countersign::{Error, Rest, SendError, TimedOut, Truncated};
+use countersign_drive::services::Echo;
+use countersign_drive::{ClientError, Origin};
+use countersign_smol::{Client, Messages, Socket};
+use futures_sink::Sink;
+use smol::stream::StreamExt;
+
+use super::*;
+
+/// More than the system keeps for a peer that does not read.
+const MUCH: usize = 32 << 20;
+
+/// A server that a test plays: `play` has the one connection that is made to it.
+fn played<T: Send + 'static>(
+    play: impl FnOnce(Raw) -> T + Send + 'static,
+) -> (Address, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let playing = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        play(Raw(stream))
+    });
+    (address, playing)
+}
+
+/// A client of the scheme `none`.
+async fn connect(address: &Address, timeout: Duration) -> Client {
+    let sessions = Kind::None.sessions(Role::Client);
+    Client::connect(address, &sessions, &NO_KEY, &client_options(timeout)).await.unwrap()
+}
+
+fn read_all(raw: &Raw) -> Vec<u8> {
+    let mut all = Vec::new();
+    (&raw.0).read_to_end(&mut all).unwrap();
+    all
+}
+
+/// Calls again after a timeout: on a slow machine one is not enough.
+async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, ClientError>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match call().await {
+            Err(ClientError::TimedOut | ClientError::Busy) if Instant::now() < until => {}
+            other => return other.unwrap(),
+        }
+    }
+}
+
+#[test]
+fn one_task_sends_while_another_receives_on_every_executor() {
+    const LEN: usize = 20 << 20;
+    for on in On::ALL {
+        let open = |_: &Origin, _| Echo;
+        let config = Kind::None.config(Role::Server).with_max_frame(LEN as u64);
+        let sessions = Sessions::new(config.clone(), Pools::new(&PoolOptions::default()));
+        let keys = Arc::new(NO_KEY);
+        let server = Running::start_at(on, &tcp(), sessions, keys, open, options());
+        let executor = Executor::new();
+        let (over, is_over) = async_channel::bounded::<()>(1);
+        thread::scope(|scope| {
+            // Two threads, so that they really are at once.
+            for _ in 0..2 {
+                scope.spawn(|| smol::block_on(executor.run(is_over.recv())));
+            }
+            run(async {
+                let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+                let options = client_options(PATIENCE);
+                let client = Client::connect(&server.address, &sessions, &NO_KEY, &options).await;
+                let client = Arc::new(client.unwrap());
+                let sender = client.clone();
+                let sending = executor.spawn(async move {
+                    let message = bytes(LEN);
+                    sender.send(&message).await?;
+                    for n in 0..1_000_u16 {
+                        sender.send(&n.to_be_bytes()).await?;
+                    }
+                    sender.finish().await
+                });
+                let receiving = executor.spawn(async move {
+                    assert!(client.recv().await.unwrap().unwrap() == bytes(LEN));
+                    for n in 0..1_000_u16 {
+                        assert_eq!(client.recv().await.unwrap().unwrap(), n.to_be_bytes());
+                    }
+                    assert_eq!(client.recv().await.unwrap(), None);
+                });
+                receiving.await;
+                sending.await.unwrap();
+            });
+            drop(over);
+        });
+    }
+}
+
+#[test]
+fn a_client_is_a_stream_and_a_sink() {
+    let server = Running::start(|_: &Origin, _| Echo, options());
+    run(async {
+        let client = Arc::new(connect(&server.address, PATIENCE).await);
+        let mut sink = Messages::of(client.clone());
+        let sending = async {
+            for n in 0..1_000_u16 {
+                future::poll_fn(|cx| Pin::new(&mut sink).poll_ready(cx)).await?;
+                Pin::new(&mut sink).start_send(n.to_be_bytes().to_vec())?;
+            }
+            let full = Pin::new(&mut sink).start_send(Vec::new());
+            assert!(matches!(full, Err(ClientError::Busy)), "{full:?}");
+            future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await?;
+            future::poll_fn(|cx| Pin::new(&mut sink).poll_close(cx)).await
+        };
+        let received = client.messages().try_collect::<_, _, Vec<_>>();
+        let (sent, received) = future::zip(sending, received).await;
+        sent.unwrap();
+        assert_eq!(received.unwrap(), (0..1_000_u16).map(u16::to_be_bytes).collect::<Vec<_>>());
+        let after = client.send(b"more").await;
+        assert!(matches!(after, Err(ClientError::Send(_))), "{after:?}");
+    });
+}
+
+#[test]
+fn a_recv_that_times_out_leaves_the_connection_as_it_was() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |raw| {
+        let whole = frame(b"late");
+        (&raw.0).write_all(&whole[..6]).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        (&raw.0).write_all(&whole[6..]).unwrap();
+    });
+    run(async {
+        let client = connect(&address, SHORT).await;
+        let begun = Instant::now();
+        let failed = client.recv().await;
+        assert!(matches!(failed, Err(ClientError::TimedOut)), "{failed:?}");
+        assert!(begun.elapsed() >= SHORT);
+        // A stream goes on, too.
+        let mut messages = client.messages();
+        assert!(matches!(messages.next().await, Some(Err(ClientError::TimedOut))));
+        go.send(()).unwrap();
+        let late = patiently(async || messages.next().await.transpose()).await;
+        assert_eq!(late.unwrap(), b"late");
+    });
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_send_that_times_out_is_still_sent_whole_and_the_next_one_is_told_to_wait() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |raw| {
+        told.recv_timeout(PATIENCE).unwrap();
+        let heard = (raw.hear(), raw.hear());
+        raw.say(b"thanks");
+        assert_eq!(read_all(&raw), b"");
+        heard
+    });
+    let message = bytes(MUCH);
+    run(async {
+        let client = connect(&address, SHORT).await;
+        let failed = client.send(&message).await;
+        assert!(matches!(failed, Err(ClientError::TimedOut)), "{failed:?}");
+        let failed = client.send(b"never sent").await;
+        assert!(matches!(failed, Err(ClientError::Busy)), "{failed:?}");
+        let mut sink = client.messages();
+        Pin::new(&mut sink).start_send(b"next".to_vec()).unwrap();
+        let failed = future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await;
+        assert!(matches!(failed, Err(ClientError::TimedOut)), "{failed:?}");
+        go.send(()).unwrap();
+        // It is still held, and on its way if it was tried again.
+        patiently(async || future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await).await;
+        assert_eq!(patiently(async || client.recv().await).await.unwrap(), b"thanks");
+        patiently(async || client.finish().await).await;
+    });
+    let (first, second) = playing.join().unwrap();
+    assert!(first == message, "{} bytes of {}, or others", first.len(), message.len());
+    assert_eq!(second, b"next");
+}
+
+#[test]
+fn what_a_dropped_send_left_over_leaves_while_another_call_receives() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |raw| {
+        told.recv_timeout(PATIENCE).unwrap();
+        let message = raw.hear();
+        raw.say(b"thanks");
+        message
+    });
+    let message = bytes(MUCH);
+    run(async {
+        let client = connect(&address, PATIENCE).await;
+        assert_eq!(future::poll_once(client.send(&message)).await.map(Result::unwrap), None);
+        go.send(()).unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), b"thanks");
+    });
+    assert!(playing.join().unwrap() == message);
+}
+
+#[test]
+fn handshakes_that_fail_say_why() {
+    let attempt = |kind: Kind, timeout, play: fn(Raw)| {
+        let (address, playing) = played(play);
+        let config = kind.config(Role::Client).with_handshake_timeout(SHORT);
+        let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+        let options = client_options(timeout);
+        let failed =
+            run(Client::connect(&address, &sessions, &kind.key(SECRET), &options)).unwrap_err();
+        playing.join().unwrap();
+        failed
+    };
+    for kind in [Kind::Challenge, Kind::Mutual, Kind::Multiprocessing] {
+        let failed = attempt(kind, PATIENCE, |raw| (&raw.0).write_all(&[0]).unwrap());
+        let truncated = Error::Truncated(Truncated::Handshake);
+        assert!(matches!(failed, ClientError::Protocol(error) if error == truncated), "{failed}");
+        let failed = attempt(kind, PATIENCE, |raw| drop(read_all(&raw)));
+        let timed_out = Error::TimedOut(TimedOut::Handshake);
+        assert!(matches!(failed, ClientError::Protocol(error) if error == timed_out), "{failed}");
+        let failed = attempt(kind, SHORT / 3, |raw| drop(read_all(&raw)));
+        assert!(matches!(failed, ClientError::TimedOut), "{failed}");
+    }
+    let (address, playing) = played(|raw| drop(read_all(&raw)));
+    let sessions = Kind::Challenge.sessions_in(Role::Client, &{
+        let mut none = PoolOptions::default();
+        none.handshakes = 0;
+        none
+    });
+    let failed = run(Client::connect(&address, &sessions, &NO_KEY, &client_options(PATIENCE)));
+    assert!(matches!(failed, Err(ClientError::Start(_))), "{failed:?}");
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_reset_is_the_transports_failure_and_stays_one() {
+    let (address, playing) = played(|raw| {
+        assert_eq!(raw.hear(), b"hello");
+        socket2::SockRef::from(&raw.0).set_linger(Some(Duration::ZERO)).unwrap();
+    });
+    run(async {
+        let client = connect(&address, PATIENCE).await;
+        client.send(b"hello").await.unwrap();
+        let failed = client.recv().await;
+        let reset = io::ErrorKind::ConnectionReset;
+        assert!(
+            matches!(&failed, Err(ClientError::Io(error)) if error.kind() == reset),
+            "{failed:?}"
+        );
+        assert!(matches!(client.recv().await, Err(ClientError::Io(_))));
+        assert!(matches!(client.send(b"again").await, Err(ClientError::Io(_))));
+        let mut messages = client.messages();
+        assert!(matches!(messages.next().await, Some(Err(ClientError::Io(_)))));
+        assert!(messages.next().await.is_none());
+    });
+    playing.join().unwrap();
+}
+
+#[test]
+fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
+    let server = Running::start(|_: &Origin, _| Echo, options());
+    run(async {
+        let sessions = Kind::None.sessions(Role::Client);
+        let mut options = client_options(PATIENCE);
+        options.max_message = 100_000;
+        let client = Client::connect(&server.address, &sessions, &NO_KEY, &options).await.unwrap();
+        let message = bytes(300_000);
+        client.send(&message).await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(client.recv().await, Err(ClientError::TooLong)));
+        }
+        let mut heard = Vec::new();
+        loop {
+            let part = client.recv_part().await.unwrap().unwrap();
+            assert_eq!(part.first, heard.is_empty());
+            heard.extend(part.bytes);
+            if part.rest == Rest::End {
+                break;
+            }
+        }
+        assert!(heard == message);
+        client.send(b"next").await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), b"next");
+        client.finish().await.unwrap();
+        let failed = client.send(b"more").await;
+        let over = matches!(failed, Err(ClientError::Send(SendError::Finished | SendError::Ended)));
+        assert!(over, "{failed:?}");
+    });
+}
+
+#[test]
+fn where_nobody_listens_there_is_no_connection() {
+    let refused = tcp().listen(1).unwrap()[0].address().unwrap();
+    for address in [refused, unix()] {
+        let sessions = Kind::None.sessions(Role::Client);
+        let failed = run(Client::connect(&address, &sessions, &NO_KEY, &client_options(PATIENCE)));
+        assert!(matches!(failed, Err(ClientError::Connect(_))), "{failed:?}");
+    }
+}
+
+#[test]
+fn at_a_unix_socket_a_crowd_is_waited_for() {
+    let Address::Unix(path) = unix() else { panic!() };
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = UnixListener::from(socket);
+    let address = Address::Unix(path.clone());
+    run(async {
+        let mut crowd = Vec::new();
+        let failed = loop {
+            match Socket::connect(&address, SHORT).await {
+                Ok(socket) => crowd.push(socket),
+                Err(failed) => break failed,
+            }
+        };
+        assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
+        let waiting = Socket::connect(&address, PATIENCE);
+        let accepting =
+            smol::unblock(move || (0..=crowd.len()).for_each(|_| drop(listener.accept())));
+        let (connected, ()) = future::zip(waiting, accepting).await;
+        connected.unwrap();
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_name_is_looked_up() {
+    let server = Running::start(|_: &Origin, _| Echo, options());
+    let Address::Tcp { port, .. } = server.address else { panic!() };
+    run(async {
+        let address = Address::Tcp { host: "localhost".into(), port };
+        let client = connect(&address, PATIENCE).await;
+        client.send(b"hello").await.unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), b"hello");
+    });
+}
