@@ -35,6 +35,12 @@ pub(crate) enum Command {
     /// before it was ever registered, after --count heartbeats, and on SIGTERM or SIGINT.
     #[command(mut_arg("scheme", |arg| arg.default_value("none")))]
     Device(DeviceArgs),
+    /// Measure a server that answers each message with one as long
+    ///
+    /// Opens connections and holds them, then has all of them talk: handshakes and messages in a second,
+    /// how long they took, and the server's processor time where it is on this machine. The clients are
+    /// one thread, which may well be what holds a server up: look at the processor times.
+    Bench(BenchArgs),
     /// Make a new random secret
     Keygen(KeygenArgs),
     /// Make a root, and a certificate and key that it signed for a server and for a client
@@ -79,9 +85,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: u16,
 
-    /// Connections at once; one more is closed as soon as it is made
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_connections: u32,
+    /// Connections at once; one more is closed as soon as it is made. 10000 unless given, or 1000 where
+    /// each has a thread
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: Option<u32>,
 
     /// Buffers each way, 16 KiB each: connections that may be in the middle of receiving, and of
     /// sending, at once; the others wait for one
@@ -163,6 +170,59 @@ pub(crate) struct ConnectArgs {
     /// when nothing has come for so long. Where messages have bounds the reply to each is waited for
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds)]
     pub(crate) linger: Duration,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// The server: host:port, [v6]:port or unix:/path
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Address,
+
+    #[command(flatten)]
+    pub(crate) protocol: ProtocolArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
+
+    /// Of the scheme mutual: the only name that the server may have
+    #[arg(long, value_name = "NAME")]
+    pub(crate) expect_server: Option<Name>,
+
+    /// Connections that are held at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) connections: u32,
+
+    /// Length of a message, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    pub(crate) size: u32,
+
+    /// Messages that each connection sends ahead of their answers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) pipeline: u32,
+
+    /// How long to talk
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    pub(crate) duration: Duration,
+
+    /// Talk until so many messages are answered, if that takes less
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// One message on each connection, and then another connection
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+
+    /// The server's process, if it is not the one that listens at the address
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+
+    /// Print one line of JSON, times in microseconds
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Draw the latencies
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -365,6 +425,14 @@ pub(crate) enum ServeAdapter {
 }
 
 impl ServeAdapter {
+    /// Connections at once, unless otherwise asked for.
+    pub(crate) fn connections(self) -> u32 {
+        match self {
+            Self::Mio | Self::Smol => 10_000,
+            Self::Std => 1_000,
+        }
+    }
+
     /// Open files that a connection takes.
     pub(crate) fn files(self) -> u64 {
         match self {

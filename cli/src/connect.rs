@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, Error, Framing, Refuse, Scheme};
-use countersign_drive::ClientError;
+use countersign_drive::{ClientError, PoolOptions};
 
 use crate::args::ConnectArgs;
 use crate::end::{self, ClientEnd};
@@ -48,8 +48,9 @@ struct Conversation {
 }
 
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
+    let buffers = PoolOptions::default();
     let ClientEnd { protocol, keys, config, inside_tls } =
-        end::client(&args.protocol, &args.tls, &args.address, args.expect_server)?;
+        end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let framing = config.framing();
     let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
     let client = talk::connect(args.adapter, &args.address, &*protocol, &keys)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use countersign::device::{Backoff, DeviceClient, Kind, Response};
 use countersign_drive::device::Device;
-use countersign_drive::{ClientError, ClientOptions};
+use countersign_drive::{ClientError, ClientOptions, PoolOptions};
 use countersign_std::{Runner, Stopper};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -41,8 +41,9 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
             "a device needs messages, and the scheme challenge has none: choose another --scheme",
         ));
     }
+    let buffers = PoolOptions::default();
     let ClientEnd { protocol, keys, .. } =
-        end::client(&args.protocol, &args.tls, &args.address, args.expect_server)?;
+        end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let failure = |error| Failed::new(Exit::Failure, error);
     let runner = Runner::new().map_err(failure)?;
     let connecting = Arc::new(AtomicBool::new(false));

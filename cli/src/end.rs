@@ -24,6 +24,7 @@ pub(crate) fn client(
     tls: &ClientTlsArgs,
     address: &Address,
     expect_server: Option<Name>,
+    buffers: &PoolOptions,
 ) -> Result<ClientEnd, Failed> {
     let found = secret::find(args, Missing::Fail)?;
     if let Some(warning) = &found.warning {
@@ -34,7 +35,7 @@ pub(crate) fn client(
         Some(name) => mutual.with_expected_server(name),
         None => mutual,
     })?;
-    let sessions = Sessions::new(config.clone(), Pools::new(&PoolOptions::default()));
+    let sessions = Sessions::new(config.clone(), Pools::new(buffers));
     let protocol = tls::client(sessions, tls, address)?;
     Ok(ClientEnd { protocol, keys: found.keys, config, inside_tls })
 }

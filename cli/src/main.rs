@@ -2,6 +2,7 @@
 
 mod adapter;
 mod args;
+mod bench;
 mod certs;
 mod connect;
 mod device;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Device(args) => device::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Completions { shell } => {

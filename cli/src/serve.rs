@@ -34,7 +34,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     check_devices(args)?;
     let _log = log::start(&args.log, args.log_format)?;
     let workers = usize::from(args.workers);
-    let max_connections = args.max_connections as usize;
+    let max_connections = args.max_connections.unwrap_or(args.adapter.connections()) as usize;
     raise_file_limit(max_connections, args.adapter, workers);
 
     // One set of listeners for each worker.

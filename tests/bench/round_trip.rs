@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{Config, Digest, Key, Multiprocessing, Scheme};
+use countersign_drive::services::Echo;
 use countersign_drive::{
-    Address, Origin, Outstanding, PoolOptions, Pools, ServerOptions, Sessions,
+    Address, ClientOptions, Origin, Outstanding, PoolOptions, Pools, ServerOptions, Sessions,
 };
-use countersign_drive::{ClientOptions, services::Echo};
 use countersign_mio::Server;
 use countersign_std::Client;
 

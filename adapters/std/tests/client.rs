@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use countersign::{
     Config, Digest, Error, Framing, Key, Mac, Refuse, Rest, Scheme, SendError, TimedOut, Truncated,
 };
-use countersign_drive::{Address, Origin, PoolOptions, Pools, Remote, ServerOptions, Sessions};
-use countersign_drive::{ClientError, ClientOptions, services::Echo};
+use countersign_drive::services::Echo;
+use countersign_drive::{
+    Address, ClientError, ClientOptions, Origin, PoolOptions, Pools, Remote, ServerOptions,
+    Sessions,
+};
 use countersign_mio::Server;
 use countersign_std::Client;
 

@@ -8,10 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use countersign::{Alert, Config, Error, Instance, Key, Mutual, Rest, Scheme, SendError};
+use countersign_drive::services::Echo;
 use countersign_drive::{
-    Address, Origin, PoolOptions, Pools, Remote, ServerOptions, Sessions, instance,
+    Address, ClientError, ClientOptions, Origin, PoolOptions, Pools, Remote, ServerOptions,
+    Sessions, instance,
 };
-use countersign_drive::{ClientError, ClientOptions, services::Echo};
 use countersign_mio::Server;
 use countersign_std::Client;
 

@@ -9,6 +9,7 @@ mod peer;
 mod process;
 mod pythons;
 
+mod bench;
 mod connect;
 mod crowds;
 mod device;
