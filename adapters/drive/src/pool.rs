@@ -44,7 +44,7 @@ impl Pool {
     /// A region of this pool, not leased. `wake` is woken when a lease that was not to be had is.
     #[must_use]
     pub fn region(&self, wake: &Waker) -> Lease {
-        Lease { pool: self.0.clone(), bytes: Box::default(), ticket: None, wake: wake.clone() }
+        Lease { pool: self.0.clone(), held: Held::Ticket(None), wake: wake.clone() }
     }
 
     /// How many buffers are leased.
@@ -81,10 +81,15 @@ impl Shared {
 /// A region that a [`Pool`] lends.
 pub struct Lease {
     pool: Arc<Shared>,
-    /// Empty while not leased.
-    bytes: Box<[u8]>,
-    ticket: Option<NonZeroU64>,
+    held: Held,
     wake: Waker,
+}
+
+/// Every idle connection has three: small.
+enum Held {
+    /// Not a buffer, but perhaps a place in the queue for one.
+    Ticket(Option<NonZeroU64>),
+    Buffer(Box<[u8]>),
 }
 
 impl Storage for Lease {
@@ -93,24 +98,22 @@ impl Storage for Lease {
     }
 
     fn lease(&mut self) -> bool {
-        if !self.bytes.is_empty() {
-            return true;
-        }
+        let Held::Ticket(ticket) = &mut self.held else { return true };
         let mut state = self.pool.state();
-        let had = match self.ticket {
-            Some(ticket) => state.granted.remove(&ticket),
+        let had = match ticket {
+            Some(ticket) => state.granted.remove(ticket),
             None => state.waiting.is_empty() && state.out + state.granted.len() < self.pool.max,
         };
         if had {
-            self.ticket = None;
             state.out += 1;
             let free = state.free.pop();
             drop(state);
-            self.bytes = free.unwrap_or_else(|| vec![0; self.pool.len].into_boxed_slice());
-        } else if self.ticket.is_none() {
+            let buffer = free.unwrap_or_else(|| vec![0; self.pool.len].into_boxed_slice());
+            self.held = Held::Buffer(buffer);
+        } else if ticket.is_none() {
             state.tickets += 1;
-            self.ticket = NonZeroU64::new(state.tickets);
-            if let Some(ticket) = self.ticket {
+            *ticket = NonZeroU64::new(state.tickets);
+            if let Some(ticket) = *ticket {
                 state.waiting.insert(ticket, self.wake.clone());
             }
         }
@@ -118,29 +121,37 @@ impl Storage for Lease {
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.held {
+            Held::Buffer(buffer) => buffer,
+            Held::Ticket(_) => &[],
+        }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        match &mut self.held {
+            Held::Buffer(buffer) => buffer,
+            Held::Ticket(_) => &mut [],
+        }
     }
 
     fn release(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let mut state = self.pool.state();
-            state.waiting.remove(&ticket);
-            if state.granted.remove(&ticket) {
+        match std::mem::replace(&mut self.held, Held::Ticket(None)) {
+            Held::Ticket(None) => {}
+            Held::Ticket(Some(ticket)) => {
+                let mut state = self.pool.state();
+                state.waiting.remove(&ticket);
+                if state.granted.remove(&ticket) {
+                    self.pool.grant(state);
+                }
+            }
+            Held::Buffer(buffer) => {
+                let mut state = self.pool.state();
+                state.out -= 1;
+                if state.free.len() < KEEP {
+                    state.free.push(buffer);
+                }
                 self.pool.grant(state);
             }
-        }
-        if !self.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.bytes);
-            let mut state = self.pool.state();
-            state.out -= 1;
-            if state.free.len() < KEEP {
-                state.free.push(bytes);
-            }
-            self.pool.grant(state);
         }
     }
 }
@@ -153,7 +164,8 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("leased", &!self.bytes.is_empty()).finish_non_exhaustive()
+        let leased = matches!(self.held, Held::Buffer(_));
+        f.debug_struct("Lease").field("leased", &leased).finish_non_exhaustive()
     }
 }
 

@@ -52,10 +52,8 @@ struct Slot<S: Service, T> {
 /// How far a socket is.
 enum Link {
     Connected,
-    /// Until its first event, or at most until then.
-    Connecting {
-        until: Instant,
-    },
+    /// Until its first event, or at most for as long as the slot is armed.
+    Connecting,
     /// It was still to be connected when all were told to stop.
     GivenUp,
 }
@@ -123,7 +121,7 @@ impl<S: Service, T> Connections<S, T> {
     ) -> Result<(), E> {
         // Until an event says otherwise, trying is the way to find out.
         let socket = Socket { stream, readable: true, writable: true, hangup: false };
-        self.add((socket, Link::Connected), origin, held, make)
+        self.add((socket, None), origin, held, make)
     }
 
     /// Begins to connect to `address`, and adds the connection, whose origin is where it goes to. If
@@ -144,12 +142,12 @@ impl<S: Service, T> Connections<S, T> {
         // What a socket says before it is connected differs from system to system: it is not asked
         // before its first event.
         let socket = Socket { stream, readable: false, writable: false, hangup: false };
-        self.add((socket, Link::Connecting { until }), origin, held, make)
+        self.add((socket, Some(until)), origin, held, make)
     }
 
     fn add<E: From<io::Error>>(
         &mut self,
-        (socket, link): (Socket, Link),
+        (socket, until): (Socket, Option<Instant>),
         origin: Origin,
         held: T,
         make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
@@ -161,15 +159,16 @@ impl<S: Service, T> Connections<S, T> {
         let (machine, service) = make(&self.queue.waker(token), &socket.stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
-        entry.insert(Box::new(Slot {
+        let slot = entry.insert(Box::new(Slot {
             connection: Tracked::new(machine, service, origin),
             socket,
-            link,
+            link: if until.is_some() { Link::Connecting } else { Link::Connected },
             token,
             armed: None,
             queued: true,
             held,
         }));
+        self.deadlines.arm(token, &mut slot.armed, until);
         self.ready.push_back(token);
         Ok(())
     }
@@ -260,7 +259,7 @@ impl<S: Service, T> Connections<S, T> {
     pub fn stop(&mut self) {
         for (_, slot) in &mut self.slots {
             enqueue(&mut self.ready, slot);
-            if let Link::Connecting { .. } = slot.link {
+            if let Link::Connecting = slot.link {
                 slot.link = Link::GivenUp;
                 continue;
             }
@@ -288,18 +287,18 @@ impl<S: Service, T> Slot<S, T> {
         now: Instant,
         mut tell: impl FnMut(Notice<'_>, &mut T),
     ) -> Next {
-        let Self { connection, socket, link, held, .. } = self;
+        let Self { connection, socket, link, held, armed, .. } = self;
         let tell = |notice: Notice<'_>| tell(notice, held);
         match *link {
             Link::Connected => return connection.turn(socket, keys, now, tell),
-            Link::Connecting { until } => match socket.connected() {
+            Link::Connecting => match socket.connected() {
                 Some(Ok(())) => {
                     *link = Link::Connected;
                     return connection.turn(socket, keys, now, tell);
                 }
                 Some(Err(error)) => connection.lost(error, tell),
-                None if until <= now => connection.lost(io::ErrorKind::TimedOut.into(), tell),
-                None => return Next::Wait(Wait { read: false, write: false, until: Some(until) }),
+                None if armed.is_none() => connection.lost(io::ErrorKind::TimedOut.into(), tell),
+                None => return Next::Wait(Wait { read: false, write: false, until: None }),
             },
             Link::GivenUp => connection.abandon(tell),
         }
