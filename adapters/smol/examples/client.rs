@@ -1,39 +1,42 @@
-//! A client of the example `server`: one task sends what comes in on standard input, a line a message,
-//! while the other prints what comes back.
+//! A client that sends in one task and receives in another: `cargo run -p countersign-smol --example
+//! client`, with the example `server` in another terminal.
 
 use std::error::Error;
-use std::io::stdin;
 
-use countersign::{Config, Key, Mutual, Scheme};
-use countersign_drive::{ClientOptions, PoolOptions, Pools, Sessions, instance};
+use countersign::{Config, Instance, Key, Mutual, Scheme};
+use countersign_drive::{Address, ClientOptions, PoolOptions, Pools, Sessions, instance};
 use countersign_smol::Client;
 use smol::future;
-use smol::io::{AsyncBufReadExt, BufReader};
 use smol::stream::StreamExt;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let config = Config::new(Scheme::Mutual(Mutual::new("client".parse()?, instance()?)));
+/// Asks `questions` of the server at `address`, and hands each answer to `tell`.
+pub(crate) async fn ask(
+    address: &Address,
+    instance: Instance,
+    questions: &[&str],
+    mut tell: impl FnMut(&[u8]),
+) -> Result<(), Box<dyn Error>> {
+    let mutual = Mutual::new("asker".parse()?, instance).with_expected_server("crier".parse()?);
+    let config = Config::new(Scheme::Mutual(mutual));
     let protocol = Sessions::new(config, Pools::new(&PoolOptions::default()));
     let key = Key::mutual(b"who goes there, friend")?;
+    let client = Client::connect(address, &protocol, &key, &ClientOptions::default()).await?;
+    let sending = async {
+        for question in questions {
+            client.send(question.as_bytes()).await?;
+        }
+        client.finish().await
+    };
+    let mut answers = client.messages();
+    let receiving = answers.try_for_each(|answer| answer.map(|answer| tell(&answer)));
+    future::try_zip(sending, receiving).await?;
+    Ok(())
+}
+
+#[allow(dead_code, reason = "the tests call what it calls")]
+fn main() -> Result<(), Box<dyn Error>> {
     let address = "127.0.0.1:9999".parse()?;
-    smol::block_on(async {
-        let options = ClientOptions::default();
-        let client = Client::connect(&address, &protocol, &key, &options).await?;
-        let sending = async {
-            let mut lines = BufReader::new(smol::Unblock::new(stdin())).lines();
-            while let Some(line) = lines.next().await {
-                client.send(line?.as_bytes()).await?;
-            }
-            client.finish().await?;
-            Ok::<_, Box<dyn Error>>(())
-        };
-        let receiving = async {
-            while let Some(message) = client.recv().await? {
-                println!("{}", String::from_utf8_lossy(&message));
-            }
-            Ok(())
-        };
-        future::try_zip(sending, receiving).await?;
-        Ok(())
-    })
+    smol::block_on(ask(&address, instance()?, &["who", "goes", "there"], |answer| {
+        println!("{}", String::from_utf8_lossy(answer));
+    }))
 }

@@ -236,13 +236,16 @@ fn handshakes_that_fail_say_why() {
 
 #[test]
 fn a_reset_is_the_transports_failure_and_stays_one() {
-    let (address, playing) = played(|raw| {
+    let (go, told) = channel();
+    let (address, playing) = played(move |raw| {
         assert_eq!(raw.hear(), b"hello");
+        told.recv_timeout(PATIENCE).unwrap();
         socket2::SockRef::from(&raw.0).set_linger(Some(Duration::ZERO)).unwrap();
     });
     run(async {
         let client = connect(&address, PATIENCE).await;
         client.send(b"hello").await.unwrap();
+        go.send(()).unwrap();
         let failed = client.recv().await;
         let reset = io::ErrorKind::ConnectionReset;
         assert!(
