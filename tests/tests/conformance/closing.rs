@@ -8,11 +8,11 @@ use countersign_drive::services::Echo;
 use countersign_drive::{Flow, Origin, Part, Service};
 
 use crate::adapters::{Adapter, CLIENTS};
-use crate::at_once;
 use crate::peer::{Peer, answer, frame};
 use crate::running::Setup;
 use crate::services::Reporting;
 use crate::ways::Way;
+use crate::{PATIENCE, at_once};
 
 on_every_adapter! {
     a_client_that_finishes_first_still_has_its_answers,
@@ -36,12 +36,12 @@ fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
             });
             assert!(peer.rest() == all);
         });
-        assert_eq!(how.recv().unwrap(), Ok(()));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
         // One that has nothing to say is no different.
         let peer = Peer::connect(&server.at[at]);
         peer.finish();
         assert!(peer.rest().is_empty());
-        assert_eq!(how.recv().unwrap(), Ok(()));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
     }
 }
 
@@ -81,7 +81,7 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
             client.finish().unwrap();
             let mut all = Vec::new();
             loop {
-                let part = heard.recv_timeout(crate::PATIENCE).unwrap();
+                let part = heard.recv_timeout(PATIENCE).unwrap();
                 if part == b"finished" {
                     break;
                 }
@@ -102,7 +102,7 @@ fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
         peer.send(&[frame(b"one"), frame(b"two")[..6].to_vec()].concat());
         peer.finish();
         assert_eq!(peer.rest(), frame(b"one"));
-        assert_eq!(how.recv().unwrap(), Err(Error::Truncated(Truncated::Message)));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Truncated(Truncated::Message)));
 
         let server = Setup::new(Way::CHALLENGE).start::<A>(open);
         let peer = Peer::connect(&server.at[at]);
@@ -110,7 +110,10 @@ fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
         peer.send(&answer(&challenge)[..31]);
         peer.finish();
         assert!(peer.rest().is_empty());
-        assert_eq!(how.recv().unwrap(), Err(Error::Truncated(Truncated::Handshake)));
+        assert_eq!(
+            how.recv_timeout(PATIENCE).unwrap(),
+            Err(Error::Truncated(Truncated::Handshake))
+        );
     }
 }
 

@@ -53,7 +53,10 @@ fn a_handshake_has_so_long_and_no_byte_puts_it_off<A: Adapter>() {
             .collect();
         peers.iter().for_each(|(peer, half)| peer.send(half));
         for _ in &peers {
-            assert_eq!(how.recv().unwrap(), Err(Error::TimedOut(TimedOut::Handshake)));
+            assert_eq!(
+                how.recv_timeout(PATIENCE).unwrap(),
+                Err(Error::TimedOut(TimedOut::Handshake))
+            );
             assert!(began.elapsed() >= DEADLINE, "after {:?}", began.elapsed());
         }
         drop(peers);
@@ -83,7 +86,7 @@ fn half_a_frame_has_so_long<A: Adapter>() {
         assert_eq!(peer.ask(b"one"), b"one");
         let began = Instant::now();
         peer.send(&frame(b"two")[..6]);
-        assert_eq!(how.recv().unwrap(), Err(Error::TimedOut(TimedOut::Receive)));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::TimedOut(TimedOut::Receive)));
         assert!(began.elapsed() >= DEADLINE, "after {:?}", began.elapsed());
         assert!(peer.rest().is_empty());
     }
@@ -159,7 +162,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop<A: Adapter>() {
     let began = Instant::now();
     server.remote.stop();
     for _ in &peers {
-        assert_eq!(how.recv().unwrap(), Err(Error::Aborted(Reason::Shutdown)));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(Reason::Shutdown)));
     }
     assert!(began.elapsed() >= DEADLINE, "after {:?}", began.elapsed());
     for peer in &peers {

@@ -13,7 +13,7 @@ use crate::peer::{Peer, frame};
 use crate::running::{BUFFER, Setup, pools_of};
 use crate::services::Reporting;
 use crate::ways::Way;
-use crate::{at_once, until};
+use crate::{PATIENCE, at_once, until};
 
 on_every_adapter! {
     a_message_longer_than_all_buffers_passes_through_one_each_way,
@@ -89,7 +89,7 @@ fn a_peer_that_never_reads_is_given_up<A: Adapter>() {
         // The system's buffers are large, and only then it is the server that waits.
         let message = frame(&[b'x'; 3000]);
         while peer.0.send(&message).is_ok() {}
-        assert_eq!(how.recv().unwrap(), Err(Error::TimedOut(TimedOut::Send)));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::TimedOut(TimedOut::Send)));
         server.until_empty();
     }
 }

@@ -32,7 +32,8 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
             peer.send(&frame(&message(n)));
         }
         // All at once, each from a thread of its own.
-        let asked: Vec<Asked> = questions.iter().take(PEERS).collect();
+        let asked: [Asked; PEERS] =
+            std::array::from_fn(|_| questions.recv_timeout(PATIENCE).unwrap());
         thread::scope(|scope| {
             for asked in asked {
                 scope.spawn(|| asked.tell());
