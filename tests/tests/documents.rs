@@ -1,4 +1,4 @@
-//! What the documents say of the tests.
+//! What the documents say of the tests and of the adapters.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -85,4 +85,60 @@ fn every_example_that_the_readme_names_is_there_and_every_example_is_named() {
         }
     }
     assert_eq!(named, there);
+}
+
+/// The adapters, each of which waits in its own way for what `drive` does.
+const ADAPTERS: [&str; 4] = ["std", "mio", "smol", "embedded-io"];
+
+/// The lines of an adapter that are code.
+fn code(adapter: &str) -> Vec<String> {
+    let mut code = Vec::new();
+    for entry in fs::read_dir(root().join("adapters").join(adapter).join("src")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let lines = text.lines().map(str::trim);
+        code.extend(lines.filter(|it| !it.is_empty() && !it.starts_with("//")).map(String::from));
+    }
+    assert!(code.len() > 100, "{adapter}: {} lines", code.len());
+    code
+}
+
+/// Whoever adds a scheme, a framing or a channel around them touches no adapter, and whoever adds an
+/// adapter has them all.
+#[test]
+fn no_adapter_knows_a_scheme_a_framing_or_tls() {
+    const ANYWHERE: [&str; 9] = [
+        "challenge",
+        "multiprocessing",
+        "mutual",
+        "sealed",
+        "scheme",
+        "framing",
+        "tls",
+        "x509",
+        "hmac",
+    ];
+    // Numbers are `u32` everywhere.
+    const WORDS: [&str; 4] = ["Raw", "U32", "Config", "Session"];
+    for adapter in ADAPTERS {
+        for line in code(adapter) {
+            let lower = line.to_lowercase();
+            let known = ANYWHERE.iter().find(|it| lower.contains(**it));
+            let is_word = |word: &&&str| {
+                line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|it| it == **word)
+            };
+            let known = known.or(WORDS.iter().find(is_word));
+            assert!(known.is_none(), "{adapter} knows {}: {line}", known.unwrap());
+        }
+    }
+}
+
+/// An adapter is what is left when all that two of them would repeat is in `drive`: waiting. One that
+/// grows beyond this has begun to do what others do too, or what is not its business.
+#[test]
+fn every_adapter_is_small() {
+    const MOST: usize = 900;
+    for adapter in ADAPTERS {
+        let lines = code(adapter).len();
+        assert!(lines <= MOST, "{adapter} has {lines} lines of code");
+    }
 }

@@ -349,12 +349,14 @@ impl Acceptor {
                 // The connection was gone before we took it.
                 ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                 // No descriptor or memory, most likely.
-                _ => return Accepted::Later(self.fail(&error, now)),
+                _ => return Accepted::Later(self.put_off(&error, now)),
             }
         }
     }
 
-    fn fail(&mut self, error: &io::Error, now: Instant) -> Instant {
+    /// Leaves the listener alone for a while, since the system is short of what another connection
+    /// would need; returns until when. Connections that were not accepted wait, and lose nothing.
+    pub fn put_off(&mut self, error: &io::Error, now: Instant) -> Instant {
         if !std::mem::replace(&mut self.warned, true) {
             warn!(target: "countersign", "cannot accept, trying on: {error}: if files are short, raise `ulimit -n` or allow fewer connections");
         }

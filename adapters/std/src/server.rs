@@ -56,18 +56,32 @@ impl<O: Open> Server<O> {
     pub fn run(&mut self) {
         let Self { ports, front, rouse } = self;
         let front = &*front;
+        let mut spare: Option<Arc<Rouse>> = None;
         thread::scope(|scope| {
             while !front.remote().is_stopping() {
                 let now = front.now();
                 for (listener, acceptor) in &mut *ports {
                     for _ in 0..ACCEPTS {
+                        // Before: who was accepted and cannot be served is lost, who waits is not.
+                        let own = match spare.take().map_or_else(|| Rouse::new().map(Arc::new), Ok)
+                        {
+                            Ok(own) => own,
+                            Err(error) => {
+                                acceptor.put_off(&error, now);
+                                break;
+                            }
+                        };
                         let Accepted::Connection(stream, origin) = acceptor.accept(listener, now)
                         else {
+                            spare = Some(own);
                             break;
                         };
-                        let Some(guest) = front.let_in(&stream, &origin, now) else { continue };
+                        let Some(guest) = front.let_in(&stream, &origin, now) else {
+                            spare = Some(own);
+                            continue;
+                        };
                         let named = thread::Builder::new().name(origin.to_string());
-                        let serve = move || serve_alone(front, &stream, origin, guest);
+                        let serve = move || serve_alone(front, &stream, origin, guest, &own);
                         if let Err(error) = named.spawn_scoped(scope, serve) {
                             warn!(target: "countersign", "cannot serve peer={origin}: {error}");
                         }
@@ -84,22 +98,27 @@ impl<O: Open> Server<O> {
 }
 
 /// Not even a service that panics when it is dropped ends the server.
-fn serve_alone<O: Open>(front: &Front<O>, stream: &Stream, origin: Origin, guest: Guest) {
-    let serve = AssertUnwindSafe(|| serve(front, stream, origin, guest));
+fn serve_alone<O: Open>(
+    front: &Front<O>,
+    stream: &Stream,
+    origin: Origin,
+    guest: Guest,
+    rouse: &Arc<Rouse>,
+) {
+    let serve = AssertUnwindSafe(|| serve(front, stream, origin, guest, rouse));
     if catch_unwind(serve).is_err() {
         warn!(target: "countersign", "ended peer={origin}: its service panicked");
     }
 }
 
 /// Serves one connection, to its end.
-fn serve<O: Open>(front: &Front<O>, stream: &Stream, origin: Origin, guest: Guest) {
-    let rouse = match Rouse::new() {
-        Ok(rouse) => Arc::new(rouse),
-        Err(error) => {
-            warn!(target: "countersign", "cannot serve peer={origin}: {error}");
-            return;
-        }
-    };
+fn serve<O: Open>(
+    front: &Front<O>,
+    stream: &Stream,
+    origin: Origin,
+    guest: Guest,
+    rouse: &Arc<Rouse>,
+) {
     let wake = rouse.clone().into();
     let Some(mut served) = Served::begin(front, stream, origin, guest, &wake) else { return };
     loop {

@@ -1,0 +1,241 @@
+//! A client made of a connection in a mio loop: a service that passes messages on to other threads, as
+//! an application's would.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+
+use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
+use countersign_drive::{Address, Clock, Failure, Flow, Notice, Part, Service};
+use countersign_mio::Connections;
+use mio::{Events, Poll, Token};
+
+use crate::PATIENCE;
+use crate::adapters::{Client, With};
+
+const WAKE: Token = Token(usize::MAX);
+/// Parts that may wait for the application.
+const WAITING: usize = 4;
+
+pub(crate) struct Looped {
+    post: Mutex<SyncSender<Post>>,
+    parts: Mutex<Receiver<Received>>,
+    shared: Arc<Shared>,
+    wake: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Post {
+    Message(Vec<u8>),
+    Finish,
+}
+
+enum Received {
+    Part(Vec<u8>, Rest),
+    Finished,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: AtomicUsize,
+    ended: OnceLock<Result<(), Error>>,
+    leave: AtomicBool,
+}
+
+impl Looped {
+    /// The loop has a thread and a connection of its own.
+    pub(crate) fn connect(to: &Address, with: &With) -> Result<Self, Error> {
+        let (post, posted) = sync_channel(1);
+        let (arrived, parts) = channel();
+        let (opened, is_open) = sync_channel(1);
+        let (woken_by, waker) = sync_channel(1);
+        let shared = Arc::<Shared>::default();
+        let talk = Talk {
+            posted,
+            at_hand: None,
+            arrived: Some(arrived),
+            opened: Some(opened),
+            shared: shared.clone(),
+        };
+        let (to, with) = (to.clone(), with.clone());
+        let here = shared.clone();
+        let thread = thread::spawn(move || run(&to, &with, talk, &woken_by, &here));
+        let wake = waker.recv_timeout(PATIENCE).map_err(|_| Error::Lost)?;
+        let client = Self {
+            post: Mutex::new(post),
+            parts: Mutex::new(parts),
+            shared,
+            wake,
+            thread: Some(thread),
+        };
+        match is_open.recv_timeout(PATIENCE) {
+            Ok(()) => Ok(client),
+            Err(RecvTimeoutError::Timeout) => panic!("no handshake"),
+            Err(RecvTimeoutError::Disconnected) => Err(client.why()),
+        }
+    }
+
+    /// Why there is nothing any more.
+    fn why(&self) -> Error {
+        self.shared.ended.get().copied().and_then(Result::err).unwrap_or(Error::Lost)
+    }
+
+    fn post(&self, post: Post) -> Result<(), Error> {
+        // There is room for one: when the next is there the service takes it, or is not done with
+        // this one and will look again when there is room to send.
+        self.post.lock().unwrap().send(post).map_err(|_| self.why())?;
+        self.wake.wake_by_ref();
+        Ok(())
+    }
+}
+
+fn run(to: &Address, with: &With, talk: Talk, woken_by: &SyncSender<Waker>, shared: &Shared) {
+    let mut poll = Poll::new().unwrap();
+    let clock = Clock::start();
+    let mut connections = Connections::new(poll.registry(), WAKE).unwrap();
+    let now = clock.now();
+    let made = connections.connect::<io::Error>(to, now.saturating_add(PATIENCE), (), |wake, _| {
+        let _ = woken_by.send(wake.clone());
+        Ok((with.protocol.client(wake, now).map_err(io::Error::other)?, talk))
+    });
+    if made.is_err() {
+        return;
+    }
+    let mut events = Events::with_capacity(8);
+    while !connections.is_empty() && !shared.leave.load(Ordering::SeqCst) {
+        connections.run(&*with.keys, clock.now(), |notice, ()| {
+            // A reset after the end is none of the application's business.
+            if let Notice::Ended(ended) = notice {
+                let how = ended.how.map_err(|failure| match failure {
+                    Failure::Io(_) => Error::Lost,
+                    Failure::Protocol(error) => error,
+                });
+                let _ = shared.ended.set(how);
+            }
+        });
+        if connections.is_empty() {
+            break;
+        }
+        poll.poll(&mut events, connections.timeout(clock.now())).unwrap();
+        for event in &events {
+            connections.ready(event);
+        }
+    }
+}
+
+impl Client for Looped {
+    fn send(&self, message: &[u8]) -> Result<(), Error> {
+        self.post(Post::Message(message.to_vec()))
+    }
+
+    fn recv(&self) -> Result<Option<Vec<u8>>, Error> {
+        let parts = self.parts.lock().unwrap();
+        let mut message = Vec::new();
+        loop {
+            match parts.recv_timeout(PATIENCE) {
+                Ok(Received::Part(bytes, rest)) => {
+                    self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
+                    self.wake.wake_by_ref();
+                    message.extend(bytes);
+                    if matches!(rest, Rest::End | Rest::Unknown) {
+                        return Ok(Some(message));
+                    }
+                }
+                Ok(Received::Finished) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => panic!("nothing comes"),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.why()),
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        self.post(Post::Finish)
+    }
+}
+
+impl Drop for Looped {
+    fn drop(&mut self) {
+        self.shared.leave.store(true, Ordering::SeqCst);
+        self.wake.wake_by_ref();
+        let ended = self.thread.take().unwrap().join();
+        if !thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+struct Talk {
+    posted: Receiver<Post>,
+    at_hand: Option<(Vec<u8>, usize)>,
+    arrived: Option<Sender<Received>>,
+    opened: Option<SyncSender<()>>,
+    shared: Arc<Shared>,
+}
+
+impl Talk {
+    fn flush(&mut self, out: &mut Outbox<'_>) {
+        loop {
+            let Some((message, sent)) = &mut self.at_hand else {
+                match self.posted.try_recv() {
+                    Ok(Post::Message(message)) => self.at_hand = Some((message, 0)),
+                    Ok(Post::Finish) => out.finish(),
+                    Err(_) => return,
+                }
+                continue;
+            };
+            let left = &message[*sent..];
+            let part = &left[..left.len().min(out.max_part())];
+            let more = left.len() - part.len();
+            let rest = if more == 0 { Rest::End } else { Rest::Bytes(more as u64) };
+            match out.send_part(part, rest) {
+                Ok(()) => *sent += part.len(),
+                Err(SendError::Full) => return,
+                Err(_) => *sent = message.len(),
+            }
+            if *sent == message.len() {
+                self.at_hand = None;
+            }
+        }
+    }
+}
+
+impl Service for Talk {
+    fn on_open(&mut self, _: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
+        if let Some(opened) = self.opened.take() {
+            let _ = opened.send(());
+        }
+    }
+
+    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        if self.shared.waiting.load(Ordering::SeqCst) >= WAITING {
+            return Flow::Blocked;
+        }
+        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
+        if let Some(arrived) = &self.arrived {
+            let _ = arrived.send(Received::Part(part.bytes.to_vec(), part.rest));
+        }
+        Flow::Done
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        self.flush(out);
+    }
+
+    fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
+        self.flush(out);
+    }
+
+    fn on_finished(&mut self, _: &mut Outbox<'_>, _: Instant) {
+        if let Some(arrived) = &self.arrived {
+            let _ = arrived.send(Received::Finished);
+        }
+    }
+
+    fn on_closed(&mut self, why: Result<(), Error>) {
+        let _ = self.shared.ended.set(why);
+        (self.arrived, self.opened) = (None, None);
+    }
+}

@@ -1,0 +1,161 @@
+//! What is spoken: every scheme with every framing that it can have, inside TLS and not.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use countersign::{Candidates, Config, Digest, Framing, Key, KeyRequest, Peer, Refuse, Role};
+use countersign_drive::{Keys, Outstanding, Pools, Protocol, Sessions};
+use countersign_tests::{Cover, FRAMINGS, Policy, SECRET, Speech};
+use countersign_tls::{Credentials, TlsSessions};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use crate::adapters::With;
+use crate::running::pools;
+
+const SHA256: Digest = Digest::Sha256;
+const NAME: &str = "server.example";
+
+/// A scheme, a framing, and whether all of it is inside TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) speech: Speech,
+    pub(crate) tls: bool,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{}", self.speech, if self.tls { " in TLS" } else { "" })
+    }
+}
+
+impl Way {
+    /// Messages with their lengths, from anybody.
+    pub(crate) const FRAMES: Self = Self::plain(Speech::None(Framing::U32));
+    /// A byte stream behind a challenge.
+    pub(crate) const CHALLENGE: Self = Self::plain(Speech::Challenge(SHA256, Framing::Raw));
+    /// The whole of `mutual`.
+    pub(crate) const MUTUAL: Self = Self::plain(Speech::Mutual(Cover::Tags));
+    /// As Python speaks.
+    pub(crate) const PYTHON: Self =
+        Self::plain(Speech::Multiprocessing(Policy::Strict(SHA256), Framing::Multiprocessing));
+    /// One of each scheme, and one inside TLS.
+    pub(crate) const FEW: [Self; 5] =
+        [Self::FRAMES, Self::CHALLENGE, Self::PYTHON, Self::MUTUAL, Self::MUTUAL.in_tls()];
+
+    pub(crate) const fn plain(speech: Speech) -> Self {
+        Self { speech, tls: false }
+    }
+
+    pub(crate) const fn in_tls(self) -> Self {
+        let speech = match self.speech {
+            // In TLS it is tied to it.
+            Speech::Mutual(Cover::Tags) => Speech::Mutual(Cover::Bound),
+            other => other,
+        };
+        Self { speech, tls: true }
+    }
+
+    /// All there are.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![Self::MUTUAL, Self::plain(Speech::Mutual(Cover::Untagged))];
+        for framing in FRAMINGS {
+            let policies = [Policy::Strict(SHA256), Policy::Compatible(SHA256, SHA256)];
+            all.extend(
+                [Speech::None(framing), Speech::Challenge(SHA256, framing)].map(Self::plain),
+            );
+            all.extend(policies.map(|it| Self::plain(Speech::Multiprocessing(it, framing))));
+        }
+        let tls: Vec<_> = all.iter().map(|way| way.in_tls()).collect();
+        all.retain(|way| way.speech != Speech::Mutual(Cover::Untagged));
+        all.extend(tls);
+        all
+    }
+
+    /// Whether messages keep their bounds.
+    pub(crate) fn has_messages(self) -> bool {
+        self.speech.framing() != Framing::Raw
+    }
+
+    /// Whether anything is proved.
+    pub(crate) fn has_key(self) -> bool {
+        !matches!(self.speech, Speech::None(_))
+    }
+
+    /// How a server is configured that asks for this heartbeat.
+    pub(crate) fn config(self, heartbeat: Duration) -> Config {
+        self.speech.config(Role::Server, heartbeat)
+    }
+
+    /// What a server speaks, with buffers from `pools`.
+    pub(crate) fn server(self, pools: &Pools, config: Config) -> Arc<dyn Protocol> {
+        let sessions = Sessions::new(config, pools.clone());
+        if self.tls {
+            Arc::new(TlsSessions::server(sessions, &CREDENTIALS.0).unwrap())
+        } else {
+            Arc::new(sessions)
+        }
+    }
+
+    /// A client that holds the server's key.
+    pub(crate) fn client(self) -> With {
+        self.client_that(|config| config)
+    }
+
+    /// One that holds `secret`.
+    pub(crate) fn client_with(self, secret: &[u8]) -> With {
+        With { keys: Arc::new(self.ring(secret)), ..self.client_that(|config| config) }
+    }
+
+    /// One that is configured otherwise.
+    pub(crate) fn client_that(self, change: impl FnOnce(Config) -> Config) -> With {
+        let config = self.speech.config(Role::Client, Duration::ZERO);
+        let sessions = Sessions::new(change(config), pools())
+            // What a process says to itself is refused, and here one plays both ends.
+            .with_outstanding(Outstanding::new());
+        let protocol: Arc<dyn Protocol> = if self.tls {
+            Arc::new(TlsSessions::client(sessions, &CREDENTIALS.1, NAME).unwrap())
+        } else {
+            Arc::new(sessions)
+        };
+        With { protocol, keys: Arc::new(self.ring(SECRET)) }
+    }
+
+    /// Keys made of `secret`.
+    pub(crate) fn ring(self, secret: &[u8]) -> Ring {
+        Ring(self.speech.ring(secret).unwrap_or_default())
+    }
+}
+
+/// The keys of an end, whatever id they are asked for by.
+pub(crate) struct Ring(Vec<Key>);
+
+impl Keys for Ring {
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+        let key = self.0.iter().find(|key| key.purpose() == request.purpose);
+        key.map(Candidates::one).ok_or(Refuse::Unknown)
+    }
+
+    fn hold(&self, peer: &Peer<'_>) -> bool {
+        self.0.hold(peer)
+    }
+}
+
+/// Of a server and of a client, each of which asks for the other's.
+static CREDENTIALS: LazyLock<(Credentials, Credentials)> = LazyLock::new(|| {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let credentials = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.into()]).unwrap();
+        let own = params.signed_by(&key, &issuer).unwrap().pem();
+        let credentials = Credentials::new();
+        let own = credentials.with_certificate(own.as_bytes(), key.serialize_pem().as_bytes());
+        own.unwrap().with_trust(ca.as_bytes()).unwrap()
+    };
+    (credentials(NAME), credentials("client.example"))
+});
