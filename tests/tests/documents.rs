@@ -32,6 +32,10 @@ fn codes(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+fn first(words: &str) -> &str {
+    words.split(' ').next().unwrap()
+}
+
 /// Fails unless all of these, and at least as many as `least`, are functions of ours.
 #[track_caller]
 fn are_there(named: &BTreeSet<&str>, least: usize) {
@@ -70,7 +74,7 @@ fn every_example_that_the_readme_names_is_there_and_every_example_is_named() {
     let named: BTreeSet<_> = codes(&text)
         .filter_map(|code| code.strip_prefix("cargo run -p countersign-"))
         .filter_map(|code| code.split_once(" --example "))
-        .map(|(package, rest)| (package, rest.split(' ').next().unwrap()))
+        .map(|(package, example)| (first(package), first(example)))
         .map(|(package, example)| format!("{package}/examples/{example}.rs"))
         .collect();
     let mut there = BTreeSet::new();
