@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -228,8 +229,7 @@ impl<S: Service, T> Connections<S, T> {
             match slot.turn(keys, now, &mut tell) {
                 Next::Again => enqueue(&mut self.ready, slot),
                 Next::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
-                // Closing the descriptor deregisters it.
-                Next::Over => drop(self.slots.remove(token.0 & SLOT_MASK)),
+                Next::Over => let_go(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
     }
@@ -276,6 +276,7 @@ impl<S: Service, T> Connections<S, T> {
         for mut slot in self.slots.drain() {
             let Slot { connection, held, .. } = &mut *slot;
             connection.abandon(|notice| tell(notice, held));
+            let_go(slot);
         }
         self.ready.clear();
     }
@@ -310,10 +311,14 @@ impl<S: Service, T> Slot<S, T> {
 impl<S: Service, T> Drop for Connections<S, T> {
     /// Services are told that their connections are no more.
     fn drop(&mut self) {
-        for (_, slot) in &mut self.slots {
-            slot.connection.connection_mut().abandon();
-        }
+        self.abandon(|_, _| ());
     }
+}
+
+/// Closes the descriptor, and that deregisters it. Not even a service that panics when it is dropped ends
+/// the loop.
+fn let_go<S: Service, T>(slot: Box<Slot<S, T>>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
 }
 
 fn get<S: Service, T>(slots: &mut Slab<Box<Slot<S, T>>>, token: Token) -> Option<&mut Slot<S, T>> {
