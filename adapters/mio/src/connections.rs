@@ -73,6 +73,8 @@ struct Socket {
 /// The bits of a token that say which slot; those above say which generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
+/// So many deadlines may be kept for nothing before they are looked through.
+const STALE: usize = 1024;
 
 impl<S: Service, T> Connections<S, T> {
     /// No connections yet. `token` is kept for wakes; connections take tokens whose highest bit is
@@ -232,6 +234,11 @@ impl<S: Service, T> Connections<S, T> {
                 Next::Over => let_go(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
+        // What is left of connections that are gone may not be due for hours.
+        if self.deadlines.len() > 2 * self.slots.len() + STALE {
+            let Self { deadlines, slots, .. } = self;
+            deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));
+        }
     }
 
     /// How long the loop may sleep: `None` for as long as nothing happens.
@@ -370,5 +377,60 @@ impl Io for Socket {
 
     fn acknowledge(&mut self) {
         self.stream.acknowledge();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use countersign::{Config, Key, Outbox, Scheme};
+    use countersign_drive::{Flow, Part, PoolOptions, Pools, Protocol, Sessions};
+    use mio::Poll;
+
+    use super::*;
+
+    /// Has a day's time.
+    struct Patient;
+
+    impl Service for Patient {
+        fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+            Flow::Done
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            Some(Instant::EPOCH.saturating_add(Duration::from_secs(86_400)))
+        }
+    }
+
+    #[test]
+    fn connections_that_are_gone_do_not_leave_their_deadlines_behind() {
+        let poll = Poll::new().unwrap();
+        let mut connections = Connections::new(poll.registry(), Token(usize::MAX)).unwrap();
+        let sessions =
+            Sessions::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
+        let insert = |connections: &mut Connections<Patient>| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let make = |wake: &Waker, _: &Stream| -> io::Result<_> {
+                Ok((sessions.server(wake, Instant::EPOCH).unwrap(), Patient))
+            };
+            connections.insert(Stream::Unix(ours), Origin::Unix, (), make).unwrap();
+            connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
+            theirs
+        };
+        let stays = insert(&mut connections);
+        for _ in 0..3 * STALE {
+            drop(insert(&mut connections));
+            // It has armed its deadline, and is found to be gone.
+            connections.slots.iter_mut().for_each(|(_, slot)| slot.socket.readable = true);
+            connections.slots.iter_mut().for_each(|(_, it)| enqueue(&mut connections.ready, it));
+            connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
+            assert!(connections.deadlines.len() <= STALE + 4);
+        }
+        assert_eq!(connections.len(), 1);
+        assert!(connections.deadlines.next().is_some());
+        drop(stays);
     }
 }
