@@ -33,6 +33,24 @@ impl<T: Ord + Copy> Deadlines<T> {
         }
     }
 
+    /// Forgets those whom `keep`, told who was armed and for when, does not want. What was armed for
+    /// somebody who is gone is kept until that moment, unless it is forgotten.
+    pub fn retain(&mut self, mut keep: impl FnMut(T, Instant) -> bool) {
+        self.heap.retain(|&Reverse((at, who))| keep(who, at));
+    }
+
+    /// How many moments are kept, those included that count no more.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// The next moment at which someone may be due.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
@@ -67,5 +85,17 @@ mod tests {
         assert_eq!(deadlines.pop_due(at(20)), Some((1, at(5))));
         assert_eq!(deadlines.pop_due(at(20)), Some((1, at(9))));
         assert_eq!(deadlines.pop_due(at(20)), None);
+    }
+
+    #[test]
+    fn what_is_not_retained_is_not_due() {
+        let at = Instant::from_micros;
+        let mut deadlines = Deadlines::default();
+        for who in 1..=3 {
+            deadlines.arm(who, &mut None, Some(at(who)));
+        }
+        deadlines.retain(|who, moment| (who, moment) == (2, at(2)));
+        assert_eq!((deadlines.len(), deadlines.pop_due(at(9))), (1, Some((2, at(2)))));
+        assert!(deadlines.is_empty());
     }
 }

@@ -8,15 +8,16 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Connections that the system may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
-/// How long to wait for whoever may be listening on a socket file.
-const PROBE: Duration = Duration::from_secs(1);
+/// How long to leave a Unix socket alone at which a crowd waits already.
+const CROWDED: Duration = Duration::from_millis(10);
 
 /// Where to listen or connect: `host:port`, `[v6]:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,9 +133,7 @@ impl Address {
     /// The system's, of the last address tried.
     pub fn connect(&self, timeout: Duration) -> io::Result<Stream> {
         if let Self::Unix(path) = self {
-            let stream = connect_unix(path, timeout)?;
-            stream.set_nonblocking(true)?;
-            return Ok(Stream::Unix(stream));
+            return connect_unix(path, timeout).map(Stream::Unix);
         }
         let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
         for address in self.resolve()? {
@@ -187,12 +186,7 @@ impl Target {
     pub fn start_connect(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(address) => start_tcp(*address).map(Stream::Tcp),
-            Self::Unix(path) => {
-                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                socket.set_nonblocking(true)?;
-                socket.connect(&SockAddr::unix(path)?)?;
-                Ok(Stream::Unix(socket.into()))
-            }
+            Self::Unix(path) => start_unix(path).map(Stream::Unix),
         }
     }
 
@@ -266,7 +260,7 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     match bind() {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let stale = std::fs::symlink_metadata(path)?.file_type().is_socket()
-                && connect_unix(path, PROBE)
+                && start_unix(path)
                     .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
             if !stale {
                 return Err(error);
@@ -278,10 +272,28 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     }
 }
 
-fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+fn start_unix(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.connect_timeout(&SockAddr::unix(path)?, timeout)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
     Ok(socket.into())
+}
+
+/// Where a crowd waits the system neither queues us nor tells when there is room: it is tried again.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let began = Instant::now();
+    loop {
+        match start_unix(path) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let left = timeout.saturating_sub(began.elapsed());
+                if left.is_zero() {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                thread::sleep(left.min(CROWDED));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Where a connection comes from, or goes to.
@@ -520,6 +532,33 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "a file").unwrap();
         assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_at_which_a_crowd_waits_is_waited_for() {
+        let path = std::env::temp_dir().join(format!("countersign-crowd-{}", std::process::id()));
+        let address = Address::Unix(path.clone());
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(1).unwrap();
+        let listener = UnixListener::from(socket);
+        let mut crowd = Vec::new();
+        while let Ok((stream, _)) = address.start_connect() {
+            crowd.push(stream);
+        }
+        // Somebody does listen.
+        assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let soon = Duration::from_millis(50);
+        assert_eq!(address.connect(soon).unwrap_err().kind(), ErrorKind::TimedOut);
+        thread::scope(|scope| {
+            let last = scope.spawn(|| address.connect(Duration::from_secs(30)));
+            thread::sleep(soon);
+            for _ in 0..=crowd.len() {
+                listener.accept().unwrap();
+            }
+            last.join().unwrap().unwrap();
+        });
         std::fs::remove_file(&path).unwrap();
     }
 

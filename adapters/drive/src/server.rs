@@ -284,7 +284,9 @@ impl Remote {
 
     fn rouse(&self) {
         self.0.wake.wake_by_ref();
-        self.connections().values().for_each(Waker::wake_by_ref);
+        // Not with the lock held: whoever is woken may take it at once.
+        let connections: Vec<Waker> = self.connections().values().cloned().collect();
+        connections.into_iter().for_each(Waker::wake);
     }
 
     fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Waker>> {
@@ -363,5 +365,38 @@ impl Acceptor {
         let until = now.saturating_add(ACCEPT_PAUSE);
         self.pause = Some(until);
         until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::task::Wake;
+    use std::thread;
+
+    use super::*;
+
+    /// A connection that ends as soon as it is woken, on the thread that wakes it.
+    struct Leaving(Remote, AtomicU64);
+
+    impl Wake for Leaving {
+        fn wake(self: Arc<Self>) {
+            self.0.leave(self.1.load(Ordering::Relaxed));
+        }
+    }
+
+    #[test]
+    fn who_is_woken_may_leave_at_once() {
+        let remote = Remote::new(Waker::noop().clone());
+        let leaving = Arc::new(Leaving(remote.clone(), AtomicU64::new(0)));
+        leaving.1.store(remote.enter(leaving.clone().into()), Ordering::Relaxed);
+        let (done, is_done) = channel();
+        let stopping = remote.clone();
+        thread::spawn(move || {
+            stopping.stop();
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(remote.connections().is_empty());
     }
 }

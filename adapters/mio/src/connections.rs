@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -70,6 +71,8 @@ struct Socket {
 /// The bits of a token that say which slot; those above say which generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
+/// So many deadlines may be kept for nothing before they are looked through.
+const STALE: usize = 1024;
 
 impl<S: Service, T> Connections<S, T> {
     /// No connections yet. `token` is kept for wakes; connections take tokens whose highest bit is
@@ -227,9 +230,13 @@ impl<S: Service, T> Connections<S, T> {
             match slot.turn(keys, now, &mut tell) {
                 Next::Again => enqueue(&mut self.ready, slot),
                 Next::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
-                // Closing the descriptor deregisters it.
-                Next::Over => drop(self.slots.remove(token.0 & SLOT_MASK)),
+                Next::Over => let_go(self.slots.remove(token.0 & SLOT_MASK)),
             }
+        }
+        // What is left of connections that are gone may not be due for hours.
+        if self.deadlines.len() > 2 * self.slots.len() + STALE {
+            let Self { deadlines, slots, .. } = self;
+            deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));
         }
     }
 
@@ -275,6 +282,7 @@ impl<S: Service, T> Connections<S, T> {
         for mut slot in self.slots.drain() {
             let Slot { connection, held, .. } = &mut *slot;
             connection.abandon(|notice| tell(notice, held));
+            let_go(slot);
         }
         self.ready.clear();
     }
@@ -309,10 +317,14 @@ impl<S: Service, T> Slot<S, T> {
 impl<S: Service, T> Drop for Connections<S, T> {
     /// Services are told that their connections are no more.
     fn drop(&mut self) {
-        for (_, slot) in &mut self.slots {
-            slot.connection.connection_mut().abandon();
-        }
+        self.abandon(|_, _| ());
     }
+}
+
+/// Closes the descriptor, and that deregisters it. Not even a service that panics when it is dropped ends
+/// the loop.
+fn let_go<S: Service, T>(slot: Box<Slot<S, T>>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
 }
 
 fn get<S: Service, T>(slots: &mut Slab<Box<Slot<S, T>>>, token: Token) -> Option<&mut Slot<S, T>> {
@@ -364,5 +376,60 @@ impl Io for Socket {
 
     fn acknowledge(&mut self) {
         self.stream.acknowledge();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use countersign::{Config, Key, Outbox, Scheme};
+    use countersign_drive::{Flow, Part, PoolOptions, Pools, Protocol, Sessions};
+    use mio::Poll;
+
+    use super::*;
+
+    /// Has a day's time.
+    struct Patient;
+
+    impl Service for Patient {
+        fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+            Flow::Done
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            Some(Instant::EPOCH.saturating_add(Duration::from_secs(86_400)))
+        }
+    }
+
+    #[test]
+    fn connections_that_are_gone_do_not_leave_their_deadlines_behind() {
+        let poll = Poll::new().unwrap();
+        let mut connections = Connections::new(poll.registry(), Token(usize::MAX)).unwrap();
+        let sessions =
+            Sessions::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
+        let insert = |connections: &mut Connections<Patient>| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let make = |wake: &Waker, _: &Stream| -> io::Result<_> {
+                Ok((sessions.server(wake, Instant::EPOCH).unwrap(), Patient))
+            };
+            connections.insert(Stream::Unix(ours), Origin::Unix, (), make).unwrap();
+            connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
+            theirs
+        };
+        let stays = insert(&mut connections);
+        for _ in 0..3 * STALE {
+            drop(insert(&mut connections));
+            // It has armed its deadline, and is found to be gone.
+            connections.slots.iter_mut().for_each(|(_, slot)| slot.socket.readable = true);
+            connections.slots.iter_mut().for_each(|(_, it)| enqueue(&mut connections.ready, it));
+            connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
+            assert!(connections.deadlines.len() <= STALE + 4);
+        }
+        assert_eq!(connections.len(), 1);
+        assert!(connections.deadlines.next().is_some());
+        drop(stays);
     }
 }

@@ -268,7 +268,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
 }
 
 /// Sends every message back, panics when told to, and does not take it well.
-struct Panicking(Sender<Result<(), Error>>);
+struct Panicking(Sender<Result<(), Error>>, bool);
 
 impl Service for Panicking {
     fn on_message(
@@ -284,7 +284,14 @@ impl Service for Panicking {
 
     fn on_closed(&mut self, why: Result<(), Error>) {
         self.0.send(why).unwrap();
-        assert_eq!(why, Ok(()), "panics again");
+        self.1 = why.is_err();
+        assert!(!self.1, "panics again");
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        assert!(!self.1, "panics to the end");
     }
 }
 
@@ -294,7 +301,7 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
     let gate = Gate::new(2);
     let mut options = options();
     options.gate = gate.clone();
-    let open = move |_: &Origin, _| Panicking(ended.clone());
+    let open = move |_: &Origin, _| Panicking(ended.clone(), false);
     let server = Running::start(open, sessions(&PoolOptions::default()), options);
     let (client, other) = (server.client(), server.client());
     other.ask(b"hello");
@@ -308,6 +315,8 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
         thread::yield_now();
     }
     server.client().ask(b"hello");
+    server.remote.stop();
+    server.join();
 }
 
 /// Hands out its waker when a message comes, and answers when it is woken.

@@ -191,7 +191,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         let mut shared = self.shared();
         let Shared { caller, wire, deadline, told } = &mut *shared;
         let everyone = &mut Context::from_waker(&self.everyone);
-        let (mut answer, mut settled) = (None, false);
+        let (mut answer, mut settled, mut changed) = (None, false, false);
         for _ in 0..TURNS {
             let now = self.clock.now();
             let next = caller.turn(&mut wire.polled(everyone), keys, now);
@@ -204,17 +204,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
                 };
             if settled {
                 let now = (caller.changes(), next);
-                if std::mem::replace(told, now) != now {
-                    call.seat.wake_others();
-                }
+                changed = std::mem::replace(told, now) != now;
                 break;
             }
         }
+        // Whoever is woken may poll at once.
+        drop(shared);
         if !settled {
             // Others first. If the answer is there, it is they who go on.
             self.everyone.wake_by_ref();
+        } else if changed {
+            call.seat.wake_others();
         }
-        drop(shared);
         if let Some(answer) = answer {
             return Poll::Ready(answer);
         }

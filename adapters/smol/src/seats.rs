@@ -49,7 +49,8 @@ impl Seat {
 
     /// Waits with `waker`, until woken.
     pub(crate) fn wait(&self, waker: &Waker) {
-        self.seats.state().waiting.insert(self.number, waker.clone());
+        // Dropped when the lock is not held any more: with the last waker of a task may go another seat.
+        let _before = self.seats.state().waiting.insert(self.number, waker.clone());
     }
 
     /// Wakes all others.
@@ -65,6 +66,6 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.state().waiting.remove(&self.number);
+        let _waker = self.seats.state().waiting.remove(&self.number);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
+use std::task::{Context, Wake, Waker};
 use std::thread::JoinHandle;
 
 use countersign::{Error, Rest, SendError, TimedOut, Truncated};
@@ -343,4 +345,48 @@ fn a_name_is_looked_up() {
         client.send(b"hello").await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), b"hello");
     });
+}
+
+/// Woken, it looks at the client at once; with it goes a call that is not done.
+struct Prying {
+    client: Arc<Client>,
+    woken: Arc<AtomicUsize>,
+    _call: Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Wake for Prying {
+    fn wake(self: Arc<Self>) {
+        self.client.peer(|_| ());
+        self.woken.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_is_woken_or_let_go_may_use_the_client_at_once() {
+    let (done, is_done) = channel();
+    thread::spawn(move || {
+        let server = Running::start(|_: &Origin, _| Echo, options());
+        // Without a timeout: a timer has the waker too.
+        let (sessions, options) = (Kind::None.sessions(Role::Client), ClientOptions::default());
+        let client = run(Client::connect(&server.address, &sessions, &NO_KEY, &options));
+        let client = Arc::new(client.unwrap());
+        let woken = Arc::new(AtomicUsize::new(0));
+        let prying = || {
+            let caller = client.clone();
+            let mut call = Box::pin(async move { drop(caller.recv().await) });
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let (client, woken) = (client.clone(), woken.clone());
+            Waker::from(Arc::new(Prying { client, woken, _call: Mutex::new(call) }))
+        };
+        let mut waiting = pin!(client.recv());
+        // For the second, the first is let go.
+        for waker in [prying(), prying()] {
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        run(client.send(b"hello")).unwrap();
+        until("nobody is woken", || woken.load(Ordering::Relaxed) > 0);
+        assert_eq!(run(waiting).unwrap().unwrap(), b"hello");
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(PATIENCE).unwrap();
 }
