@@ -91,6 +91,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     mailbox: Mailbox,
+    /// The last post.
+    posted: u64,
+    /// The last that has left this process, with all before it.
+    sent: u64,
     /// Nothing more happens.
     over: bool,
     /// What broke the connection, until somebody is told.
@@ -120,6 +124,15 @@ impl Shared {
                 });
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// All that was posted until then has left, unless the mailbox still has some of it.
+    fn sent(&self, posted: u64) {
+        let mut state = self.state();
+        if state.mailbox.is_empty() && !matches!(state.mailbox.closed(), Some(Err(_))) {
+            state.sent = posted;
+            self.changed.notify_all();
         }
     }
 
@@ -182,6 +195,7 @@ fn run(
 ) {
     let mut events = Events::with_capacity(8);
     loop {
+        let posted = shared.state().posted;
         connections.run(keys, clock.now(), |notice, ()| {
             if let Notice::Ended(ended) = notice {
                 shared.end(match ended.how {
@@ -190,6 +204,9 @@ fn run(
                 });
             }
         });
+        if connections.all_sent() {
+            shared.sent(posted);
+        }
         if connections.is_empty() {
             return;
         }
@@ -204,31 +221,35 @@ fn run(
     }
 }
 
+impl InLoop {
+    /// Waits until all of it has left this process.
+    fn post(&self, post: impl FnOnce(&mut Mailbox) -> u64) -> Result<(), ClientError> {
+        let mut post = Some(post);
+        let number = self.shared.wait(|state| {
+            let free = state.mailbox.is_empty() && state.mailbox.closed().is_none();
+            let post = post.take_if(|_| free)?;
+            state.posted = post(&mut state.mailbox);
+            self.wake.wake_by_ref();
+            Some(state.posted)
+        })?;
+        self.shared.wait(|state| match state.mailbox.refused(number) {
+            Some(refused) => Some(Err(ClientError::Send(refused))),
+            None => (state.sent >= number).then_some(Ok(())),
+        })?
+    }
+}
+
 impl Talk for InLoop {
     fn send(&self, message: &[u8]) -> Result<(), ClientError> {
-        let mut message = Some(message.to_vec());
-        let mut number = 0;
-        let sent = self.shared.wait(|state| {
-            let mailbox = &mut state.mailbox;
-            if !mailbox.is_empty() {
-                return None;
-            }
-            match message.take() {
-                None => Some(mailbox.refused(number)),
-                Some(message) => {
-                    number = mailbox.post(message, Rest::End);
-                    self.wake.wake_by_ref();
-                    None
-                }
-            }
-        });
-        sent?.map_or(Ok(()), |refused| Err(ClientError::Send(refused)))
+        self.post(|mailbox| mailbox.post(message.to_vec(), Rest::End))
     }
 
     fn finish(&self) -> Result<(), ClientError> {
-        self.shared.state().mailbox.finish();
-        self.wake.wake_by_ref();
-        Ok(())
+        match self.post(Mailbox::finish) {
+            // Both sides had.
+            Err(ClientError::Send(SendError::Ended)) => Ok(()),
+            finished => finished,
+        }
     }
 
     fn recv_part(&self) -> Result<Option<Received>, ClientError> {

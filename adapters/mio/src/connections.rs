@@ -47,6 +47,8 @@ struct Slot<S: Service, T> {
     /// When the connection is to be looked at even if nothing happens.
     armed: Option<Instant>,
     queued: bool,
+    /// All that was to be sent has left, as far as its last turn knew.
+    sent: bool,
     held: T,
 }
 
@@ -169,6 +171,7 @@ impl<S: Service, T> Connections<S, T> {
             token,
             armed: None,
             queued: true,
+            sent: false,
             held,
         }));
         self.deadlines.arm(token, &mut slot.armed, until);
@@ -227,7 +230,9 @@ impl<S: Service, T> Connections<S, T> {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(slot) = get(&mut self.slots, token) else { continue };
             slot.queued = false;
-            match slot.turn(keys, now, &mut tell) {
+            let next = slot.turn(keys, now, &mut tell);
+            slot.sent = matches!(next, Next::Wait(wait) if !wait.write);
+            match next {
                 Next::Again => enqueue(&mut self.ready, slot),
                 Next::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
                 Next::Over => let_go(self.slots.remove(token.0 & SLOT_MASK)),
@@ -238,6 +243,13 @@ impl<S: Service, T> Connections<S, T> {
             let Self { deadlines, slots, .. } = self;
             deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));
         }
+    }
+
+    /// Whether all that connections had to send has left this process, as far as the last turn of each
+    /// knew. What a service could not send for want of room is not among it.
+    #[must_use]
+    pub fn all_sent(&self) -> bool {
+        self.slots.iter().all(|(_, slot)| slot.sent)
     }
 
     /// How long the loop may sleep: `None` for as long as nothing happens.

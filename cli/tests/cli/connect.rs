@@ -1,14 +1,15 @@
 //! `connect`: messages, replies, and how it ends.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::channel;
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use crate::KEY;
 use crate::common::{At, Scratch, Server, by_hand, countersign};
 use crate::peer::{Peer, Way, frame};
-use crate::process::{Ran, Running, run};
+use crate::process::{Ran, Running, at_once, run};
 
 const NONE: &[&str] = &["--scheme", "none"];
 const MUTUAL: &[&str] = &["--scheme", "mutual"];
@@ -370,4 +371,30 @@ fn a_client_of_ours_and_a_plain_one_see_the_same_frames() {
     }
     peer.finish();
     assert!(peer.rest().is_empty());
+}
+
+#[test]
+fn what_was_sent_has_left_when_the_program_ends_whatever_drives_it() {
+    // About as much as the system holds for a peer that does not read: the rest is ours to keep.
+    let lens = (200 << 10..=240 << 10).step_by(8 << 10);
+    let adapters = ["std", "mio", "smol"].into_iter();
+    let cases = adapters.flat_map(|adapter| lens.clone().map(move |len| (adapter, len)));
+    at_once(cases, |(adapter, len)| {
+        let scratch = Scratch::new();
+        let listener = UnixListener::bind(scratch.path().join("raw")).unwrap();
+        let actor = spawn(move || {
+            let peer = Peer(listener.accept().unwrap().0.into()).patient();
+            peer.send(&[7; 32]);
+            peer.read(32);
+            peer.send(b"hello");
+            // Longer than it lingers.
+            sleep(Duration::from_secs(1));
+            assert_eq!(peer.rest().len(), len, "{adapter}");
+        });
+        let mut connect = countersign(&scratch);
+        connect.args(["connect", "unix:raw", "--linger", "0.05", "--adapter", adapter]);
+        connect.args(["--scheme", "challenge"]).env("COUNTERSIGN_KEY", KEY);
+        run(&mut connect, &vec![b'x'; len]).exited(0);
+        actor.join().unwrap();
+    });
 }
