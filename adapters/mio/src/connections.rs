@@ -36,7 +36,6 @@ pub struct Connections<S: Service, T = ()> {
     generation: u32,
     deadlines: Deadlines<Token>,
     ready: VecDeque<Token>,
-    woken: Vec<Token>,
 }
 
 struct Slot<S: Service, T> {
@@ -91,7 +90,6 @@ impl<S: Service, T> Connections<S, T> {
             generation: 0,
             deadlines: Deadlines::default(),
             ready: VecDeque::new(),
-            woken: Vec::new(),
         })
     }
 
@@ -206,15 +204,12 @@ impl<S: Service, T> Connections<S, T> {
         now: Instant,
         mut tell: impl FnMut(Notice<'_>, &mut T),
     ) {
-        let mut woken = mem::take(&mut self.woken);
-        self.queue.take(&mut woken);
-        for token in woken.drain(..) {
+        for token in self.queue.take() {
             if let Some(slot) = get(&mut self.slots, token) {
                 slot.connection.connection_mut().wake();
                 enqueue(&mut self.ready, slot);
             }
         }
-        self.woken = woken;
         while let Some((token, at)) = self.deadlines.pop_due(now) {
             if let Some(slot) = get(&mut self.slots, token)
                 && slot.armed == Some(at)

@@ -1,5 +1,6 @@
 //! Wakers for connections that live in an event loop.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,8 @@ use mio::{Registry, Token};
 
 /// The tokens of woken connections, and what rouses the loop to look at them.
 pub(crate) struct Queue {
-    woken: Mutex<Vec<Token>>,
+    /// Each once, however often it was woken.
+    woken: Mutex<BTreeSet<Token>>,
     waker: mio::Waker,
 }
 
@@ -28,9 +30,9 @@ impl Queue {
         let _ = self.waker.wake();
     }
 
-    /// Those woken since the last call, in `into`, which must be empty.
-    pub(crate) fn take(&self, into: &mut Vec<Token>) {
-        mem::swap(into, &mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Those woken since the last call.
+    pub(crate) fn take(&self) -> BTreeSet<Token> {
+        mem::take(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -57,10 +59,31 @@ impl Wake for ConnectionWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         let mut woken = self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner);
         let first = woken.is_empty();
-        woken.push(self.token);
+        woken.insert(self.token);
         drop(woken);
         if first {
             self.queue.rouse();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mio::Poll;
+
+    use super::*;
+
+    #[test]
+    fn who_is_woken_over_and_over_takes_one_place() {
+        let poll = Poll::new().unwrap();
+        let queue = Queue::new(poll.registry(), Token(9)).unwrap();
+        let wakers = [Token(1), Token(2)].map(|token| queue.waker(token));
+        for _ in 0..100 {
+            wakers.iter().for_each(std::task::Waker::wake_by_ref);
+        }
+        assert_eq!(queue.take(), BTreeSet::from([Token(1), Token(2)]));
+        assert!(queue.take().is_empty());
     }
 }
