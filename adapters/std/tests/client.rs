@@ -487,12 +487,15 @@ fn a_thread_that_waits_to_receive_does_not_hold_up_one_that_sends() {
 
 #[test]
 fn a_reset_is_the_transports_failure() {
-    let (address, playing) = server(|stream| {
+    let (go, told) = channel();
+    let (address, playing) = server(move |stream| {
         assert_eq!(read_frame(&stream), b"hello");
+        told.recv_timeout(PATIENCE).unwrap();
         reset(stream);
     });
     let client = connect(&address);
     client.send(b"hello").unwrap();
+    go.send(()).unwrap();
     let failed = client.recv();
     match &failed {
         Err(ClientError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
