@@ -43,8 +43,8 @@ struct Shared {
 
 impl Client {
     /// Connects to `address`, speaks `protocol`, and returns when the handshake is over. In a
-    /// handshake that tells the client nothing, as `challenge` is, it is over when we have answered:
-    /// a server that refuses us then closes, which the next call finds out.
+    /// handshake that tells the client nothing, it is over when we have answered: a server that
+    /// refuses us then closes, which the next call finds out.
     ///
     /// # Errors
     /// Every [`ClientError`] but [`ClientError::Send`].
