@@ -95,6 +95,8 @@ impl<O: Open> Server<O> {
                 info!(target: "countersign", "keys replaced: connections ended for want of their key: {revoked}");
             }
             self.accept(now);
+            // No connection is older than it is: its deadlines would be early.
+            let now = self.front.now();
             let front = &self.front;
             let note = |notice: Notice<'_>, guest: &mut Guest| front.note(notice, guest, now);
             self.connections.run(keys.keys(), now, note);
@@ -144,7 +146,7 @@ impl<O: Open> Server<O> {
                     break;
                 }
                 match port.acceptor.accept(&port.listener, now) {
-                    Accepted::Connection(stream, origin) => self.admit(stream, origin, now),
+                    Accepted::Connection(stream, origin) => self.admit(stream, origin),
                     Accepted::Nothing => port.ready = false,
                     Accepted::Later(_) => break,
                 }
@@ -152,8 +154,9 @@ impl<O: Open> Server<O> {
         }
     }
 
-    fn admit(&mut self, stream: Stream, origin: Origin, now: Instant) {
+    fn admit(&mut self, stream: Stream, origin: Origin) {
         let front = &self.front;
+        let now = front.now();
         let Some(guest) = front.let_in(&stream, &origin, now) else { return };
         let inserted = self.connections.insert(stream, origin, guest, |wake, stream| {
             front.begin(stream, &origin, wake, now).ok_or(NotInserted(None))
