@@ -22,8 +22,12 @@ enum Phase {
 pub(crate) struct Queue {
     encoder: Encoder,
     phase: Phase,
-    /// The bytes that wait to be transmitted.
+    /// The bytes that wait to be transmitted; while there are any, the lease is held.
     waiting: Span,
+    /// Length of the buffer, in bytes.
+    capacity: u32,
+    /// The longest part that it takes, and the peer does, in bytes.
+    max_part: u32,
     /// Room that was asked for and not to be had, in bytes; 0 if none.
     wanted: u32,
     /// It was the lease that was not to be had.
@@ -33,11 +37,15 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(encoder: Encoder) -> Self {
+    /// Of a buffer that is [long enough](crate::Config::MIN_BUFFER).
+    pub(crate) fn new(encoder: Encoder, storage: &dyn Storage) -> Self {
+        let capacity = Span::capacity(storage) as u32;
         Self {
+            max_part: capacity - encoder.overhead() as u32,
             encoder,
             phase: Phase::Handshake,
             waiting: Span::default(),
+            capacity,
             wanted: 0,
             starved: false,
             aborted: None,
@@ -51,7 +59,13 @@ impl Queue {
         }
         if let Some(sealing) = sealing {
             self.encoder.open(sealing);
+            self.max_part = self.max_part.min(self.encoder.max_payload());
         }
+    }
+
+    /// The longest part that an empty buffer takes, and the peer does, in bytes.
+    pub(crate) fn max_part(&self) -> usize {
+        self.max_part as usize
     }
 
     /// Whether the end of our messages is a frame, rather than the end of the stream.
@@ -148,7 +162,7 @@ impl Queue {
         if self.starved {
             self.starved = !storage.lease();
         }
-        let room = Span::capacity(storage) - self.waiting.len();
+        let room = self.capacity as usize - self.waiting.len();
         let ready = !self.starved && room >= self.wanted as usize;
         if ready {
             self.wanted = 0;
@@ -170,7 +184,7 @@ impl Queue {
             Phase::Ended => return Err(SendError::Ended),
         }
         let plan = self.encoder.plan(len, rest)?;
-        let max = self.max_part(storage);
+        let max = self.max_part();
         if len > max {
             return Err(SendError::TooLong { max });
         }
@@ -178,8 +192,10 @@ impl Queue {
         if needed == 0 {
             return Ok(plan);
         }
-        let capacity = Span::capacity(storage);
-        self.starved = !storage.lease();
+        let capacity = self.capacity as usize;
+        if self.is_drained() {
+            self.starved = !storage.lease();
+        }
         if self.starved || capacity - self.waiting.len() < needed {
             self.wanted = self.wanted.max(needed as u32);
             return Err(SendError::Full);
@@ -190,8 +206,20 @@ impl Queue {
         Ok(plan)
     }
 
-    pub(crate) fn max_part(&self, storage: &dyn Storage) -> usize {
-        (Span::capacity(storage) - self.encoder.overhead()).min(self.encoder.max_payload())
+    /// The room that `plan` and a part of `len` bytes take, for which there is some.
+    fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan, len: usize) -> &'a mut [u8] {
+        match plan.overhead() + len {
+            0 => &mut [],
+            whole => &mut storage.bytes_mut()[self.waiting.end()..][..whole],
+        }
+    }
+
+    /// Has `frame` sent, whose part is written.
+    fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
+        if !frame.is_empty() {
+            self.encoder.commit(plan, frame);
+            self.waiting.grow(frame.len());
+        }
     }
 }
 
@@ -225,8 +253,11 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// Every [`SendError`].
     pub fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), SendError> {
-        self.reserve(part.len(), rest)?.copy_from_slice(part);
-        self.commit();
+        self.reserved = None;
+        let plan = self.queue.reserve(self.storage, part.len(), rest)?;
+        let frame = self.queue.frame(self.storage, &plan, part.len());
+        frame[plan.header_len()..][..part.len()].copy_from_slice(part);
+        self.queue.commit(&plan, frame);
         Ok(())
     }
 
@@ -236,40 +267,29 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// Every [`SendError`].
     pub fn send_space(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
-        let space = self.reserve(len, rest)?;
+        self.reserved = None;
+        let plan = self.queue.reserve(self.storage, len, rest)?;
+        self.reserved = Some((plan, len));
+        let frame = self.queue.frame(self.storage, &plan, len);
+        let space = &mut frame[plan.header_len()..][..len];
         // What the buffer held before was perhaps another connection's.
         space.fill(0);
         Ok(space)
-    }
-
-    fn reserve(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
-        self.reserved = None;
-        let plan = self.queue.reserve(self.storage, len, rest)?;
-        let (plan, _) = self.reserved.insert((plan, len));
-        if len == 0 {
-            return Ok(&mut []);
-        }
-        let start = self.queue.waiting.end() + plan.header().len();
-        Ok(&mut self.storage.bytes_mut()[start..start + len])
     }
 
     /// Sends what was written to the last [`send_space`](Self::send_space); nothing if there is
     /// none.
     pub fn commit(&mut self) {
         if let Some((plan, len)) = self.reserved.take() {
-            let len = plan.overhead() + len;
-            if len > 0 {
-                let frame = &mut self.storage.bytes_mut()[self.queue.waiting.end()..][..len];
-                self.queue.encoder.commit(&plan, frame);
-                self.queue.waiting.grow(len);
-            }
+            let frame = self.queue.frame(self.storage, &plan, len);
+            self.queue.commit(&plan, frame);
         }
     }
 
     /// The longest part that an empty send side takes, in bytes. No received part is longer.
     #[must_use]
     pub fn max_part(&self) -> usize {
-        self.queue.max_part(self.storage)
+        self.queue.max_part()
     }
 
     /// Ends the session, both ways, with [`Error::Aborted`](crate::Error::Aborted); what was sent

@@ -148,7 +148,7 @@ impl<B: Storage> Session<B> {
             state: State::Handshake { handshake, exchange },
             role,
             receiver: Receiver::new(receive, Decoder::new(config.framing), limits),
-            queue: Queue::new(encoder),
+            queue: Queue::new(encoder, &send),
             send,
             owed: Owed::new(),
             liveness: Liveness::default(),
@@ -345,7 +345,7 @@ impl<B: Storage> Session<B> {
         self.timers.clear(Timer::Peer);
         self.queue.open(sealing.as_ref());
         if let Some(sealing) = sealing {
-            let max_part = self.receiver.max_part().min(self.queue.max_part(&self.send));
+            let max_part = self.receiver.max_part().min(self.queue.max_part());
             self.receiver.open(&sealing, max_part);
             self.liveness = Liveness::new(sealing.heartbeat_ms);
             self.timers.put(Timer::Ping, self.liveness.ping_at(now));

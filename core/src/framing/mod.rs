@@ -22,9 +22,6 @@ pub(crate) use sealed::MAX_CONTROL;
 /// Length of the field that says how long a frame is, in bytes.
 const HEADER_LEN: usize = 4;
 
-/// The longest header of any framing, in bytes.
-const MAX_HEADER: usize = 12;
-
 /// The shortest receive buffer for sealed frames, in bytes.
 pub(crate) const SEALED_RECEIVE_LEN: usize = HEADER_LEN + MIN_MAX_FRAME as usize;
 
@@ -134,9 +131,8 @@ pub(crate) enum Encoder {
 }
 
 /// What goes around a part.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    header: [u8; MAX_HEADER],
     header_len: u8,
     trailer_len: u8,
     /// What follows the part.
@@ -144,22 +140,18 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn new(header: &[u8], trailer_len: usize, rest: Rest) -> Self {
-        let mut plan = Self { header: [0; MAX_HEADER], ..Self::nothing() };
-        plan.header[..header.len()].copy_from_slice(header);
-        (plan.header_len, plan.trailer_len) = (header.len() as u8, trailer_len as u8);
-        plan.rest = rest;
-        plan
+    const fn new(header_len: usize, trailer_len: usize, rest: Rest) -> Self {
+        Self { header_len: header_len as u8, trailer_len: trailer_len as u8, rest }
     }
 
     /// Nothing goes around the part.
     const fn nothing() -> Self {
-        let header = [0; MAX_HEADER];
-        Self { header, header_len: 0, trailer_len: 0, rest: Rest::Unknown }
+        Self::new(0, 0, Rest::Unknown)
     }
 
-    pub(crate) fn header(&self) -> &[u8] {
-        &self.header[..self.header_len.into()]
+    /// Length of what goes in front of the part, in bytes.
+    pub(crate) fn header_len(&self) -> usize {
+        self.header_len.into()
     }
 
     /// Length of what goes around the part, in bytes.
@@ -201,9 +193,9 @@ impl Encoder {
     }
 
     /// The longest part that the peer takes, in bytes.
-    pub(crate) fn max_payload(&self) -> usize {
+    pub(crate) fn max_payload(&self) -> u32 {
         match self {
-            Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => usize::MAX,
+            Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => 0xffff_ffff,
             Self::Sealed(encoder) => encoder.max_payload(),
         }
     }
@@ -231,11 +223,10 @@ impl Encoder {
     /// Carries out the last `plan`: `frame` is the part with room for what goes around it, not empty,
     /// and is what is sent next.
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
-        frame[..plan.header().len()].copy_from_slice(plan.header());
         match self {
             Self::Raw => {}
-            Self::U32(encoder) => encoder.commit(plan),
-            Self::Multiprocessing(encoder) => encoder.commit(plan),
+            Self::U32(encoder) => encoder.commit(plan, frame),
+            Self::Multiprocessing(encoder) => encoder.commit(plan, frame),
             Self::Sealed(encoder) => encoder.commit(plan, frame),
         }
     }

@@ -3,7 +3,7 @@
 //! say, -1, `u64 n` and n bytes.
 
 use super::prefixed::{self, Length};
-use super::{HEADER_LEN, MAX_HEADER};
+use super::HEADER_LEN;
 use crate::error::BadFrame;
 
 /// Says that the length follows.
@@ -33,19 +33,17 @@ impl prefixed::Prefix for Prefix {
         })
     }
 
-    fn write(len: u64, to: &mut [u8; MAX_HEADER]) -> Option<usize> {
+    fn len(len: u64) -> Option<usize> {
+        Some(if i32::try_from(len).is_ok() { HEADER_LEN } else { LONG_LEN })
+    }
+
+    fn write(len: u64, to: &mut [u8]) {
         let (header, long) = to.split_at_mut(HEADER_LEN);
-        Some(match i32::try_from(len) {
-            Ok(n) => {
-                header.copy_from_slice(&n.to_be_bytes());
-                HEADER_LEN
-            }
-            Err(_) => {
-                header.copy_from_slice(&LONG.to_be_bytes());
-                long.copy_from_slice(&len.to_be_bytes());
-                LONG_LEN
-            }
-        })
+        let n = i32::try_from(len).unwrap_or(LONG);
+        header.copy_from_slice(&n.to_be_bytes());
+        if n == LONG {
+            long[..8].copy_from_slice(&len.to_be_bytes());
+        }
     }
 }
 

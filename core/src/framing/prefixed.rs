@@ -5,7 +5,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Limits, MAX_HEADER, Parsed, Plan};
+use super::{Limits, Parsed, Plan};
 use crate::error::{BadFrame, Error, SendError};
 use crate::machine::Rest;
 
@@ -17,8 +17,11 @@ pub(crate) trait Prefix {
     /// Reads the one that `bytes` begin with.
     fn read(bytes: &[u8]) -> Result<Length, BadFrame>;
 
-    /// Writes that of a frame of `len` bytes; returns how long it is, or `None` if there is none.
-    fn write(len: u64, to: &mut [u8; MAX_HEADER]) -> Option<usize>;
+    /// Length of that of a frame of `len` bytes; `None` if it is too long for any.
+    fn len(len: u64) -> Option<usize>;
+
+    /// Writes that of a frame of `len` bytes, for which there is one, to the front of `to`.
+    fn write(len: u64, to: &mut [u8]);
 }
 
 /// What the first bytes of a frame say.
@@ -104,21 +107,23 @@ impl<P: Prefix> Encoder<P> {
         };
         let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
         if self.due == 0 {
-            let mut header = [0; MAX_HEADER];
-            let len = P::write(total, &mut header).ok_or(SendError::LengthNeeded)?;
-            Ok(Plan::new(&header[..len], 0, rest))
+            Ok(Plan::new(P::len(total).ok_or(SendError::LengthNeeded)?, 0, rest))
         } else if total == self.due {
-            Ok(Plan::new(&[], 0, rest))
+            Ok(Plan::new(0, 0, rest))
         } else {
             Err(SendError::LengthMismatch { due: self.due })
         }
     }
 
-    pub(super) fn commit(&mut self, plan: &Plan) {
+    /// `frame` is the part, behind room for the header that was planned.
+    pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.due = match plan.rest {
             Rest::Bytes(n) => n,
             Rest::End | Rest::More | Rest::Unknown => 0,
         };
+        if plan.header_len() > 0 {
+            P::write((frame.len() - plan.header_len()) as u64 + self.due, frame);
+        }
     }
 }
 

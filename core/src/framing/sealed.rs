@@ -206,8 +206,8 @@ impl Encoder {
         self.max_payload = sealing.max_frame - 1 - self.seal.tag_len() as u32;
     }
 
-    pub(super) fn max_payload(&self) -> usize {
-        usize::try_from(self.max_payload).unwrap_or(usize::MAX)
+    pub(super) fn max_payload(&self) -> u32 {
+        self.max_payload
     }
 
     pub(super) fn at_boundary(&self) -> bool {
@@ -221,15 +221,14 @@ impl Encoder {
         if len == 0 && rest != Rest::End {
             return Ok(Plan::nothing());
         }
-        let kind = if rest == Rest::End { DATA } else { PART };
-        let mut header = [0; TYPED_LEN];
-        self.write_header(&mut header, kind, len);
-        Ok(Plan::new(&header, self.seal.tag_len(), rest))
+        Ok(Plan::new(TYPED_LEN, self.seal.tag_len(), rest))
     }
 
-    /// `frame` is whole but for its tag, for which it has room, and is the next to be sent.
+    /// `frame` is the part with room for what goes around it, and is the next to be sent.
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.in_message = plan.rest != Rest::End;
+        let kind = if self.in_message { PART } else { DATA };
+        self.write_header(frame, kind, frame.len() - plan.overhead());
         self.seal(frame);
     }
 

@@ -1,7 +1,7 @@
 //! Frames of `u32 N`, big-endian, then N bytes (docs/PROTOCOL.md, "u32").
 
 use super::prefixed::{self, Length};
-use super::{HEADER_LEN, MAX_HEADER};
+use super::HEADER_LEN;
 use crate::error::BadFrame;
 
 pub(crate) struct Prefix;
@@ -16,9 +16,11 @@ impl prefixed::Prefix for Prefix {
         })
     }
 
-    fn write(len: u64, to: &mut [u8; MAX_HEADER]) -> Option<usize> {
-        let n = u32::try_from(len).ok()?;
-        to[..HEADER_LEN].copy_from_slice(&n.to_be_bytes());
-        Some(HEADER_LEN)
+    fn len(len: u64) -> Option<usize> {
+        u32::try_from(len).is_ok().then_some(HEADER_LEN)
+    }
+
+    fn write(len: u64, to: &mut [u8]) {
+        to[..HEADER_LEN].copy_from_slice(&(len as u32).to_be_bytes());
     }
 }

@@ -43,9 +43,10 @@ fn a_frame_over_the_limit_is_refused_by_its_header() {
 
 fn commit(encoder: &mut Encoder<U32>, len: usize, rest: Rest) -> Result<[u8; 5], SendError> {
     let plan = encoder.plan(len, rest)?;
-    encoder.commit(&plan);
+    let mut frame = [0; 4 + 0x8000];
+    encoder.commit(&plan, &mut frame[..plan.overhead() + len]);
     let mut header = [plan.overhead() as u8; 5];
-    header[1..=plan.header().len()].copy_from_slice(plan.header());
+    header[1..=plan.header_len()].copy_from_slice(&frame[..plan.header_len()]);
     Ok(header)
 }
 

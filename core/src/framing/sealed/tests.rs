@@ -295,8 +295,8 @@ fn without_tags_the_bytes_are_taken_as_they_are() {
 /// The frame that an encoder makes of a part.
 fn sent(encoder: &mut Encoder, body: &[u8], rest: Rest) -> Vec<u8> {
     let plan = encoder.plan(body.len(), rest).unwrap();
-    let mut frame = [plan.header(), body].concat();
-    frame.resize(plan.overhead() + body.len(), 0xee);
+    let mut frame = vec![0xee; plan.overhead() + body.len()];
+    frame[plan.header_len()..][..body.len()].copy_from_slice(body);
     encoder.commit(&plan, &mut frame);
     frame
 }
@@ -355,7 +355,7 @@ fn control_frames_are_made_as_they_are_read() {
 #[test]
 fn no_frame_is_longer_than_the_peer_takes() {
     for (tagged, max_frame, max_payload) in
-        [(true, 256, 239), (false, 256, 255), (true, u32::MAX, u32::MAX as usize - 17)]
+        [(true, 256, 239), (false, 256, 255), (true, u32::MAX, u32::MAX - 17)]
     {
         let mut encoder = Encoder::default();
         encoder.open(&Sealing { max_frame, ..sealing(tagged) });
