@@ -171,6 +171,7 @@ impl Queue {
     }
 
     /// Makes room at `tail` for a header and `len` bytes.
+    #[inline(always)]
     fn reserve(
         &mut self,
         storage: &mut dyn Storage,
@@ -207,6 +208,7 @@ impl Queue {
     }
 
     /// The room that `plan` and a part of `len` bytes take, for which there is some.
+    #[inline]
     fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan, len: usize) -> &'a mut [u8] {
         match plan.overhead() + len {
             0 => &mut [],
@@ -215,6 +217,7 @@ impl Queue {
     }
 
     /// Has `frame` sent, whose part is written.
+    #[inline]
     fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         if !frame.is_empty() {
             self.encoder.commit(plan, frame);

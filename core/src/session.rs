@@ -216,6 +216,7 @@ impl<B: Storage> Session<B> {
     }
 
     /// Ends the session with `error`, unless it has ended.
+    #[cold]
     fn fail(&mut self, error: Error, now: Instant) {
         if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
@@ -311,6 +312,7 @@ impl<B: Storage> Session<B> {
     }
 
     /// One event of the handshake, or `None` when it waits.
+    #[cold]
     fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
         loop {
             let State::Handshake { handshake, exchange } = &mut self.state else { return None };

@@ -247,6 +247,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         let opening = !self.established;
         let mut late = true;
         let mut broken = None;
+        // What is written tells the peer what of its own has arrived.
+        let mut answered = false;
         let mut rounds = 0;
         loop {
             let mut moved = self.events(keys, now);
@@ -264,7 +266,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 match io.write(bytes) {
                     Ok(Some(n)) if n > 0 => {
                         self.machine.handle_transmitted(n, now);
-                        moved = true;
+                        (moved, answered) = (true, true);
                     }
                     Ok(_) => {
                         wait.write = true;
@@ -276,7 +278,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
             }
 
             match self.read(io, now) {
-                Ok(Read::Moved) => moved = true,
+                Ok(Read::Moved) => (moved, answered) = (true, false),
                 Ok(Read::Blocked) => wait.read = true,
                 Ok(Read::Unwanted) => {}
                 Err(error) => return self.lost(error),
@@ -312,7 +314,7 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 // A peer may hold back the rest of a message until what it sent of it has been
                 // acknowledged, and its first message until the handshake's last has.
                 let opened = opening && self.established;
-                if wait.read && (opened || self.machine.is_receiving()) {
+                if wait.read && !answered && (opened || self.machine.is_receiving()) {
                     io.acknowledge();
                 }
                 wait.until = self.poll_timeout();

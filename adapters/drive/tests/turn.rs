@@ -360,6 +360,21 @@ fn what_has_only_begun_to_arrive_is_acknowledged_at_once() {
 }
 
 #[test]
+fn what_was_answered_is_acknowledged_by_the_answer() {
+    let mut link = open(Recorder { echo: true, ..Recorder::default() });
+    let mut io = Transport::new(frame(b"begun")[..3].to_vec());
+    let mut acknowledged = |sent: &[u8]| {
+        io.sent.extend_from_slice(sent);
+        waits(&mut link, &mut io, at(0));
+        core::mem::take(&mut io.acknowledged)
+    };
+    assert_eq!(acknowledged(b""), 1);
+    let whole_and_begun = [&frame(b"begun")[3..], &frame(b"next")[..5]].concat();
+    assert_eq!(acknowledged(&whole_and_begun), 0, "the echo says so");
+    assert_eq!(acknowledged(&frame(b"next")[5..6]), 1);
+}
+
+#[test]
 fn a_handshake_is_not_acknowledged_before_it_is_over() {
     let mut link = challenge(Recorder::default());
     let mut io = Transport::new(response()[..5].to_vec());

@@ -93,6 +93,7 @@ impl Decoder {
     }
 
     /// What `bytes` begin with. Their part, if it is one, counts as taken.
+    #[inline]
     pub(crate) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
         match self {
             Self::Raw(decoder) => Ok(decoder.parse(bytes, limits)),
@@ -211,6 +212,7 @@ impl Encoder {
     }
 
     /// Plans a part of `len` bytes that `rest` follows.
+    #[inline]
     pub(crate) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         match self {
             Self::Raw => Ok(Plan::nothing()),
@@ -222,6 +224,7 @@ impl Encoder {
 
     /// Carries out the last `plan`: `frame` is the part with room for what goes around it, not empty,
     /// and is what is sent next.
+    #[inline(always)]
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         match self {
             Self::Raw => {}

@@ -2,8 +2,8 @@
 //! "multiprocessing"): `i32 n`, big-endian, then n bytes; or, where they are more than an i32 can
 //! say, -1, `u64 n` and n bytes.
 
-use super::prefixed::{self, Length};
 use super::HEADER_LEN;
+use super::prefixed::{self, Length};
 use crate::error::BadFrame;
 
 /// Says that the length follows.

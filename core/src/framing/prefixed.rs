@@ -57,6 +57,7 @@ impl<P: Prefix> Decoder<P> {
         Self { remaining: 0, prefix: PhantomData }
     }
 
+    #[inline]
     pub(super) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
         let first = self.at_boundary();
         let (header, remaining) = if first {
@@ -99,6 +100,7 @@ impl<P: Prefix> Encoder<P> {
         self.due == 0
     }
 
+    #[inline]
     pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         let follows = match rest {
             Rest::End => 0,
@@ -116,6 +118,7 @@ impl<P: Prefix> Encoder<P> {
     }
 
     /// `frame` is the part, behind room for the header that was planned.
+    #[inline]
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.due = match plan.rest {
             Rest::Bytes(n) => n,

@@ -1,7 +1,7 @@
 //! Frames of `u32 N`, big-endian, then N bytes (docs/PROTOCOL.md, "u32").
 
-use super::prefixed::{self, Length};
 use super::HEADER_LEN;
+use super::prefixed::{self, Length};
 use crate::error::BadFrame;
 
 pub(crate) struct Prefix;
@@ -9,6 +9,7 @@ pub(crate) struct Prefix;
 impl prefixed::Prefix for Prefix {
     const MAX_LEN: usize = HEADER_LEN;
 
+    #[inline]
     fn read(bytes: &[u8]) -> Result<Length, BadFrame> {
         Ok(match bytes.first_chunk() {
             None => Length::Need(HEADER_LEN),
@@ -16,10 +17,12 @@ impl prefixed::Prefix for Prefix {
         })
     }
 
+    #[inline]
     fn len(len: u64) -> Option<usize> {
         u32::try_from(len).is_ok().then_some(HEADER_LEN)
     }
 
+    #[inline]
     fn write(len: u64, to: &mut [u8]) {
         to[..HEADER_LEN].copy_from_slice(&(len as u32).to_be_bytes());
     }

@@ -182,7 +182,9 @@ impl<B: Storage> Machine for Session<B> {
     }
 
     fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
-        if let Some(event) = self.poll_handshake(now) {
+        if let State::Handshake { .. } = self.state
+            && let Some(event) = self.poll_handshake(now)
+        {
             return Ok(Some(event));
         }
         match self.state {
