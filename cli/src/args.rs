@@ -200,6 +200,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) pipeline: u32,
 
+    /// Each connection sends a message so often, whether or not the last one was answered
+    #[arg(long, value_name = "SECS", value_parser = seconds, conflicts_with_all = ["pipeline", "reconnect"])]
+    pub(crate) every: Option<Duration>,
+
     /// How long to talk
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub(crate) duration: Duration,

@@ -59,10 +59,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
         pipeline: args.pipeline as usize,
         raw,
         once: args.reconnect,
+        every: args.every,
     };
     let mut bench = Bench::new(args, plan, protocol, keys).map_err(failure)?;
     let mut report = Report::new(args, config.scheme().name(), inside_tls);
-    bench.open(wanted, &mut report)?;
+    bench.open(&mut report)?;
     bench.talk(args.duration, &mut report)?;
     bench.leave()?;
     if let Some(path) = &args.plot {
@@ -84,6 +85,8 @@ struct Bench {
     address: Address,
     plan: Plan,
     tally: Rc<RefCell<Tally>>,
+    /// How many connections there are to be.
+    wanted: usize,
     /// Those of the connections that wait for the word to begin.
     wakers: Vec<Waker>,
     processor: Option<Processor>,
@@ -130,6 +133,7 @@ impl Bench {
             address: args.address.clone(),
             plan,
             tally: Rc::new(RefCell::new(Tally::new(args.count))),
+            wanted: args.connections as usize,
             wakers: Vec::new(),
             processor: Processor::of(&args.address, args.server_pid),
             shown: io::stderr().is_terminal().then(Instant::now),
@@ -140,8 +144,9 @@ impl Bench {
         self.processor.as_ref()?.time()
     }
 
-    /// Opens `wanted` connections. One that fails is a server that cannot be measured so.
-    fn open(&mut self, wanted: usize, report: &mut Report) -> Result<(), Failed> {
+    /// Opens all connections. One that fails is a server that cannot be measured so.
+    fn open(&mut self, report: &mut Report) -> Result<(), Failed> {
+        let wanted = self.wanted;
         let (begun, before) = (Instant::now(), self.processor_time());
         let mut open = 0;
         while open < wanted {
@@ -212,6 +217,7 @@ impl Bench {
     /// Begins one more connection.
     fn connect(&mut self) -> Result<(), Failed> {
         let Self { connections, protocol, wakers, plan, tally, clock, .. } = self;
+        let place = connections.len() as f64 / self.wanted as f64;
         let now = clock.now();
         let talking = tally.borrow().is_begun();
         let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Load), NotBegun> {
@@ -219,7 +225,7 @@ impl Bench {
             if !talking {
                 wakers.push(wake.clone());
             }
-            Ok((machine, Load::new(plan.clone(), tally.clone())))
+            Ok((machine, Load::new(plan.clone(), tally.clone(), place)))
         };
         let until = now.saturating_add(CONNECT);
         connections.connect(&self.address, until, Instant::now(), make).map_err(|why| {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign::{Instant as Moment, Outbox, Peer, Rest, SendError};
 use countersign_drive::{Flow, Part, Service};
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) raw: bool,
     /// One message, and then the end of the connection.
     pub(crate) once: bool,
+    /// One message so often, however many have no answer.
+    pub(crate) every: Option<Duration>,
 }
 
 /// What all connections have done together.
@@ -76,22 +78,44 @@ pub(crate) struct Load {
     /// Bytes that have come of the next answer.
     come: usize,
     finished: bool,
+    /// Where in the interval its messages are sent, from 0 to 1: not all at once.
+    place: f64,
+    /// When the next one is due, if it is not sent as soon as there is room.
+    due: Option<Moment>,
+    /// Those that were due and are not sent.
+    late: VecDeque<Instant>,
 }
 
 impl Load {
-    pub(crate) fn new(plan: Plan, tally: Rc<RefCell<Tally>>) -> Self {
-        Self { plan, tally, sent: VecDeque::new(), partly: None, come: 0, finished: false }
+    pub(crate) fn new(plan: Plan, tally: Rc<RefCell<Tally>>, place: f64) -> Self {
+        Self {
+            plan,
+            tally,
+            sent: VecDeque::new(),
+            partly: None,
+            come: 0,
+            finished: false,
+            place,
+            due: None,
+            late: VecDeque::new(),
+        }
+    }
+
+    /// Since when the next message is to be sent, if it is to be.
+    fn next(&mut self) -> Option<Instant> {
+        if self.plan.every.is_some() {
+            return self.late.pop_front();
+        }
+        let full = self.sent.len() >= self.plan.pipeline;
+        (!full && !self.finished && self.tally.borrow_mut().take()).then(Instant::now)
     }
 
     /// Sends what is to be sent, for as long as there is room.
     fn pump(&mut self, out: &mut Outbox<'_>) {
         loop {
             if self.partly.is_none() {
-                let full = self.sent.len() >= self.plan.pipeline;
-                if full || self.finished || !self.tally.borrow_mut().take() {
-                    return;
-                }
-                self.sent.push_back(Instant::now());
+                let Some(since) = self.next() else { return };
+                self.sent.push_back(since);
                 self.partly = Some(0);
                 self.finished = self.plan.once;
             }
@@ -148,7 +172,32 @@ impl Service for Load {
         self.pump(out);
     }
 
-    fn on_wake(&mut self, out: &mut Outbox<'_>, _: Moment) {
+    fn on_wake(&mut self, out: &mut Outbox<'_>, now: Moment) {
+        if let Some(every) = self.plan.every
+            && self.due.is_none()
+        {
+            self.due = Some(now.saturating_add(every.mul_f64(self.place)));
+        }
+        self.pump(out);
+    }
+
+    fn poll_timeout(&self) -> Option<Moment> {
+        self.due
+    }
+
+    fn on_timeout(&mut self, out: &mut Outbox<'_>, now: Moment) {
+        while let Some(every) = self.plan.every
+            && let Some(due) = self.due.filter(|due| *due <= now)
+        {
+            self.due = Some(due.saturating_add(every));
+            // Who is late answers for it.
+            let late = now.saturating_duration_since(due);
+            if self.tally.borrow_mut().take()
+                && let Some(since) = Instant::now().checked_sub(late)
+            {
+                self.late.push_back(since);
+            }
+        }
         self.pump(out);
     }
 }

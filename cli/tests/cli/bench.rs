@@ -68,6 +68,19 @@ fn connections_are_made_anew_for_each_message_if_asked_to() {
 }
 
 #[test]
+fn messages_are_sent_so_often_if_asked_to() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, KEY, &["--listen", "unix:s", "--scheme", "none"]);
+    let args = ["--scheme", "none", "--connections", "4", "--every", "0.05", "--count", "20"];
+    let more = ["--duration", "60", "--json"];
+    let measured =
+        measured(&run(&mut bench(&scratch, &server.at[0], &[&args[..], &more].concat()), b""));
+    assert_eq!(measured["talked"]["count"], 20, "{measured}");
+    // The first of them all is due at once, and each connection's others when theirs are.
+    assert!(measured["talked"]["seconds"].as_f64().unwrap() >= 4.0 * 0.05, "{measured}");
+}
+
+#[test]
 fn a_picture_of_the_latencies_is_drawn() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch, KEY, &["--listen", "unix:s", "--scheme", "none"]);
@@ -104,6 +117,8 @@ fn who_cannot_be_measured_is_an_error_with_its_reason() {
     run(&mut bench(&scratch, &nobody, &[]), b"").exited(4).said("is the server running");
     let empty = ["--scheme", "challenge", "--size", "0"];
     run(&mut bench(&scratch, &server.at[0], &empty), b"").exited(2).said("--size");
+    let both = ["--every", "1", "--pipeline", "2"];
+    run(&mut bench(&scratch, &server.at[0], &both), b"").exited(2).said("--pipeline");
     for args in [["--connections", "0"], ["--pipeline", "0"], ["--count", "0"], ["--duration", "0"]]
     {
         run(&mut bench(&scratch, &server.at[0], &args), b"").exited(2);
