@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// Where the copy is included: what `crate` is in the original.
@@ -197,6 +198,10 @@ fn main() {
     copy.push_str(&switchboard());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     fs::write(out.join("weak.rs"), copy).unwrap();
+    // For the benchmark that counts instructions, which depend on it.
+    let rustc = Command::new(env::var_os("RUSTC").unwrap()).arg("--version").output().unwrap();
+    let version = String::from_utf8(rustc.stdout).unwrap();
+    println!("cargo::rustc-env=COUNTERSIGN_TESTS_RUSTC={}", version.trim());
 }
 
 /// What is to be replaced by what, for each file.

@@ -1,117 +1,55 @@
-//! What it costs to take frames from a stream, and to write them: `u32` and sealed frames as a session
-//! does it, and tokio-util's `LengthDelimitedCodec`, a peer that does the same for `u32`.
+//! What it costs to write messages as frames, and to take them from a stream: every framing, as a
+//! session does it, and beside `u32` tokio-util's `LengthDelimitedCodec`, which does the same. Beside
+//! `sealed`, in which each frame has a tag, what its tag alone costs by the crates that we use
+//! (`tag_by_hmac`) and by ring (`tag_by_ring`), the key absorbed beforehand; `untagged` is `sealed`
+//! without.
 //!
 //! `cargo bench -p countersign-tests --bench framing`
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
-use countersign::{
-    Buffers, Candidates, Config, Event, Instance, Instant, Key, Machine, Mutual, Nonce, Role,
-    Scheme, Session,
-};
+use common::{NOW, Way, established};
+use countersign::{Framing, Machine};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
-const NOW: Instant = Instant::EPOCH;
 /// Lengths of messages, in bytes.
 const LENS: [usize; 2] = [64, 16 << 10];
-/// What is taken or written at a time, in bytes, or one message if that is more.
+/// What is taken or written at a time, in bytes.
 const BATCH: usize = 64 << 10;
+/// The receive buffer, in bytes: the longest message, and what is around it.
+const BUFFER: usize = (16 << 10) + 64;
 
 fn main() {
     divan::main();
 }
 
-fn count(len: usize) -> usize {
-    (BATCH / len).max(1)
+fn counted<'a, 'b>(bencher: Bencher<'a, 'b>, len: usize) -> Bencher<'a, 'b> {
+    bencher.counter(BytesCount::new(BATCH)).counter(ItemsCount::new(BATCH / len))
 }
 
-type End = Session<Box<[u8]>>;
-
-fn end(role: Role, config: &Config, nonce: u8) -> End {
-    let buffer = |len: usize| vec![0; len].into_boxed_slice();
-    let len = (16 << 10) + 64;
-    let buffers =
-        Buffers { handshake: buffer(1024), receive: buffer(len), send: buffer(2 * BATCH) };
-    let make = match role {
-        Role::Client => Session::client,
-        Role::Server => Session::server,
-    };
-    make(config, Nonce::from_bytes([nonce; Nonce::LEN]), buffers, NOW).unwrap()
-}
-
-/// Has `to` take what `from` has to send.
-fn carry(from: &mut End, to: &mut End) {
-    loop {
-        let bytes = from.poll_transmit(NOW);
-        if bytes.is_empty() {
-            return;
-        }
-        let space = to.recv_space();
-        let n = bytes.len().min(space.len());
-        space[..n].copy_from_slice(&bytes[..n]);
-        to.handle_received(n, NOW);
-        from.handle_transmitted(n, NOW);
-        events(to);
-    }
-}
-
-/// Deals with all there is, and returns how many bytes of messages there were.
-fn events(end: &mut End) -> usize {
-    let mut taken = 0;
-    while let Some(event) = end.poll_event(NOW).unwrap() {
-        match event {
-            Event::KeyNeeded => {
-                let key = Key::mutual(b"a key that is long enough for anyone").unwrap();
-                end.provide_key(Ok(Candidates::one(&key)), NOW).unwrap();
-            }
-            Event::Message { .. } => {
-                taken += black_box(end.split().0).len();
-                end.consume(NOW);
-            }
-            _ => {}
-        }
-    }
-    taken
-}
-
-/// Two ends that are established.
-fn pair(scheme: fn(u8) -> Scheme) -> (End, End) {
-    let mut client = end(Role::Client, &Config::new(scheme(1)), 1);
-    let mut server = end(Role::Server, &Config::new(scheme(2)), 2);
-    events(&mut client);
-    events(&mut server);
-    while client.peer().is_none() || server.peer().is_none() {
-        carry(&mut server, &mut client);
-        carry(&mut client, &mut server);
-        // A handshake is over when its last byte has left.
-        events(&mut server);
-        events(&mut client);
-    }
-    (client, server)
-}
-
-fn none(_: u8) -> Scheme {
-    Scheme::None
-}
-
-fn mutual(process: u8) -> Scheme {
-    let instance = Instance::from_bytes(&[process; Instance::LEN]);
-    Scheme::Mutual(Mutual::new(format!("end{process}").parse().unwrap(), instance))
+/// How many messages are written before what they became is thrown away: as many as fit the buffer of
+/// every framing.
+fn at_once(len: usize) -> usize {
+    if len > BUFFER / 2 { 1 } else { BATCH / 8 / len }
 }
 
 /// Writes messages, and throws away what they became.
-fn write(bencher: Bencher<'_, '_>, len: usize, scheme: fn(u8) -> Scheme) {
-    let (mut client, _) = pair(scheme);
+fn write(bencher: Bencher<'_, '_>, len: usize, way: &Way) {
+    let [mut client, _] = established(way, BUFFER);
     let message = vec![7; len];
-    let bencher =
-        bencher.counter(BytesCount::new(count(len) * len)).counter(ItemsCount::new(count(len)));
-    bencher.bench_local(|| {
-        for _ in 0..count(len) {
-            client.split().1.send(black_box(&message)).unwrap();
+    counted(bencher, len).bench_local(|| {
+        for _ in 0..BATCH / len / at_once(len) {
+            for _ in 0..at_once(len) {
+                client.split().1.send(black_box(&message)).unwrap();
+            }
             while let n @ 1.. = black_box(client.poll_transmit(NOW)).len() {
                 client.handle_transmitted(n, NOW);
             }
@@ -119,16 +57,13 @@ fn write(bencher: Bencher<'_, '_>, len: usize, scheme: fn(u8) -> Scheme) {
     });
 }
 
-/// Takes messages, whose bytes come as they fit.
-fn read(bencher: Bencher<'_, '_>, len: usize, scheme: fn(u8) -> Scheme) {
-    let (mut client, mut server) = pair(scheme);
+/// Takes messages, of whose bytes as many come at once as fit, or `most`.
+fn read(bencher: Bencher<'_, '_>, len: usize, way: &Way, most: usize) {
+    let [mut client, mut server] = established(way, BUFFER);
     let message = vec![7; len];
-    let bencher =
-        bencher.counter(BytesCount::new(count(len) * len)).counter(ItemsCount::new(count(len)));
-    // Sealed frames are each a session's next: they are made as they are wanted.
-    let inputs = || {
+    let mut inputs = || {
         let mut bytes = Vec::new();
-        for _ in 0..count(len) {
+        for _ in 0..BATCH / len {
             client.split().1.send(&message).unwrap();
             while let made @ [_, ..] = client.poll_transmit(NOW) {
                 bytes.extend_from_slice(made);
@@ -138,79 +73,130 @@ fn read(bencher: Bencher<'_, '_>, len: usize, scheme: fn(u8) -> Scheme) {
         }
         bytes
     };
-    bencher.with_inputs(inputs).bench_local_values(|bytes| {
-        let (mut left, mut taken) = (&bytes[..], 0);
+    let mut take = |bytes: &[u8]| {
+        let (mut left, mut taken) = (bytes, 0);
         while !left.is_empty() {
             let space = server.recv_space();
-            let n = left.len().min(space.len());
+            let n = left.len().min(space.len()).min(most);
             assert!(n > 0, "bytes are left over");
             space[..n].copy_from_slice(&left[..n]);
             server.handle_received(n, NOW);
             left = &left[n..];
-            taken += events(&mut server);
+            taken += way.events(&mut server);
         }
-        assert_eq!(taken, count(len) * len);
-    });
-}
-
-#[divan::bench(args = LENS)]
-fn u32_write(bencher: Bencher<'_, '_>, len: usize) {
-    write(bencher, len, none);
-}
-
-#[divan::bench(args = LENS)]
-fn u32_read(bencher: Bencher<'_, '_>, len: usize) {
-    read(bencher, len, none);
-}
-
-#[divan::bench(args = LENS)]
-fn sealed_write(bencher: Bencher<'_, '_>, len: usize) {
-    write(bencher, len, mutual);
-}
-
-#[divan::bench(args = LENS)]
-fn sealed_read(bencher: Bencher<'_, '_>, len: usize) {
-    read(bencher, len, mutual);
-}
-
-#[divan::bench(args = LENS)]
-fn codec_write(bencher: Bencher<'_, '_>, len: usize) {
-    let mut codec = LengthDelimitedCodec::new();
-    let message = Bytes::from(vec![7; len]);
-    let mut out = BytesMut::with_capacity(2 * BATCH);
-    let bencher =
-        bencher.counter(BytesCount::new(count(len) * len)).counter(ItemsCount::new(count(len)));
-    bencher.bench_local(|| {
-        for _ in 0..count(len) {
-            codec.encode(black_box(message.clone()), &mut out).unwrap();
-            black_box(&out[..]);
-            out.clear();
-        }
-    });
-}
-
-#[divan::bench(args = LENS)]
-fn codec_read(bencher: Bencher<'_, '_>, len: usize) {
-    let mut codec = LengthDelimitedCodec::new();
-    let message = Bytes::from(vec![7; len]);
-    let mut frames = BytesMut::new();
-    for _ in 0..count(len) {
-        LengthDelimitedCodec::new().encode(message.clone(), &mut frames).unwrap();
+        assert_eq!(taken, BATCH);
+    };
+    let bencher = counted(bencher, len);
+    if way.is_tagged() {
+        // Frames with tags are each a session's next: they are made as they are wanted.
+        bencher.with_inputs(inputs).bench_local_values(|bytes| {
+            take(&bytes);
+            bytes
+        });
+    } else {
+        let bytes = inputs();
+        bencher.bench_local(|| take(black_box(&bytes)));
     }
-    let bencher =
-        bencher.counter(BytesCount::new(count(len) * len)).counter(ItemsCount::new(count(len)));
-    let mut read = BytesMut::with_capacity(16 << 10);
-    bencher.bench_local(|| {
-        let (mut left, mut taken) = (&frames[..], 0);
-        while !left.is_empty() {
-            // As a framed transport reads: what fits into 16 KiB more.
-            let n = left.len().min((16 << 10) + 64);
-            read.extend_from_slice(&left[..n]);
-            left = &left[n..];
-            while let Some(frame) = codec.decode(&mut read).unwrap() {
-                taken += black_box(frame).len();
+}
+
+/// Makes the tags of frames: `tag` is given what it is made of.
+fn tags<T>(bencher: Bencher<'_, '_>, len: usize, mut tag: impl FnMut(&[u8; 8], &[u8]) -> T) {
+    let header = 5;
+    let frame = vec![7; header + len];
+    counted(bencher, len).bench_local(|| {
+        for seq in 0..(BATCH / len) as u64 {
+            black_box(tag(&black_box(seq).to_be_bytes(), black_box(&frame)));
+        }
+    });
+}
+
+/// The benchmarks `write` and `read` of one framing. A raw stream has no messages to tell apart: what
+/// is sent at once comes at once.
+macro_rules! framing {
+    ($name:ident, $way:expr, $most:expr) => {
+        mod $name {
+            use super::*;
+
+            #[divan::bench(args = LENS)]
+            fn write(bencher: Bencher<'_, '_>, len: usize) {
+                super::write(bencher, len, &$way);
+            }
+
+            #[divan::bench(args = LENS)]
+            fn read(bencher: Bencher<'_, '_>, len: usize) {
+                let most: fn(usize) -> usize = $most;
+                super::read(bencher, len, &$way, most(len));
             }
         }
-        assert_eq!(taken, count(len) * len);
+    };
+}
+
+framing!(raw, Way::none(Framing::Raw), |len| len);
+framing!(u32, Way::none(Framing::U32), |_| usize::MAX);
+framing!(multiprocessing, Way::none(Framing::Multiprocessing), |_| usize::MAX);
+framing!(sealed, Way::mutual(), |_| usize::MAX);
+framing!(untagged, Way::untagged(), |_| usize::MAX);
+
+#[divan::bench(args = LENS)]
+fn tag_by_hmac(bencher: Bencher<'_, '_>, len: usize) {
+    let keyed = Hmac::<Sha256>::new_from_slice(&[3; 32]).unwrap();
+    tags(bencher, len, |seq, frame| {
+        let mac = keyed.clone().chain_update(seq).chain_update(frame);
+        mac.finalize().into_bytes()
     });
+}
+
+#[divan::bench(args = LENS)]
+fn tag_by_ring(bencher: Bencher<'_, '_>, len: usize) {
+    let keyed = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[3; 32]);
+    tags(bencher, len, |seq, frame| {
+        let mut context = ring::hmac::Context::with_key(&keyed);
+        context.update(seq);
+        context.update(frame);
+        context.sign()
+    });
+}
+
+mod codec {
+    use super::*;
+
+    #[divan::bench(args = LENS)]
+    fn write(bencher: Bencher<'_, '_>, len: usize) {
+        let mut codec = LengthDelimitedCodec::new();
+        let message = Bytes::from(vec![7; len]);
+        let mut out = BytesMut::with_capacity(2 * BATCH);
+        counted(bencher, len).bench_local(|| {
+            for _ in 0..BATCH / len / at_once(len) {
+                for _ in 0..at_once(len) {
+                    codec.encode(black_box(message.clone()), &mut out).unwrap();
+                }
+                black_box(&out[..]);
+                out.clear();
+            }
+        });
+    }
+
+    #[divan::bench(args = LENS)]
+    fn read(bencher: Bencher<'_, '_>, len: usize) {
+        let mut codec = LengthDelimitedCodec::new();
+        let message = Bytes::from(vec![7; len]);
+        let mut frames = BytesMut::new();
+        for _ in 0..BATCH / len {
+            codec.encode(message.clone(), &mut frames).unwrap();
+        }
+        let mut read = BytesMut::with_capacity(BUFFER);
+        counted(bencher, len).bench_local(|| {
+            let (mut left, mut taken) = (&frames[..], 0);
+            while !left.is_empty() {
+                // As a framed transport reads: what fits into so much more.
+                let n = left.len().min(BUFFER);
+                read.extend_from_slice(&left[..n]);
+                left = &left[n..];
+                while let Some(frame) = codec.decode(&mut read).unwrap() {
+                    taken += black_box(frame).len();
+                }
+            }
+            assert_eq!(taken, BATCH);
+        });
+    }
 }
