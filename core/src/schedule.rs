@@ -23,16 +23,25 @@ pub(crate) type Secret = Zeroizing<[u8; LEN]>;
 /// What the handshake's messages are hashed to.
 pub(crate) type Hash = [u8; LEN];
 
-/// HKDF-Expand of the concatenation of `info`.
-fn expand(prk: &[u8; LEN], info: &[&[u8]]) -> Secret {
-    let mut out = Secret::default();
-    let done = Hkdf::<Sha256>::from_prk(prk)
-        .ok()
-        .and_then(|hkdf| hkdf.expand_multi_info(info, out.as_mut_slice()).ok());
-    if done.is_none() {
-        unreachable!("a key of a hash's length is long enough, and so is a hash for the output");
+/// A key that was absorbed, once for all that is derived from it.
+struct Expand(Hkdf<Sha256>);
+
+impl Expand {
+    fn new(prk: &[u8; LEN]) -> Self {
+        let Ok(absorbed) = Hkdf::from_prk(prk) else {
+            unreachable!("a key of a hash's length is long enough")
+        };
+        Self(absorbed)
     }
-    out
+
+    /// HKDF-Expand of the concatenation of `info`.
+    fn output(&self, info: &[&[u8]]) -> Secret {
+        let mut out = Secret::default();
+        if self.0.expand_multi_info(info, out.as_mut_slice()).is_err() {
+            unreachable!("one output is not too long");
+        }
+        out
+    }
 }
 
 /// A secret as it is kept: HKDF-Extract of it.
@@ -48,7 +57,7 @@ impl Prk {
         let mut key = Secret::default();
         key.copy_from_slice(&prk);
         prk.as_mut_slice().zeroize();
-        let derived = expand(&key, &[b"fingerprint"]);
+        let derived = Expand::new(&key).output(&[b"fingerprint"]);
         let mut fingerprint = Fingerprint([0; Fingerprint::LEN]);
         fingerprint.0.copy_from_slice(&derived[..Fingerprint::LEN]);
         Self { key, fingerprint }
@@ -67,7 +76,7 @@ impl Prk {
     pub(crate) fn import(&self, suite: u8, kid: &str) -> Imported {
         // A kid is at most 32 bytes long.
         let lv = [suite, kid.len() as u8];
-        Imported(expand(&self.key, &[b"import", &lv, kid.as_bytes()]))
+        Imported(Expand::new(&self.key).output(&[b"import", &lv, kid.as_bytes()]))
     }
 }
 
@@ -98,20 +107,29 @@ impl Imported {
         Self(selected)
     }
 
-    /// The proof that `role` gives in its message, whose bytes, all but the proof, end those that
-    /// `transcript` has absorbed.
-    pub(crate) fn proof(&self, role: Role, transcript: &Transcript) -> Secret {
+    /// For a handshake to use.
+    pub(crate) fn absorb(&self) -> Absorbed {
+        Absorbed(Expand::new(&self.0))
+    }
+}
+
+/// A key that was absorbed, for as long as a step of a handshake takes: it is larger than the key.
+pub(crate) struct Absorbed(Expand);
+
+impl Absorbed {
+    /// The proof that `role` gives in its message. `transcript` is the hash of all messages up to that
+    /// one, without the proof.
+    pub(crate) fn proof(&self, role: Role, transcript: &Hash) -> Secret {
         let (derive, label): (&[u8], &[u8]) = match role {
             Role::Client => (b"client auth", b"client"),
             Role::Server => (b"server auth", b"server"),
         };
-        let key = expand(&self.0, &[derive]);
-        mac::sha256(&key, &[label, &transcript.hash()])
+        mac::sha256(&self.0.output(&[derive]), &[label, transcript])
     }
 
     /// The key of one session.
     pub(crate) fn master(&self, th: &Hash) -> Master {
-        Master(expand(&self.0, &[b"session", th]))
+        Master(self.0.output(&[b"session", th]))
     }
 }
 
@@ -124,19 +142,32 @@ pub(crate) fn verify(expected: &Secret, proof: &[u8; LEN]) -> Choice {
 pub(crate) struct Master(Secret);
 
 impl Master {
-    /// The key of the frames that `sender` sends.
-    pub(crate) fn traffic(&self, sender: Role) -> Secret {
-        let direction: &[u8] = match sender {
-            Role::Client => b"c2s",
-            Role::Server => b"s2c",
+    /// What the end that is `role` derives of it.
+    pub(crate) fn derive(&self, role: Role) -> Derived {
+        let master = Expand::new(&self.0);
+        let traffic = |sender| {
+            let direction: &[u8] = match sender {
+                Role::Client => b"c2s",
+                Role::Server => b"s2c",
+            };
+            Expand::new(&master.output(&[direction])).output(&[b"key"])
         };
-        expand(&expand(&self.0, &[direction]), &[b"key"])
+        Derived {
+            send: traffic(role),
+            receive: traffic(role.other()),
+            exporter: master.output(&[b"exporter"]),
+        }
     }
+}
 
+/// What one end derives of the key of a session.
+pub(crate) struct Derived {
+    /// The key of the frames that it sends.
+    pub(crate) send: Secret,
+    /// The key of those that it receives.
+    pub(crate) receive: Secret,
     /// A secret that only the two ends have, for other protocols.
-    pub(crate) fn exporter(&self) -> Secret {
-        expand(&self.0, &[b"exporter"])
-    }
+    pub(crate) exporter: Secret,
 }
 
 /// The messages of a handshake, in order.
@@ -179,15 +210,18 @@ mod tests {
     fn a_key_is_one_per_suite_kid_role_and_use() {
         let prk = Prk::extract(b"a secret of some length");
         let transcript = Transcript::new(None).absorb(b"messages");
-        let proof = |suite, kid, role| *prk.import(suite, kid).proof(role, &transcript);
+        let th = transcript.hash();
+        let proof = |suite, kid, role| *prk.import(suite, kid).absorb().proof(role, &th);
         let one = proof(1, "kid", Role::Client);
         assert_eq!(one, proof(1, "kid", Role::Client));
         assert_ne!(one, proof(0, "kid", Role::Client));
         assert_ne!(one, proof(1, "kie", Role::Client));
         assert_ne!(one, proof(1, "kid", Role::Server));
-        let master = prk.import(1, "kid").master(&transcript.hash());
-        let (up, down) = (master.traffic(Role::Client), master.traffic(Role::Server));
-        assert!(up != down && up != master.exporter() && down != master.exporter());
+        let master = prk.import(1, "kid").absorb().master(&th);
+        let Derived { send, receive, exporter } = master.derive(Role::Client);
+        assert!(send != receive && send != exporter && receive != exporter);
+        let other = master.derive(Role::Server);
+        assert!(other.send == receive && other.receive == send && other.exporter == exporter);
     }
 
     #[test]

@@ -24,7 +24,9 @@ use crate::key::{Candidate, Candidates};
 use crate::machine::{KeyRequest, Role};
 use crate::name::{Kid, Name};
 use crate::nonce::Nonce;
-use crate::schedule::{self, Fingerprint, Imported, Master, Prk, Secret, Transcript};
+use crate::schedule::{
+    self, Absorbed, Derived, Fingerprint, Imported, Master, Prk, Secret, Transcript,
+};
 use message::{Answer, HEADER_LEN, Hello, MAC_LEN, Proof, VERSION, whole_len};
 
 pub(crate) use message::MIN_MAX_FRAME;
@@ -105,7 +107,7 @@ pub(crate) struct Agreed {
 }
 
 impl Agreed {
-    fn new(key: &Imported, transcript: &Transcript, fingerprint: Fingerprint) -> Self {
+    fn new(key: &Absorbed, transcript: &Transcript, fingerprint: Fingerprint) -> Self {
         let th = transcript.hash();
         let mut session_id = [0; 16];
         session_id.copy_from_slice(&th[..16]);
@@ -279,7 +281,8 @@ impl Mutual {
                     .absorb(&received[..self.start.into()])
                     .absorb(out.queued())
                     .absorb(unproved);
-                let proof = key.proof(Role::Server, &transcript);
+                let key = key.absorb();
+                let proof = key.proof(Role::Server, &transcript.hash());
                 if !bool::from(schedule::verify(&proof, m3.mac)) {
                     return Err(Error::WrongKey);
                 }
@@ -308,7 +311,7 @@ impl Mutual {
         let key = prk.import(self.suite, Proof::parse(m2).map_or("", |m2| m2.kid));
         let (unproved, _) = message::split_proof(m2);
         let transcript = Transcript::new(self.binding.as_deref()).absorb(received).absorb(unproved);
-        let proof = key.proof(Role::Client, &transcript);
+        let proof = key.absorb().proof(Role::Client, &transcript.hash());
         let len = m2.len();
         m2[len - MAC_LEN..].copy_from_slice(proof.as_slice());
         out.queue(len);
@@ -344,6 +347,8 @@ impl Mutual {
         let transcript =
             Transcript::new(self.binding.as_deref()).absorb(out.queued()).absorb(unproved);
 
+        let th = transcript.hash();
+
         // Two candidates always; a match with one that stands in for a key is none.
         let first = answer.as_ref().ok().map(|keys| keys.first);
         let second = answer.as_ref().ok().and_then(|keys| keys.second);
@@ -351,7 +356,7 @@ impl Mutual {
             let real = Choice::from(u8::from(key.is_some()));
             let key = key.unwrap_or(dummy);
             let imported = key.import(self.suite, m2.kid);
-            let right = schedule::verify(&imported.proof(Role::Client, &transcript), m2.mac);
+            let right = schedule::verify(&imported.absorb().proof(Role::Client, &th), m2.mac);
             (imported, right & real)
         };
         let (first_key, first_right) = attempt(first.and_then(Candidate::prk));
@@ -381,7 +386,8 @@ impl Mutual {
 
         let m3 = message::first_mut(out.draft());
         let transcript = transcript.absorb(mac).absorb(message::split_proof(m3).0);
-        let proof = key.proof(Role::Server, &transcript);
+        let key = key.absorb();
+        let proof = key.proof(Role::Server, &transcript.hash());
         let len = m3.len();
         m3[len - MAC_LEN..].copy_from_slice(proof.as_slice());
         out.queue(len);
@@ -404,18 +410,19 @@ impl Mutual {
             Role::Client => (server.name, server.max_frame),
             Role::Server => (client.name, client.max_frame),
         };
+        let Derived { send, receive, exporter } = agreed.master.derive(self.role);
         let known = Known {
             authenticated: true,
             name: Name::new(name).ok(),
             kid: Kid::new(client.kid).ok(),
             fingerprint: Some(agreed.fingerprint),
-            session: Some((agreed.session_id, agreed.master.exporter())),
+            session: Some((agreed.session_id, exporter)),
         };
         Some(Outcome {
             known,
             sealing: Some(Sealing {
-                send: agreed.master.traffic(self.role),
-                receive: agreed.master.traffic(self.role.other()),
+                send,
+                receive,
                 tagged: self.suite == TAGGED,
                 max_frame,
                 heartbeat_ms: server.heartbeat_ms,

@@ -23,7 +23,7 @@ impl Forged<'_> {
         let kid = Proof::parse(m2).unwrap().kid;
         let imported = self.key.prk().unwrap().import(TAGGED, kid);
         let transcript = Transcript::new(None).absorb(m1).absorb(m2).absorb(unproved);
-        let proof = imported.proof(Role::Server, &transcript);
+        let proof = imported.absorb().proof(Role::Server, &transcript.hash());
         [unproved, proof.as_slice()].concat()
     }
 }

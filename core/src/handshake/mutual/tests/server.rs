@@ -166,7 +166,7 @@ fn a_match_with_what_stands_in_for_a_key_is_none() {
         let mut server = Side::server(&server());
         let transcript = Transcript::new(None).absorb(&server.says()).absorb(unproved);
         let stand_in = Prk::dummy(&DUMMY).import(TAGGED, "default");
-        let proof = stand_in.proof(Role::Client, &transcript);
+        let proof = stand_in.absorb().proof(Role::Client, &transcript.hash());
         server.hears(&[unproved, proof.as_slice()].concat()).unwrap();
         let other = key(2);
         let verdict = server.step(Input::Key(answer.map(|()| Candidates::one(&other))));
