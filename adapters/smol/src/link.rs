@@ -129,12 +129,13 @@ impl<T> Link<T> {
     }
 
     /// Takes one `turn` after the other, each with whether it was woken, and waits as they say.
-    pub(crate) async fn turns(
+    // An async function would hold what it is given twice, and a server holds one for each connection.
+    pub(crate) fn turns(
         mut self,
         mut turn: impl FnMut(&mut Polled<'_, '_, T>, bool) -> Next,
-    ) {
+    ) -> impl Future<Output = ()> {
         let mut deadline = Deadline::new();
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             let woken = self.bell.listen(cx);
             match turn(&mut self.wire.polled(cx), woken) {
                 Next::Over => return Poll::Ready(()),
@@ -144,7 +145,6 @@ impl<T> Link<T> {
             }
             Poll::Pending
         })
-        .await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_executor::Executor;
 use async_io::{Async, Timer};
 use countersign_drive::{
-    Accepted, Acceptor, Front, Guest, Listener, Open, Origin, Protocol, Remote, Served,
+    Accepted, Acceptor, Front, Guest, Listener, Next, Open, Origin, Protocol, Remote, Served,
     ServerOptions, SharedKeys, Stream,
 };
 use futures_lite::future::yield_now;
@@ -18,7 +18,6 @@ use tracing::warn;
 use crate::bell::Bell;
 use crate::link::Link;
 use crate::socket::Socket;
-use crate::wire::Polled;
 
 /// Connections accepted from one listener before others have their turn.
 const ACCEPTS: usize = 64;
@@ -146,17 +145,23 @@ fn begin<'a, O: Open>(
     };
     let link = Link::from(socket).with_clock(front.options().clock);
     let stream = link.get_ref().get_ref();
-    let Some(mut served) = Served::begin(front, stream, origin, guest, &link.waker()) else {
+    let mut served = Served::begin(front, stream, origin, guest, &link.waker());
+    if served.is_none() {
         return;
-    };
-    let serve = async move {
-        let turn = |io: &mut Polled<'_, '_, Socket>, woken| {
+    }
+    // Without an async block around it, which would hold the link twice.
+    executor
+        .spawn(link.turns(move |io, woken| {
+            let Some(connection) = &mut served else { return Next::Over };
             if woken {
-                served.woken();
+                connection.woken();
             }
-            served.turn(io)
-        };
-        link.turns(turn).await;
-    };
-    executor.spawn(serve).detach();
+            let next = connection.turn(io);
+            if next == Next::Over {
+                // Here, where a service that panics when it is dropped ends nobody else's connection.
+                served = None;
+            }
+            next
+        }))
+        .detach();
 }
