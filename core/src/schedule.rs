@@ -184,6 +184,7 @@ impl Transcript {
         })
     }
 
+    #[inline]
     pub(crate) fn absorb(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);
         self

@@ -59,9 +59,6 @@ enum State<B> {
 }
 
 impl<B> State<B> {
-    /// Stands in while a state is on its way into another.
-    const PLACEHOLDER: Self = Self::Failed { error: Error::Lost, peer: None };
-
     fn known(&self) -> Option<&Known> {
         match self {
             Self::Handshake { .. } => None,
@@ -294,20 +291,21 @@ impl<B: Storage> Session<B> {
 
     /// Feeds the handshake.
     fn step(&mut self, input: Input<'_>, now: Instant) {
-        match core::mem::replace(&mut self.state, State::PLACEHOLDER) {
-            State::Handshake { handshake, mut exchange } => {
-                let parting = handshake.parting();
-                let (received, mut out) = exchange.split();
-                match handshake.step(input, received, &mut out) {
-                    Ok(handshake) => self.state = State::Handshake { handshake, exchange },
-                    Err(error) => {
-                        self.state = State::Failed { error, peer: None };
-                        self.fail_handshake(error, parting, exchange, now);
-                        self.end();
-                    }
+        let State::Handshake { handshake, exchange } = &mut self.state else { return };
+        let parting = handshake.parting();
+        let (received, mut out) = exchange.split();
+        let before = core::mem::replace(handshake, Handshake::PLACEHOLDER);
+        match before.step(input, received, &mut out) {
+            Ok(next) => *handshake = next,
+            Err(error) => {
+                let failed = State::Failed { error, peer: None };
+                if let State::Handshake { exchange, .. } =
+                    core::mem::replace(&mut self.state, failed)
+                {
+                    self.fail_handshake(error, parting, exchange, now);
                 }
+                self.end();
             }
-            other => self.state = other,
         }
     }
 
@@ -326,7 +324,7 @@ impl<B: Storage> Session<B> {
                 self.open(outcome, now);
                 return Some(Event::Established);
             }
-            if handshake.needs_key() {
+            if handshake.key_purpose().is_some() {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }

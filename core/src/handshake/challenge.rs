@@ -11,6 +11,7 @@
 
 use super::{Handshake, Input, Transmit};
 use crate::error::Error;
+use crate::key::Purpose;
 use crate::mac::Digest;
 use crate::machine::{self, KeyRequest, Role};
 use crate::nonce::Nonce;
@@ -62,8 +63,9 @@ impl Challenge {
         }
     }
 
-    pub(super) fn needs_key(&self) -> bool {
-        matches!(self.state, State::Verify { .. } | State::Answer)
+    pub(super) fn key_purpose(&self) -> Option<Purpose> {
+        let waits = matches!(self.state, State::Verify { .. } | State::Answer);
+        waits.then_some(Purpose::Mac(self.digest))
     }
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {

@@ -11,7 +11,7 @@ mod mutual;
 
 use crate::config::{Config, Scheme};
 use crate::error::{ConfigError, Error, Refuse};
-use crate::key::Candidates;
+use crate::key::{Candidates, Purpose};
 use crate::machine::{KeyRequest, Peer, Role};
 use crate::name::{Kid, Name};
 use crate::nonce::Nonce;
@@ -102,6 +102,9 @@ pub(crate) struct View<'a> {
 }
 
 impl Handshake {
+    /// Stands in while one is on its way into another.
+    pub(crate) const PLACEHOLDER: Self = Self::Complete { authenticated: false };
+
     pub(crate) fn new<B: Storage>(
         config: &Config,
         role: Role,
@@ -145,12 +148,13 @@ impl Handshake {
         }
     }
 
-    pub(crate) fn needs_key(&self) -> bool {
+    /// What the key that it needs must be made for; `None` if it needs none.
+    pub(crate) fn key_purpose(&self) -> Option<Purpose> {
         match self {
-            Self::Challenge(challenge) => challenge.needs_key(),
-            Self::Multiprocessing(multiprocessing) => multiprocessing.needs_key(),
-            Self::Mutual(mutual) => mutual.needs_key(),
-            Self::Complete { .. } => false,
+            Self::Challenge(challenge) => challenge.key_purpose(),
+            Self::Multiprocessing(multiprocessing) => multiprocessing.key_purpose(),
+            Self::Mutual(mutual) => mutual.key_purpose(),
+            Self::Complete { .. } => None,
         }
     }
 

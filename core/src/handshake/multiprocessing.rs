@@ -23,7 +23,7 @@ use super::{Handshake, Input, Parting, Transmit};
 use crate::config;
 use crate::error::{Alert, ConfigError, Error, Refuse};
 use crate::framing::{Length, MultiprocessingPrefix, Prefix};
-use crate::key::Candidates;
+use crate::key::{Candidates, Purpose};
 use crate::mac::Digest;
 use crate::machine::{Challenge, KeyRequest, Role};
 use crate::nonce::Nonce;
@@ -203,8 +203,11 @@ impl Multiprocessing {
         self.want.into()
     }
 
-    pub(super) fn needs_key(&self) -> bool {
-        matches!(self.state, State::Answer { .. } | State::Verify { .. })
+    pub(super) fn key_purpose(&self) -> Option<Purpose> {
+        match self.state {
+            State::Answer { digest, .. } | State::Verify { digest } => Some(Purpose::Mac(digest)),
+            State::Challenge | State::Verdict | State::Response => None,
+        }
     }
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {

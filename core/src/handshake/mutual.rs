@@ -20,7 +20,7 @@ use subtle::Choice;
 use super::{Handshake, Input, Known, Outcome, Parting, Sealing, Transmit, View};
 use crate::config;
 use crate::error::{ConfigError, Error, Identity, Refuse};
-use crate::key::{Candidate, Candidates};
+use crate::key::{Candidate, Candidates, Purpose};
 use crate::machine::{KeyRequest, Role};
 use crate::name::{Kid, Name};
 use crate::nonce::Nonce;
@@ -176,8 +176,9 @@ impl Mutual {
         self.want.into()
     }
 
-    pub(super) fn needs_key(&self) -> bool {
-        matches!(self.state, State::Verify { .. } | State::Prove | State::Admit(_))
+    pub(super) fn key_purpose(&self) -> Option<Purpose> {
+        let waits = matches!(self.state, State::Verify { .. } | State::Prove | State::Admit(_));
+        waits.then_some(Purpose::Derivation)
     }
 
     pub(super) fn needs_binding(&self) -> bool {

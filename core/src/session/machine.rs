@@ -77,9 +77,12 @@ impl<B: Storage> Machine for Session<B> {
         answer: Result<Candidates<'_>, Refuse>,
         now: Instant,
     ) -> Result<(), KeyError> {
-        let request = self.key_request().ok_or(KeyError::NotAsked)?;
+        let State::Handshake { handshake, .. } = &self.state else {
+            return Err(KeyError::NotAsked);
+        };
+        let purpose = handshake.key_purpose().ok_or(KeyError::NotAsked)?;
         if let Ok(candidates) = &answer {
-            candidates.check(request.purpose)?;
+            candidates.check(purpose)?;
         }
         self.key_asked = false;
         self.step(Input::Key(answer), now);

@@ -99,7 +99,7 @@ impl Way {
     /// Has two ends that have said nothing yet come to an agreement.
     pub(crate) fn establish(&self, [client, server]: &mut [End; 2]) {
         // A handshake is over when an end is polled behind its last byte.
-        while client.peer().is_none() || server.peer().is_none() {
+        while !(client.is_idle() && server.is_idle()) {
             self.events(server);
             self.carry(server, client);
             self.events(client);

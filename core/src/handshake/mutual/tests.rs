@@ -110,7 +110,7 @@ impl Side {
 
     fn request(&self) -> Option<KeyRequest<'_>> {
         assert_eq!(
-            self.handshake.needs_key(),
+            self.handshake.key_purpose().is_some(),
             self.handshake.key_request(self.exchange.view()).is_some()
         );
         self.handshake.key_request(self.exchange.view())

@@ -152,7 +152,7 @@ pub(super) fn against_with(mut end: End, peer: &Config, max_frame: u32) -> (End,
         let (received, mut out) = exchange.split();
         let before = core::mem::replace(&mut handshake, over);
         handshake = before.step(input, received, &mut out).unwrap();
-        let key = handshake.needs_key();
+        let key = handshake.key_purpose().is_some();
         (handshake.want(), key, handshake.is_over().then(|| handshake.outcome(exchange.view())))
     };
     let channel = [0x0c; 32];

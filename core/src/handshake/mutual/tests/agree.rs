@@ -57,7 +57,7 @@ fn both_ends_know_the_same_of_each_other_and_of_the_session() {
 fn a_key_is_asked_for_when_it_is_needed_with_what_is_known_then() {
     let client = client().with_kid(Kid::new("kid").unwrap()).with_expected_server(name("server"));
     let (mut client, mut server) = (Side::client(&client), Side::server(&server()));
-    let purpose = crate::key::Purpose::Derivation;
+    let purpose = Purpose::Derivation;
     let request =
         |role, name| Some(KeyRequest { role, purpose, kid: Some("kid"), name, challenge: None });
     assert!(server.request().is_none() && client.request().is_none());
