@@ -156,9 +156,11 @@ impl Queue {
 
     /// Whether there is now room for what was turned away; says so once.
     pub(crate) fn take_writable(&mut self, storage: &mut dyn Storage) -> bool {
-        if self.wanted == 0 {
-            return false;
-        }
+        self.wanted > 0 && self.take_room(storage)
+    }
+
+    #[cold]
+    fn take_room(&mut self, storage: &mut dyn Storage) -> bool {
         if self.starved {
             self.starved = !storage.lease();
         }
@@ -189,7 +191,7 @@ impl Queue {
         if len > max {
             return Err(SendError::TooLong { max });
         }
-        let needed = plan.overhead() + len;
+        let needed = plan.whole_len();
         if needed == 0 {
             return Ok(plan);
         }
@@ -207,10 +209,10 @@ impl Queue {
         Ok(plan)
     }
 
-    /// The room that `plan` and a part of `len` bytes take, for which there is some.
+    /// The room for what was planned, for which there is some.
     #[inline]
-    fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan, len: usize) -> &'a mut [u8] {
-        match plan.overhead() + len {
+    fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan) -> &'a mut [u8] {
+        match plan.whole_len() {
             0 => &mut [],
             whole => &mut storage.bytes_mut()[self.waiting.end()..][..whole],
         }
@@ -233,7 +235,7 @@ impl Queue {
 pub struct Outbox<'a> {
     queue: &'a mut Queue,
     storage: &'a mut dyn Storage,
-    reserved: Option<(Plan, usize)>,
+    reserved: Option<Plan>,
 }
 
 impl<'a> Outbox<'a> {
@@ -258,8 +260,8 @@ impl<'a> Outbox<'a> {
     pub fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), SendError> {
         self.reserved = None;
         let plan = self.queue.reserve(self.storage, part.len(), rest)?;
-        let frame = self.queue.frame(self.storage, &plan, part.len());
-        frame[plan.header_len()..][..part.len()].copy_from_slice(part);
+        let frame = self.queue.frame(self.storage, &plan);
+        frame[plan.part()].copy_from_slice(part);
         self.queue.commit(&plan, frame);
         Ok(())
     }
@@ -272,9 +274,8 @@ impl<'a> Outbox<'a> {
     pub fn send_space(&mut self, len: usize, rest: Rest) -> Result<&mut [u8], SendError> {
         self.reserved = None;
         let plan = self.queue.reserve(self.storage, len, rest)?;
-        self.reserved = Some((plan, len));
-        let frame = self.queue.frame(self.storage, &plan, len);
-        let space = &mut frame[plan.header_len()..][..len];
+        self.reserved = Some(plan);
+        let space = &mut self.queue.frame(self.storage, &plan)[plan.part()];
         // What the buffer held before was perhaps another connection's.
         space.fill(0);
         Ok(space)
@@ -283,8 +284,8 @@ impl<'a> Outbox<'a> {
     /// Sends what was written to the last [`send_space`](Self::send_space); nothing if there is
     /// none.
     pub fn commit(&mut self) {
-        if let Some((plan, len)) = self.reserved.take() {
-            let frame = self.queue.frame(self.storage, &plan, len);
+        if let Some(plan) = self.reserved.take() {
+            let frame = self.queue.frame(self.storage, &plan);
             self.queue.commit(&plan, frame);
         }
     }

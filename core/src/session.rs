@@ -379,6 +379,7 @@ impl<B: Storage> Session<B> {
         self.poll_received(now)
     }
 
+    #[cold]
     fn close(&mut self) -> Event {
         self.closed = true;
         self.timers = Timers::default();
@@ -399,17 +400,8 @@ impl<B: Storage> Session<B> {
                     return Ok(Some(Event::Message { first, rest }));
                 }
                 Found::Control(control) => {
-                    self.timers.clear(Timer::Receive);
-                    self.hear(now);
-                    match control {
-                        Control::Ping(token) => self.owed.pong(token),
-                        Control::Pong(_) | Control::Other => {}
-                        Control::Fin => {
-                            self.peer_finished = true;
-                            self.fall_silent();
-                            return Ok(Some(Event::PeerFinished));
-                        }
-                        Control::Close(why) => return Err(Error::PeerClosed(why)),
+                    if let event @ Some(_) = self.controlled(control, now)? {
+                        return Ok(event);
                     }
                 }
                 Found::Nothing { begun } => return self.nothing_received(begun, now),
@@ -418,7 +410,26 @@ impl<B: Storage> Session<B> {
         Ok(None)
     }
 
+    /// A control frame has come.
+    #[cold]
+    fn controlled(&mut self, control: Control, now: Instant) -> Result<Option<Event>, Error> {
+        self.timers.clear(Timer::Receive);
+        self.hear(now);
+        match control {
+            Control::Ping(token) => self.owed.pong(token),
+            Control::Pong(_) | Control::Other => {}
+            Control::Fin => {
+                self.peer_finished = true;
+                self.fall_silent();
+                return Ok(Some(Event::PeerFinished));
+            }
+            Control::Close(why) => return Err(Error::PeerClosed(why)),
+        }
+        Ok(None)
+    }
+
     /// No part is whole; `begun`: one has begun.
+    #[cold]
     fn nothing_received(&mut self, begun: bool, now: Instant) -> Result<Option<Event>, Error> {
         if self.receiver.has_part() {
             return Ok(None);

@@ -13,6 +13,12 @@ pub trait Io {
     /// The transport has failed.
     fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Self::Error>;
 
+    /// Whether it may be that [`read`](Self::read) gives something. Where it is known that it does not,
+    /// no buffer needs to be had for it.
+    fn may_read(&self) -> bool {
+        true
+    }
+
     /// Writes from the front of `from`, which is not empty.
     ///
     /// # Errors

@@ -435,8 +435,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                 }
             }
             Event::Message { first, rest } => {
-                self.stage = Stage::Live { blocked: Some((first, rest)) };
-                self.retry(now);
+                if !self.offer(first, rest, now) {
+                    self.stage = Stage::Live { blocked: Some((first, rest)) };
+                }
             }
             Event::Writable => {
                 self.service.on_writable(&mut self.machine.split().1, now);
@@ -455,14 +456,23 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
         }
     }
 
-    /// Offers the service the part at hand. Returns whether it was dealt with.
+    /// Offers the service again what it has not dealt with. Returns whether it now has.
     fn retry(&mut self, now: Instant) -> bool {
         let Stage::Live { blocked: Some((first, rest)) } = self.stage else { return false };
-        let (bytes, mut out) = self.machine.split();
-        let flow = self.service.on_message(Part { bytes, first, rest }, &mut out, now);
-        let done = flow == Flow::Done;
+        let done = self.offer(first, rest, now);
         if done {
             self.stage = Stage::Live { blocked: None };
+        }
+        done
+    }
+
+    /// Offers the service the part at hand. Returns whether it was dealt with.
+    fn offer(&mut self, first: bool, rest: Rest, now: Instant) -> bool {
+        // Not taken apart: moving the outbox would cost as much as finding the part did.
+        let mut split = self.machine.split();
+        let part = Part { bytes: split.0, first, rest };
+        let done = self.service.on_message(part, &mut split.1, now) == Flow::Done;
+        if done {
             self.machine.consume(now);
         }
         done
@@ -485,6 +495,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     Read::Moved
                 }
             });
+        }
+        if !io.may_read() && self.machine.wants_read() {
+            return Ok(Read::Blocked);
         }
         let space = self.machine.recv_space();
         if space.is_empty() {

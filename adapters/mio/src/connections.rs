@@ -360,6 +360,10 @@ impl Socket {
 impl Io for Socket {
     type Error = io::Error;
 
+    fn may_read(&self) -> bool {
+        self.readable
+    }
+
     fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
         if !self.readable {
             return Ok(None);

@@ -94,9 +94,8 @@ impl<O: Open> Server<O> {
                 let revoked = self.connections.revoke(keys.keys(), now);
                 info!(target: "countersign", "keys replaced: connections ended for want of their key: {revoked}");
             }
-            self.accept(now);
             // No connection is older than it is: its deadlines would be early.
-            let now = self.front.now();
+            let now = if self.accept(now) { self.front.now() } else { now };
             let front = &self.front;
             let note = |notice: Notice<'_>, guest: &mut Guest| front.note(notice, guest, now);
             self.connections.run(keys.keys(), now, note);
@@ -138,7 +137,9 @@ impl<O: Open> Server<O> {
         accept.chain(give_up).chain(self.connections.timeout(now)).min()
     }
 
-    fn accept(&mut self, now: Instant) {
+    /// Lets in who has come. Whether somebody has.
+    fn accept(&mut self, now: Instant) -> bool {
+        let mut accepted = false;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS {
                 let port = &mut self.listeners[index];
@@ -146,12 +147,16 @@ impl<O: Open> Server<O> {
                     break;
                 }
                 match port.acceptor.accept(&port.listener, now) {
-                    Accepted::Connection(stream, origin) => self.admit(stream, origin),
+                    Accepted::Connection(stream, origin) => {
+                        accepted = true;
+                        self.admit(stream, origin);
+                    }
                     Accepted::Nothing => port.ready = false,
                     Accepted::Later(_) => break,
                 }
             }
         }
+        accepted
     }
 
     fn admit(&mut self, stream: Stream, origin: Origin) {

@@ -10,6 +10,8 @@ mod raw;
 mod sealed;
 mod u32;
 
+use core::ops::Range;
+
 use crate::config::Framing;
 use crate::error::{Error, Reason, SendError};
 use crate::handshake::{MIN_MAX_FRAME, Sealing};
@@ -134,6 +136,8 @@ pub(crate) enum Encoder {
 /// What goes around a part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
+    /// Length of the part, in bytes.
+    len: u32,
     header_len: u8,
     trailer_len: u8,
     /// What follows the part.
@@ -141,23 +145,30 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    const fn new(header_len: usize, trailer_len: usize, rest: Rest) -> Self {
-        Self { header_len: header_len as u8, trailer_len: trailer_len as u8, rest }
+    /// Of a part of `len` bytes, which is no longer than a buffer.
+    const fn new(header_len: usize, len: usize, trailer_len: usize, rest: Rest) -> Self {
+        let (header_len, trailer_len) = (header_len as u8, trailer_len as u8);
+        Self { len: len as u32, header_len, trailer_len, rest }
     }
 
     /// Nothing goes around the part.
-    const fn nothing() -> Self {
-        Self::new(0, 0, Rest::Unknown)
+    const fn nothing(len: usize) -> Self {
+        Self::new(0, len, 0, Rest::Unknown)
     }
 
     /// Length of what goes in front of the part, in bytes.
-    pub(crate) fn header_len(&self) -> usize {
+    fn header_len(&self) -> usize {
         self.header_len.into()
     }
 
-    /// Length of what goes around the part, in bytes.
-    pub(crate) fn overhead(&self) -> usize {
-        usize::from(self.header_len) + usize::from(self.trailer_len)
+    /// Length of the part and what goes around it, in bytes.
+    pub(crate) fn whole_len(&self) -> usize {
+        self.header_len() + self.len as usize + usize::from(self.trailer_len)
+    }
+
+    /// Where in all that the part is.
+    pub(crate) fn part(&self) -> Range<usize> {
+        self.header_len()..self.header_len() + self.len as usize
     }
 }
 
@@ -215,7 +226,7 @@ impl Encoder {
     #[inline]
     pub(crate) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
         match self {
-            Self::Raw => Ok(Plan::nothing()),
+            Self::Raw => Ok(Plan::nothing(len)),
             Self::U32(encoder) => encoder.plan(len, rest),
             Self::Multiprocessing(encoder) => encoder.plan(len, rest),
             Self::Sealed(encoder) => encoder.plan(len, rest),

@@ -60,16 +60,15 @@ impl<P: Prefix> Decoder<P> {
     #[inline]
     pub(super) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
         let first = self.at_boundary();
-        let (header, remaining) = if first {
-            match P::read(bytes).map_err(Error::Frame)? {
+        let (header, remaining) = match self.remaining {
+            0 => match P::read(bytes).map_err(Error::Frame)? {
                 Length::Need(n) => return Ok(Parsed::Need(n)),
                 Length::Known { len, .. } if len > limits.max_frame => {
                     return Err(Error::FrameTooLong { len });
                 }
                 Length::Known { header, len } => (header, len),
-            }
-        } else {
-            (0, self.remaining)
+            },
+            remaining => (0, remaining),
         };
         let len = part_len(remaining, limits);
         if bytes.len() < header + len {
@@ -109,9 +108,9 @@ impl<P: Prefix> Encoder<P> {
         };
         let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
         if self.due == 0 {
-            Ok(Plan::new(P::len(total).ok_or(SendError::LengthNeeded)?, 0, rest))
+            Ok(Plan::new(P::len(total).ok_or(SendError::LengthNeeded)?, len, 0, rest))
         } else if total == self.due {
-            Ok(Plan::new(0, 0, rest))
+            Ok(Plan::new(0, len, 0, rest))
         } else {
             Err(SendError::LengthMismatch { due: self.due })
         }
@@ -125,7 +124,7 @@ impl<P: Prefix> Encoder<P> {
             Rest::End | Rest::More | Rest::Unknown => 0,
         };
         if plan.header_len() > 0 {
-            P::write((frame.len() - plan.header_len()) as u64 + self.due, frame);
+            P::write(u64::from(plan.len) + self.due, frame);
         }
     }
 }

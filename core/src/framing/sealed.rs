@@ -219,16 +219,16 @@ impl Encoder {
         let rest = if rest == Rest::Bytes(0) { Rest::End } else { rest };
         // A PART is never empty, and nothing is what an empty one says.
         if len == 0 && rest != Rest::End {
-            return Ok(Plan::nothing());
+            return Ok(Plan::nothing(len));
         }
-        Ok(Plan::new(TYPED_LEN, self.seal.tag_len(), rest))
+        Ok(Plan::new(TYPED_LEN, len, self.seal.tag_len(), rest))
     }
 
     /// `frame` is the part with room for what goes around it, and is the next to be sent.
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.in_message = plan.rest != Rest::End;
         let kind = if self.in_message { PART } else { DATA };
-        self.write_header(frame, kind, frame.len() - plan.overhead());
+        self.write_header(frame, kind, plan.len as usize);
         self.seal(frame);
     }
 

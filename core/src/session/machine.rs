@@ -199,6 +199,11 @@ impl<B: Storage> Machine for Session<B> {
 
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
         if !matches!(self.state, State::Handshake { .. }) {
+            if self.is_drained() {
+                self.queue.settle(&mut self.send);
+                self.shown = 0;
+                return &[];
+            }
             self.owed.make(&mut self.queue);
         }
         if !self.timers.is_set(Timer::Send) {

@@ -44,8 +44,8 @@ fn a_frame_over_the_limit_is_refused_by_its_header() {
 fn commit(encoder: &mut Encoder<U32>, len: usize, rest: Rest) -> Result<[u8; 5], SendError> {
     let plan = encoder.plan(len, rest)?;
     let mut frame = [0; 4 + 0x8000];
-    encoder.commit(&plan, &mut frame[..plan.overhead() + len]);
-    let mut header = [plan.overhead() as u8; 5];
+    encoder.commit(&plan, &mut frame[..plan.whole_len()]);
+    let mut header = [plan.header_len() as u8; 5];
     header[1..=plan.header_len()].copy_from_slice(&frame[..plan.header_len()]);
     Ok(header)
 }

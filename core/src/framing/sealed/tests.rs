@@ -295,8 +295,8 @@ fn without_tags_the_bytes_are_taken_as_they_are() {
 /// The frame that an encoder makes of a part.
 fn sent(encoder: &mut Encoder, body: &[u8], rest: Rest) -> Vec<u8> {
     let plan = encoder.plan(body.len(), rest).unwrap();
-    let mut frame = vec![0xee; plan.overhead() + body.len()];
-    frame[plan.header_len()..][..body.len()].copy_from_slice(body);
+    let mut frame = vec![0xee; plan.whole_len()];
+    frame[plan.part()].copy_from_slice(body);
     encoder.commit(&plan, &mut frame);
     frame
 }
@@ -315,7 +315,7 @@ fn what_is_sent_is_framed_numbered_and_tagged() {
     assert_eq!(sent(&mut encoder, b"", Rest::End), frame(4, DATA, b""));
     assert!(encoder.at_boundary());
     for rest in [Rest::More, Rest::Bytes(7)] {
-        assert_eq!(encoder.plan(0, rest).unwrap().overhead(), 0, "an empty part is nothing");
+        assert_eq!(encoder.plan(0, rest).unwrap().whole_len(), 0, "an empty part is nothing");
     }
 }
 
