@@ -213,7 +213,6 @@ impl<B: Storage> Session<B> {
     }
 
     /// Ends the session with `error`, unless it has ended.
-    #[cold]
     fn fail(&mut self, error: Error, now: Instant) {
         if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
@@ -236,6 +235,13 @@ impl<B: Storage> Session<B> {
             State::Failed { .. } => {}
         }
         self.end();
+    }
+
+    /// Ends the session with `error`, and returns it.
+    #[cold]
+    fn failed(&mut self, error: Error, now: Instant) -> Error {
+        self.fail(error, now);
+        error
     }
 
     /// Nothing more is received or queued.
@@ -367,7 +373,7 @@ impl<B: Storage> Session<B> {
             return Ok(None);
         }
         if let Some(why) = self.queue.aborted() {
-            return Err(Error::Aborted(why));
+            return Err(self.failed(Error::Aborted(why), now));
         }
         if self.queue.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
@@ -392,7 +398,11 @@ impl<B: Storage> Session<B> {
     fn poll_received(&mut self, now: Instant) -> Result<Option<Event>, Error> {
         // Behind its FIN, the peer's signs of life still come; behind its end of stream, nothing.
         while !self.peer_finished || self.queue.is_sealed() {
-            match self.receiver.find()? {
+            let found = match self.receiver.find() {
+                Ok(found) => found,
+                Err(error) => return Err(self.failed(error, now)),
+            };
+            match found {
                 Found::Part { first, rest } => {
                     self.timers.clear(Timer::Receive);
                     // Until it is consumed we do not listen.
@@ -423,7 +433,7 @@ impl<B: Storage> Session<B> {
                 self.fall_silent();
                 return Ok(Some(Event::PeerFinished));
             }
-            Control::Close(why) => return Err(Error::PeerClosed(why)),
+            Control::Close(why) => return Err(self.failed(Error::PeerClosed(why), now)),
         }
         Ok(None)
     }
@@ -436,11 +446,11 @@ impl<B: Storage> Session<B> {
         }
         if self.receiver.eof() {
             if !self.receiver.at_boundary() {
-                return Err(Error::Truncated(Truncated::Message));
+                return Err(self.failed(Error::Truncated(Truncated::Message), now));
             }
             if !self.peer_finished {
                 if self.queue.is_sealed() {
-                    return Err(Error::Truncated(Truncated::Stream));
+                    return Err(self.failed(Error::Truncated(Truncated::Stream), now));
                 }
                 self.peer_finished = true;
                 self.receiver.release();

@@ -192,7 +192,7 @@ impl<B: Storage> Machine for Session<B> {
         }
         match self.state {
             State::Handshake { .. } => Ok(None),
-            State::Open(_) => self.poll_open(now).inspect_err(|&error| self.fail(error, now)),
+            State::Open(_) => self.poll_open(now),
             State::Failed { error, .. } => Err(error),
         }
     }
