@@ -90,8 +90,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: Option<u32>,
 
-    /// Buffers each way, 16 KiB each: connections that may be in the middle of receiving, and of
-    /// sending, at once; the others wait for one
+    /// Length of a buffer, in bytes, from 16 KiB to 1 MiB: so much of a message is read, and sent, at once
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, value_parser = buffer_len())]
+    pub(crate) buffer: u32,
+
+    /// Buffers each way: connections that may be in the middle of receiving, and of sending, at once;
+    /// the others wait for one
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_buffers: u32,
 
@@ -199,6 +203,10 @@ pub(crate) struct BenchArgs {
     /// Messages that each connection sends ahead of their answers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) pipeline: u32,
+
+    /// Length of a buffer, in bytes, from 16 KiB to 1 MiB: so much of a message is sent, and read, at once
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, value_parser = buffer_len())]
+    pub(crate) buffer: u32,
 
     /// Each connection sends a message so often, whether or not the last one was answered
     #[arg(long, value_name = "SECS", value_parser = seconds, conflicts_with_all = ["pipeline", "reconnect"])]
@@ -312,14 +320,18 @@ pub(crate) struct ProtocolArgs {
     #[arg(long)]
     pub(crate) name: Option<Name>,
 
-    /// The longest frame to accept, in bytes; of the scheme mutual 16401 at most, which are 16 KiB of
-    /// a message that may go on in the next
+    /// The longest frame to accept, in bytes; of the scheme mutual no longer than a buffer: 16401,
+    /// which are 16 KiB of a message that may go on in the next
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub(crate) max_frame: u64,
 
     /// How long a handshake may take
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub(crate) handshake_timeout: Duration,
+}
+
+fn buffer_len() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(16 << 10..=1 << 20)
 }
 
 /// TLS, of a server.

@@ -47,6 +47,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
     buffers.handshakes = buffers.handshakes.max(wanted);
     // None is to wait for another's: it is the server's time that is measured.
     (buffers.receiving, buffers.sending) = (wanted, wanted);
+    buffers.set_message_len(args.buffer as usize);
     let ClientEnd { protocol, keys, config, inside_tls } =
         end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let raw = config.framing() == Framing::Raw;

@@ -74,6 +74,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     buffers.handshakes = args.max_handshakes as usize;
     buffers.receiving = args.max_buffers as usize;
     buffers.sending = buffers.receiving;
+    buffers.set_message_len(args.buffer as usize);
     let pools = Pools::new(&buffers);
     let inside_tls = args.tls.tls_cert.is_some();
     let refine = |mutual: Mutual| mutual.with_heartbeat(args.heartbeat);

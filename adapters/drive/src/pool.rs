@@ -183,11 +183,22 @@ pub struct PoolOptions {
     pub buffer_len: usize,
 }
 
+/// The most that any framing puts around a message, in bytes.
+const OVERHEAD: usize = 21;
+
+impl PoolOptions {
+    /// Buffers with room for a message of `len` bytes and what any framing puts around it: so much is
+    /// read at once, and written. Longer messages come in parts.
+    pub fn set_message_len(&mut self, len: usize) {
+        self.buffer_len = len.saturating_add(OVERHEAD);
+    }
+}
+
 impl Default for PoolOptions {
     /// 8192 handshakes of 1 KiB, and 1024 buffers each way with room for a message of 16 KiB and
     /// what any framing puts around it: at most some 40 MiB, however many connect.
     fn default() -> Self {
-        Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + 21 }
+        Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + OVERHEAD }
     }
 }
 

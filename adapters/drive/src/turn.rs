@@ -434,10 +434,9 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                     self.service.on_open(&peer, &mut out, now);
                 }
             }
+            Event::Message { first, rest } if self.offer(first, rest, now) => {}
             Event::Message { first, rest } => {
-                if !self.offer(first, rest, now) {
-                    self.stage = Stage::Live { blocked: Some((first, rest)) };
-                }
+                self.stage = Stage::Live { blocked: Some((first, rest)) };
             }
             Event::Writable => {
                 self.service.on_writable(&mut self.machine.split().1, now);

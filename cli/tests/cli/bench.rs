@@ -81,6 +81,25 @@ fn messages_are_sent_so_often_if_asked_to() {
 }
 
 #[test]
+fn buffers_are_as_long_as_asked_for() {
+    let scratch = Scratch::new();
+    let long = ["--buffer", "65536"];
+    for scheme in ["mutual", "challenge", "none"] {
+        let scheme = ["--scheme", scheme];
+        let listen = ["--listen", "127.0.0.1:0"];
+        let server = Server::start(&scratch, KEY, &[&listen[..], &scheme, &long].concat());
+        let args = ["--size", "200000", "--count", "20", "--duration", "60", "--json"];
+        for more in [&long[..], &[]] {
+            let mut command = bench(&scratch, &server.at[0], &[&args[..], &scheme, more].concat());
+            let measured = measured(&run(&mut command, b""));
+            assert_eq!(measured["talked"]["count"], 20, "{measured}");
+        }
+        let short = [&["--buffer", "16383"][..], &scheme].concat();
+        run(&mut bench(&scratch, &server.at[0], &short), b"").exited(2).said("--buffer");
+    }
+}
+
+#[test]
 fn a_picture_of_the_latencies_is_drawn() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch, KEY, &["--listen", "unix:s", "--scheme", "none"]);

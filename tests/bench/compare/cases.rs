@@ -91,12 +91,22 @@ pub(crate) const CASES: &[Case] = &[
         title: "raw: 64 KiB, 4 ahead",
         load: &["--size", "65536", "--pipeline", "4"],
         size: 65_536,
+        servers: &[
+            Kind::Floor,
+            Kind::MIO,
+            Kind::LONG,
+            Kind::STD,
+            Kind::SMOL,
+            Kind::Asyncio,
+            Kind::Recipe,
+        ],
         ..RAW
     },
     Case {
         title: "u32: 64 KiB, 4 ahead",
         load: &["--size", "65536", "--pipeline", "4"],
         size: 65_536,
+        servers: &[Kind::Floor, Kind::MIO, Kind::LONG, Kind::STD, Kind::SMOL, Kind::Asyncio],
         ..PLAIN
     },
     Case {

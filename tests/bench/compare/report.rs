@@ -14,7 +14,7 @@ use crate::servers::Kind;
 /// Of a picture, in pixels: a line's height, its width, where bars begin, how long one of 1 is.
 const LINE: i32 = 18;
 const WIDTH: i32 = 900;
-const BEGIN: i32 = 170;
+const BEGIN: i32 = 200;
 const ONE: f64 = 100.0;
 const OURS: RGBColor = RGBColor(60, 110, 200);
 const OTHERS: RGBColor = RGBColor(160, 160, 160);

@@ -15,10 +15,11 @@ pub(crate) enum Kind {
     Floor,
     /// rustls without us.
     Rustls,
-    /// `countersign serve`, and what it logs.
+    /// `countersign serve`, what it logs, and how long its buffers are, in bytes.
     Ours {
         adapter: &'static str,
         log: &'static str,
+        buffer: u32,
     },
     Recipe,
     Asyncio,
@@ -26,18 +27,25 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const MIO: Self = Self::Ours { adapter: "mio", log: "warn" };
-    pub(crate) const STD: Self = Self::Ours { adapter: "std", log: "warn" };
-    pub(crate) const SMOL: Self = Self::Ours { adapter: "smol", log: "warn" };
+    pub(crate) const MIO: Self = Self::quiet("mio", 16 << 10);
+    pub(crate) const STD: Self = Self::quiet("std", 16 << 10);
+    pub(crate) const SMOL: Self = Self::quiet("smol", 16 << 10);
     /// As it is started without options: a line for each connection.
-    pub(crate) const LOGGING: Self = Self::Ours { adapter: "mio", log: "info" };
+    pub(crate) const LOGGING: Self = Self::Ours { adapter: "mio", log: "info", buffer: 16 << 10 };
+    /// With buffers as long as the floor's.
+    pub(crate) const LONG: Self = Self::quiet("mio", 64 << 10);
+
+    const fn quiet(adapter: &'static str, buffer: u32) -> Self {
+        Self::Ours { adapter, log: "warn", buffer }
+    }
 
     pub(crate) fn name(self) -> String {
         match self {
             Self::Floor => "floor".to_owned(),
             Self::Rustls => "bare rustls".to_owned(),
-            Self::Ours { adapter, log: "warn" } => format!("ours, {adapter}"),
-            Self::Ours { adapter, .. } => format!("ours, {adapter}, logging"),
+            Self::LONG => "ours, mio, --buffer 65536".to_owned(),
+            Self::LOGGING => "ours, mio, logging".to_owned(),
+            Self::Ours { adapter, .. } => format!("ours, {adapter}"),
             Self::Recipe => "the recipe, Python".to_owned(),
             Self::Asyncio => "asyncio".to_owned(),
             Self::Multiprocessing => "CPython's own".to_owned(),
@@ -85,10 +93,11 @@ impl Running {
     pub(crate) fn start(bench: &Bench, case: &Case, kind: Kind) -> Self {
         bench.on_server();
         let mut command = match kind {
-            Kind::Ours { adapter, log } => {
+            Kind::Ours { adapter, log, buffer } => {
                 let mut serve = Command::new(&bench.countersign);
                 serve.args(["serve", "--listen", "127.0.0.1:0", "--service", "echo"]);
                 serve.args(["--scheme", case.scheme, "--adapter", adapter, "--log", log]);
+                serve.args(["--buffer", &buffer.to_string()]);
                 // The load is one source; what each may do is bounded.
                 serve.args(["--limit-local", "--max-connections", "11000"]);
                 serve.args(case.compatible());
