@@ -41,7 +41,7 @@ impl Queue {
     pub(crate) fn new(encoder: Encoder, storage: &dyn Storage) -> Self {
         let capacity = Span::capacity(storage) as u32;
         Self {
-            max_part: capacity - encoder.overhead() as u32,
+            max_part: max_part(capacity, &encoder),
             encoder,
             phase: Phase::Handshake,
             waiting: Span::default(),
@@ -59,7 +59,7 @@ impl Queue {
         }
         if let Some(sealing) = sealing {
             self.encoder.open(sealing);
-            self.max_part = self.max_part.min(self.encoder.max_payload());
+            self.max_part = max_part(self.capacity, &self.encoder);
         }
     }
 
@@ -226,6 +226,11 @@ impl Queue {
             self.waiting.grow(frame.len());
         }
     }
+}
+
+/// The longest part that fits a buffer of `capacity` bytes, and that the peer takes.
+fn max_part(capacity: u32, encoder: &Encoder) -> u32 {
+    (capacity - encoder.overhead() as u32).min(encoder.max_payload())
 }
 
 /// Where an application sends messages: all of one, or none of it.

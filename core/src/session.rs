@@ -300,7 +300,7 @@ impl<B: Storage> Session<B> {
         let State::Handshake { handshake, exchange } = &mut self.state else { return };
         let parting = handshake.parting();
         let (received, mut out) = exchange.split();
-        let before = core::mem::replace(handshake, Handshake::PLACEHOLDER);
+        let before = core::mem::replace(handshake, Handshake::Underway);
         match before.step(input, received, &mut out) {
             Ok(next) => *handshake = next,
             Err(error) => {

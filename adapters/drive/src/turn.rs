@@ -269,7 +269,8 @@ impl<M: DerefMut<Target: Machine>, S: Service> Connection<M, S> {
                         (moved, answered) = (true, true);
                     }
                     Ok(_) => {
-                        wait.write = true;
+                        // Nor may what has been written before have left.
+                        (wait.write, answered) = (true, false);
                         break;
                     }
                     // The peer takes no more, but what it has sent can still be read.

@@ -67,8 +67,6 @@ struct Socket {
     writable: bool,
     /// The peer has shut something: a short read does not mean that there is no more.
     hangup: bool,
-    /// The peer's end of stream was read.
-    ended: bool,
 }
 
 /// The bits of a token that say which slot; those above say which generation.
@@ -125,7 +123,7 @@ impl<S: Service, T> Connections<S, T> {
         make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
     ) -> Result<(), E> {
         // Until an event says otherwise, trying is the way to find out.
-        let socket = Socket { stream, readable: true, writable: true, hangup: false, ended: false };
+        let socket = Socket { stream, readable: true, writable: true, hangup: false };
         self.add((socket, None), origin, held, make)
     }
 
@@ -146,8 +144,7 @@ impl<S: Service, T> Connections<S, T> {
         let (stream, origin) = address.start_connect()?;
         // What a socket says before it is connected differs from system to system: it is not asked
         // before its first event.
-        let socket =
-            Socket { stream, readable: false, writable: false, hangup: false, ended: false };
+        let socket = Socket { stream, readable: false, writable: false, hangup: false };
         self.add((socket, Some(until)), origin, held, make)
     }
 
@@ -372,7 +369,6 @@ impl Io for Socket {
         // A short read has emptied the socket, and what comes later is an edge of its own, unless
         // the edge of the peer's shutdown came before.
         self.readable = read.is_some_and(|n| n == into.len() || n == 0 || self.hangup);
-        self.ended |= read == Some(0);
         Ok(read)
     }
 
@@ -386,8 +382,7 @@ impl Io for Socket {
     }
 
     fn shut_write(&mut self) -> io::Result<()> {
-        // Closing it, which follows when both sides have ended, says the same.
-        if self.ended { Ok(()) } else { self.stream.shut_write() }
+        self.stream.shut_write()
     }
 
     fn acknowledge(&mut self) {

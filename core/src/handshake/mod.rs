@@ -35,6 +35,8 @@ pub(crate) enum Handshake {
     Complete {
         authenticated: bool,
     },
+    /// Stands in while one is on its way into another; what is left of one that did not arrive.
+    Underway,
 }
 
 /// What a handshake has found out.
@@ -102,9 +104,6 @@ pub(crate) struct View<'a> {
 }
 
 impl Handshake {
-    /// Stands in while one is on its way into another.
-    pub(crate) const PLACEHOLDER: Self = Self::Complete { authenticated: false };
-
     pub(crate) fn new<B: Storage>(
         config: &Config,
         role: Role,
@@ -134,7 +133,7 @@ impl Handshake {
             Self::Challenge(challenge) => challenge.want(),
             Self::Multiprocessing(multiprocessing) => multiprocessing.want(),
             Self::Mutual(mutual) => mutual.want(),
-            Self::Complete { .. } => 0,
+            Self::Complete { .. } | Self::Underway => 0,
         }
     }
 
@@ -144,7 +143,7 @@ impl Handshake {
             Self::Challenge(challenge) => challenge.key_request(view.received),
             Self::Multiprocessing(multiprocessing) => multiprocessing.key_request(view.received),
             Self::Mutual(mutual) => mutual.key_request(view),
-            Self::Complete { .. } => None,
+            Self::Complete { .. } | Self::Underway => None,
         }
     }
 
@@ -154,7 +153,7 @@ impl Handshake {
             Self::Challenge(challenge) => challenge.key_purpose(),
             Self::Multiprocessing(multiprocessing) => multiprocessing.key_purpose(),
             Self::Mutual(mutual) => mutual.key_purpose(),
-            Self::Complete { .. } => None,
+            Self::Complete { .. } | Self::Underway => None,
         }
     }
 
@@ -162,7 +161,7 @@ impl Handshake {
     pub(crate) fn challenge(&self) -> Option<&[u8]> {
         match self {
             Self::Multiprocessing(multiprocessing) => Some(multiprocessing.challenge()),
-            Self::Challenge(_) | Self::Mutual(_) | Self::Complete { .. } => None,
+            Self::Challenge(_) | Self::Mutual(_) | Self::Complete { .. } | Self::Underway => None,
         }
     }
 
@@ -170,14 +169,17 @@ impl Handshake {
     pub(crate) fn needs_binding(&self) -> bool {
         match self {
             Self::Mutual(mutual) => mutual.needs_binding(),
-            Self::Challenge(_) | Self::Multiprocessing(_) | Self::Complete { .. } => false,
+            Self::Challenge(_)
+            | Self::Multiprocessing(_)
+            | Self::Complete { .. }
+            | Self::Underway => false,
         }
     }
 
     /// Whether nothing more is to be received.
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Self::Challenge(_) | Self::Multiprocessing(_) => false,
+            Self::Challenge(_) | Self::Multiprocessing(_) | Self::Underway => false,
             Self::Mutual(mutual) => mutual.is_agreed(),
             Self::Complete { .. } => true,
         }
@@ -186,7 +188,7 @@ impl Handshake {
     /// What came of it, once it [is over](Self::is_over).
     pub(crate) fn outcome(&self, view: View<'_>) -> Option<Outcome> {
         match self {
-            Self::Challenge(_) | Self::Multiprocessing(_) => None,
+            Self::Challenge(_) | Self::Multiprocessing(_) | Self::Underway => None,
             Self::Mutual(mutual) => mutual.outcome(view),
             Self::Complete { authenticated } => {
                 let known = Known { authenticated: *authenticated, ..Known::default() };
@@ -198,7 +200,7 @@ impl Handshake {
     /// How it ends if it fails now.
     pub(crate) fn parting(&self) -> Parting {
         match self {
-            Self::Challenge(_) | Self::Complete { .. } => Parting::Silence,
+            Self::Challenge(_) | Self::Complete { .. } | Self::Underway => Parting::Silence,
             Self::Multiprocessing(multiprocessing) => multiprocessing.parting(),
             Self::Mutual(mutual) => mutual.parting(),
         }
@@ -215,6 +217,7 @@ impl Handshake {
             Self::Multiprocessing(multiprocessing) => multiprocessing.step(input, received, out),
             Self::Mutual(mutual) => mutual.step(input, received, out),
             complete @ Self::Complete { .. } => Ok(complete),
+            Self::Underway => Err(Error::Lost),
         }
     }
 }

@@ -171,6 +171,10 @@ impl<M: DerefMut<Target: Machine>> Machine for Tls<M> {
                 break;
             }
         }
+        if self.wants_read() {
+            // From here on the rest of a record is the peer's to send, whether or not it is read at once.
+            self.watch_records(now, false);
+        }
         self.end(now)?;
         Ok(None)
     }

@@ -10,6 +10,9 @@ use super::{LAST_WORD, STALL, Tls};
 /// How much of a message goes into one record, in bytes (RFC 8446, section 5.1).
 const MAX_FRAGMENT: usize = 16 << 10;
 
+/// How much rustls takes at once, in bytes: its buffer is empty then.
+const MAX_TAKEN: usize = 64 << 10;
+
 impl<M: DerefMut<Target: Machine>> Tls<M> {
     /// Encrypts what the inner machine has to say, if all before it is out.
     pub(super) fn encrypt(&mut self, now: Instant) {
@@ -19,12 +22,13 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         (self.output, self.sent) = (Vec::new(), 0);
         if self.open && self.failed.is_none() && self.carried == 0 {
             let bytes = self.inner.poll_transmit(now);
+            // Counted is what it will take.
+            let bytes = &bytes[..bytes.len().min(MAX_TAKEN)];
             let records = bytes.len().div_ceil(MAX_FRAGMENT) as u64;
             if records > self.records_left {
                 self.fail(Error::Tls(BadTls::KeysUsedUp), now);
             } else {
                 self.records_left -= records;
-                // It takes as many bytes as it has room for.
                 self.carried = self.tls.writer().write(bytes).unwrap_or(0);
             }
         }

@@ -77,6 +77,37 @@ fn an_application_that_is_slow_stops_its_peer_and_loses_nothing() {
 }
 
 #[test]
+fn who_stops_within_a_record_while_nobody_reads_has_thirty_seconds_once_somebody_would() {
+    each(|inside, mut link| {
+        link.server.holds = true;
+        let mut wire = Vec::new();
+        while link.server.machine.wants_read() {
+            let _ = link.client.out().send(&[b'a'; 1000]);
+            link.client.poll();
+            wire.extend(link.client.said(usize::MAX));
+            // The last byte of a record is still to come.
+            let n = link.server.hears(&wire[..wire.len() - 1]);
+            wire.drain(..n);
+            link.server.poll();
+        }
+        assert!(link.server.machine.recv_space().is_empty(), "{inside:?}");
+        link.server.holds = false;
+        link.server.go_on();
+        // What was read is dealt with, and what is not read there is no more of.
+        loop {
+            link.server.poll();
+            if link.server.said(usize::MAX).is_empty() {
+                break;
+            }
+        }
+        assert!(link.server.machine.wants_read() && !link.server.machine.is_idle(), "{inside:?}");
+        link.server.at(31);
+        let late = link.server.error();
+        assert!(matches!(late, Error::TimedOut(TimedOut::Receive)), "{inside:?}: {late:?}");
+    });
+}
+
+#[test]
 fn a_peer_that_never_reads_is_borne_with_for_so_much_and_so_long() {
     each(|inside, mut link| {
         // Nothing that the server says leaves.
