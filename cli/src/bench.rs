@@ -43,6 +43,7 @@ fn failure(error: impl std::fmt::Display) -> Failed {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
     let wanted = args.connections as usize;
+    crate::allow_files();
     let mut buffers = PoolOptions::default();
     buffers.handshakes = buffers.handshakes.max(wanted);
     // None is to wait for another's: it is the server's time that is measured.
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
         raw,
         once: args.reconnect,
         every: args.every,
+        epoch: Instant::now(),
     };
     let mut bench = Bench::new(args, plan, protocol, keys).map_err(failure)?;
     let mut report = Report::new(args, config.scheme().name(), inside_tls);
@@ -198,6 +200,7 @@ impl Bench {
         let mut tally = self.tally.borrow_mut();
         tally.end();
         report.messages = tally.done;
+        report.unanswered = tally.asked - tally.done;
         report.latencies = std::mem::replace(&mut tally.latencies, Times::new());
         Ok(())
     }

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a command ends with, and what scripts can tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,13 @@ impl Failed {
     fn new(exit: Exit, message: impl Display) -> Self {
         Self { exit, message: message.to_string() }
     }
+}
+
+/// Has this process have as many open files as the system allows; how many, if that is bounded.
+fn allow_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current
 }
 
 fn main() -> ExitCode {

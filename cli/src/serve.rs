@@ -14,7 +14,6 @@ use countersign_drive::{
     Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Remote, ServerOptions,
     Sessions, SharedKeys, SourceOptions, Sources,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
@@ -316,11 +315,10 @@ fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) ->
 
 /// As many files as connections are allowed, if the system permits.
 fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let allowed = crate::allow_files();
     let connections = max_connections as u64 * adapter.files();
     let wanted = connections + (workers * WORKER_FILES) as u64 + OTHER_FILES;
-    if let Some(files) = getrlimit(Resource::Nofile).current
+    if let Some(files) = allowed
         && files < wanted
     {
         warn!(target: "countersign", "--max-connections {max_connections} needs {wanted} open files and the system allows {files}: raise `ulimit -n`, or allow fewer connections");

@@ -58,7 +58,10 @@ pub(crate) fn compare(args: &[String]) -> ExitCode {
         println!(
             "The file was made with other tools, so counts differ with nothing wrong, and fail"
         );
-        println!("only if they are {:.0} % larger.", 100.0 * TOLERANCE_OF_OTHERS);
+        println!(
+            "only if they are {:.0} % larger, on such a processor.",
+            100.0 * TOLERANCE_OF_OTHERS
+        );
         println!("    in file: {}\n    now:     {}", kept.tools, now.tools);
     }
     if wrong.is_empty() {
@@ -125,7 +128,14 @@ impl Counts {
     /// What is not as it is in `kept`, in words.
     fn differences(&self, kept: &Self) -> Vec<String> {
         let same_tools = self.tools == kept.tools;
-        let most = 100.0 * if same_tools { TOLERANCE } else { TOLERANCE_OF_OTHERS };
+        let processor = |tools: &str| tools.rsplit(", ").next().map(str::to_owned);
+        let most = 100.0
+            * match (same_tools, processor(&self.tools) == processor(&kept.tools)) {
+                (true, _) => TOLERANCE,
+                (false, true) => TOLERANCE_OF_OTHERS,
+                // Another's instructions are not to be compared.
+                (false, false) => f64::INFINITY,
+            };
         let mut wrong = Vec::new();
         for (name, &count) in &self.all {
             let Some(&kept) = kept.all.get(name) else {

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) once: bool,
     /// One message so often, however many have no answer.
     pub(crate) every: Option<Duration>,
+    /// When the connections' clock began, or a moment before.
+    pub(crate) epoch: Instant,
 }
 
 /// What all connections have done together.
@@ -31,6 +33,8 @@ pub(crate) struct Tally {
     left: u64,
     /// How many are to be answered.
     wanted: u64,
+    /// Messages that were sent, or are to be at once.
+    pub(crate) asked: u64,
     /// Messages that were answered.
     pub(crate) done: u64,
     /// How long each of these took.
@@ -40,7 +44,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new(wanted: Option<u64>) -> Self {
         let wanted = wanted.unwrap_or(u64::MAX);
-        Self { begun: false, left: wanted, wanted, done: 0, latencies: Times::new() }
+        Self { begun: false, left: wanted, wanted, asked: 0, done: 0, latencies: Times::new() }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -63,6 +67,7 @@ impl Tally {
     fn take(&mut self) -> bool {
         let takes = self.begun && self.left > 0;
         self.left -= u64::from(takes);
+        self.asked += u64::from(takes);
         takes
     }
 }
@@ -190,12 +195,10 @@ impl Service for Load {
             && let Some(due) = self.due.filter(|due| *due <= now)
         {
             self.due = Some(due.saturating_add(every));
-            // Who is late answers for it.
-            let late = now.saturating_duration_since(due);
-            if self.tally.borrow_mut().take()
-                && let Some(since) = Instant::now().checked_sub(late)
-            {
-                self.late.push_back(since);
+            // Counted from when it is due: who is late answers for it.
+            if self.tally.borrow_mut().take() {
+                let since = due.saturating_duration_since(Moment::EPOCH);
+                self.late.push_back(self.plan.epoch + since);
             }
         }
         self.pump(out);

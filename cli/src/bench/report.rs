@@ -113,7 +113,10 @@ pub(crate) struct Report {
     spoken: String,
     connections: u32,
     size: u32,
-    pipeline: u32,
+    /// How many messages may be without an answer on one connection, if that is bounded.
+    pipeline: Option<u32>,
+    every: Option<Duration>,
+    buffer: u32,
     /// How long it took to connect and authenticate, all at the beginning.
     pub(crate) handshakes: Times,
     pub(crate) opened: Phase,
@@ -121,6 +124,8 @@ pub(crate) struct Report {
     pub(crate) reconnects: Times,
     /// Messages that were answered.
     pub(crate) messages: u64,
+    /// Messages that had no answer when the time was over.
+    pub(crate) unanswered: u64,
     pub(crate) latencies: Times,
     pub(crate) talked: Phase,
     /// How connections ended that were not to end, and how many did.
@@ -135,11 +140,14 @@ impl Report {
             spoken: format!("{scheme}{inside}"),
             connections: args.connections,
             size: args.size,
-            pipeline: args.pipeline,
+            pipeline: args.every.is_none().then_some(args.pipeline),
+            every: args.every,
+            buffer: args.buffer,
             handshakes: Times::new(),
             opened: Phase::default(),
             reconnects: Times::new(),
             messages: 0,
+            unanswered: 0,
             latencies: Times::new(),
             talked: Phase::default(),
             failures: BTreeMap::new(),
@@ -189,6 +197,9 @@ impl Report {
             ),
         );
         line("", self.latencies.text());
+        if self.every.is_some() {
+            line("", format!("{} without an answer in the end", self.unanswered));
+        }
         for (why, count) in &self.failures {
             line("failed", format!("{count} connections: {why}"));
         }
@@ -202,11 +213,14 @@ impl Report {
             "connections": self.connections,
             "size": self.size,
             "pipeline": self.pipeline,
+            "every_seconds": self.every.map(|every| every.as_secs_f64()),
+            "buffer": self.buffer,
             "opened": self.opened.json(self.handshakes.len()),
             "handshake_us": self.handshakes.json(),
             "reconnected": self.talked.json(self.reconnects.len()),
             "reconnect_us": self.reconnects.json(),
             "talked": self.talked.json(self.messages),
+            "unanswered": self.unanswered,
             "megabytes_per_second": self.megabytes(),
             "latency_us": self.latencies.json(),
             "failed": self.failures,
@@ -228,9 +242,13 @@ impl Report {
         {
             let area = SVGBackend::with_string(&mut svg, PICTURE).into_drawing_area();
             area.fill(&WHITE)?;
+            let pace = match (self.pipeline, self.every) {
+                (_, Some(every)) => format!("each every {every:?}"),
+                (ahead, None) => format!("{} without an answer", ahead.unwrap_or_default()),
+            };
             let title = format!(
-                "{}: {} connections, {} bytes, {} without an answer",
-                self.spoken, self.connections, self.size, self.pipeline
+                "{}: {} connections, {} bytes, {pace}",
+                self.spoken, self.connections, self.size
             );
             let mut chart = ChartBuilder::on(&area)
                 .caption(title, ("sans-serif", 18))

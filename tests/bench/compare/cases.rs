@@ -42,6 +42,12 @@ const RAW: Case = Case {
 };
 
 impl Case {
+    /// How many open files either end needs.
+    pub(crate) fn files(&self) -> u64 {
+        let connections: u64 = self.connections[1].parse().unwrap();
+        connections + 100
+    }
+
     /// What the load speaks to `kind`: the floor has no handshake but the one whose proof it does not
     /// look at, and frames that begin with their length are all one to it.
     pub(crate) fn spoken_to(&self, kind: Kind) -> &'static str {

@@ -150,24 +150,41 @@ impl Peer for Tls {
     }
 
     fn turn(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        loop {
-            while self.tls.wants_write() {
-                if now(self.tls.write_tls(&mut self.stream))?.is_none() {
-                    return Ok(false);
+        let (input, plain) = buffer.split_at_mut(BUFFER / 2);
+        while self.flush()? {
+            let Some(n) = now(self.stream.read(input))? else { return Ok(false) };
+            if n == 0 {
+                return Ok(true);
+            }
+            // From memory: rustls itself would read 4 KiB at a time.
+            let mut left = &input[..n];
+            while !left.is_empty() {
+                self.tls.read_tls(&mut left)?;
+                self.tls.process_new_packets().map_err(io::Error::other)?;
+                while let Some(n @ 1..) = now(self.tls.reader().read(plain))? {
+                    let taken = self.tls.writer().write(&plain[..n])?;
+                    self.unsent.extend_from_slice(&plain[taken..n]);
                 }
-                let taken = self.tls.writer().write(&self.unsent)?;
-                self.unsent.drain(..taken);
             }
-            match now(self.tls.read_tls(&mut self.stream))? {
-                None => return Ok(false),
-                Some(0) => return Ok(true),
-                Some(_) => {}
-            }
-            self.tls.process_new_packets().map_err(io::Error::other)?;
-            while let Some(n @ 1..) = now(self.tls.reader().read(buffer))? {
-                let taken = self.tls.writer().write(&buffer[..n])?;
-                self.unsent.extend_from_slice(&buffer[taken..n]);
+            if n < input.len() {
+                self.flush()?;
+                return Ok(false);
             }
         }
+        Ok(false)
+    }
+}
+
+impl Tls {
+    /// Writes what there is to write. Whether that was all.
+    fn flush(&mut self) -> io::Result<bool> {
+        while self.tls.wants_write() {
+            if now(self.tls.write_tls(&mut self.stream))?.is_none() {
+                return Ok(false);
+            }
+            let taken = self.tls.writer().write(&self.unsent)?;
+            self.unsent.drain(..taken);
+        }
+        Ok(true)
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, hint};
 
 use hmac::{Hmac, KeyInit, Mac};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use sha2::Sha256;
@@ -136,6 +137,13 @@ fn processors() -> Option<[CpuSet; 2]> {
     Some([each.next()?, load])
 }
 
+/// Has this process, and those that it starts, have as many open files as the system allows; how many.
+fn allow_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// How long two HMACs take over the bytes of a sealed frame of `len`, in microseconds: one to make its tag
 /// and one to verify it.
 fn two_hmacs(len: usize) -> f64 {
@@ -163,9 +171,10 @@ fn main() {
         return;
     }
     let asked = Asked::parse(args.into_iter());
+    let files = allow_files();
     let bench = Bench::new();
     let python = servers::has_python();
-    let mut report = Report::new(&asked.only);
+    let mut report = Report::new(&asked.only, files);
     for round in 1..=asked.rounds {
         for (case, results) in report.cases() {
             eprintln!("round {round} of {}: {}", asked.rounds, case.title);

@@ -46,7 +46,7 @@ impl Kind {
             Self::LONG => "ours, mio, --buffer 65536".to_owned(),
             Self::LOGGING => "ours, mio, logging".to_owned(),
             Self::Ours { adapter, .. } => format!("ours, {adapter}"),
-            Self::Recipe => "the recipe, Python".to_owned(),
+            Self::Recipe => "the recipe, Python, for one client".to_owned(),
             Self::Asyncio => "asyncio".to_owned(),
             Self::Multiprocessing => "CPython's own".to_owned(),
         }
@@ -116,19 +116,22 @@ impl Running {
             Kind::Asyncio if case.scheme == "challenge" => python("asyncio-raw"),
             Kind::Asyncio => python("asyncio-u32"),
         };
-        let mut child = command
+        let child = command
             .env("COUNTERSIGN_KEY", KEY)
             .current_dir(&bench.directory)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut running = Self { kind, address: String::new(), child };
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let out = running.child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut ready).unwrap();
         let Some((_, port)) = ready.trim().rsplit_once(' ') else {
             panic!("{} does not listen", kind.name());
         };
-        Self { kind, address: format!("localhost:{port}"), child }
+        running.address = format!("localhost:{port}");
+        running
     }
 
     pub(crate) fn pid(&self) -> u32 {
