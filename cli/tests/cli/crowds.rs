@@ -204,6 +204,9 @@ fn an_address_has_so_many_handshakes_at_once_and_the_established_do_not_count() 
     }
     assert!(Peer::connect(at).rest().is_empty());
     server.logged("scheme=challenge reason=too-many-handshakes");
+    for friend in &friends {
+        assert_eq!(friend.ask(WAY, b"hello"), b"HELLO");
+    }
     drop(strangers);
     is_served_in_the_end(at);
 }
