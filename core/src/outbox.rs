@@ -173,6 +173,7 @@ impl Queue {
     }
 
     /// Makes room at `tail` for a header and `len` bytes.
+    // For each message, from two places: left to the compiler it is a call, and its result a copy.
     #[inline(always)]
     fn reserve(
         &mut self,

@@ -235,6 +235,7 @@ impl Encoder {
 
     /// Carries out the last `plan`: `frame` is the part with room for what goes around it, not empty,
     /// and is what is sent next.
+    // As is the room it is for: see `Queue::reserve`.
     #[inline(always)]
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         match self {
