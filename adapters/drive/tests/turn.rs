@@ -39,6 +39,8 @@ struct Transport {
     /// What was written does not leave.
     holds: bool,
     flush_fails: bool,
+    /// It says that there is nothing to read.
+    unreadable: bool,
     /// All that was written.
     heard: Vec<u8>,
     /// How much was read.
@@ -64,6 +66,7 @@ impl Transport {
             write_fails: false,
             holds: false,
             flush_fails: false,
+            unreadable: false,
             heard: Vec::new(),
             taken: 0,
             reads: 0,
@@ -80,6 +83,10 @@ impl Transport {
 
 impl Io for Transport {
     type Error = Broken;
+
+    fn may_read(&self) -> bool {
+        !self.unreadable
+    }
 
     fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Broken> {
         assert!(!into.is_empty(), "a read of nothing");
@@ -372,6 +379,28 @@ fn what_was_answered_is_acknowledged_by_the_answer() {
     let whole_and_begun = [&frame(b"begun")[3..], &frame(b"next")[..5]].concat();
     assert_eq!(acknowledged(&whole_and_begun), 0, "the echo says so");
     assert_eq!(acknowledged(&frame(b"next")[5..6]), 1);
+}
+
+#[test]
+fn an_answer_that_could_not_leave_acknowledges_nothing() {
+    let mut link = open(Recorder { echo: true, ..Recorder::default() });
+    let mut io = Transport::new(Vec::new());
+    waits(&mut link, &mut io, at(0));
+    (io.acknowledged, io.room) = (0, 2);
+    io.sent = [&frame(b"whole")[..], &frame(b"next")[..5]].concat();
+    assert!(waits(&mut link, &mut io, at(0)).write);
+    assert_eq!((io.heard.len(), io.acknowledged), (2, 1));
+}
+
+#[test]
+fn who_cannot_be_read_is_waited_for_and_not_read() {
+    let mut link = open(Recorder::default());
+    let mut io = Transport { unreadable: true, ..Transport::new(frame(b"whole")) };
+    assert!(waits(&mut link, &mut io, at(0)).read);
+    assert_eq!(io.reads, 0);
+    io.unreadable = false;
+    assert!(waits(&mut link, &mut io, at(0)).read);
+    assert_eq!(link.service().calls, [Call::Open, Call::Message(b"whole".to_vec())]);
 }
 
 #[test]

@@ -262,7 +262,8 @@ fn a_part_is_as_long_as_the_peer_takes_and_the_buffers_hold() {
         (4096, RECEIVE, SEND, SEND - 21),
         (4096, 4096, 64, 64 - 21),
     ] {
-        let end = End::new(&client(), Role::Client, receive, send);
+        let mut end = End::new(&client(), Role::Client, receive, send);
+        assert_eq!(end.session.split().1.max_part(), 0, "it is not known yet");
         let (mut end, mut peer) = against_with(end, &server(), max_frame);
         assert_eq!(end.session.split().1.max_part(), max);
         assert_eq!(end.send(&vec![7; max + 1]), Err(SendError::TooLong { max }));
