@@ -18,19 +18,27 @@ type Switch = (&'static str, &'static [(&'static str, &'static str, &'static str
 
 const MUTUAL: &str = "handshake/mutual.rs";
 const MESSAGE: &str = "handshake/mutual/message.rs";
-const SCHEDULE: &str = "schedule.rs";
+const SCHEDULE: &str = "crypto/key_schedule.rs";
 const SEALED: &str = "framing/sealed.rs";
 
 const SWITCHES: &[Switch] = &[
     ("SERVER_NAME", &[(MUTUAL, "if m2.name == me.name {", "if !OFF && m2.name == me.name {")]),
     (
         "SERVER_INSTANCE",
-        &[(MUTUAL, "if m2.instance == me.instance {", "if !OFF && m2.instance == me.instance {")],
+        &[(
+            MUTUAL,
+            "if m2.process_id == me.process_id {",
+            "if !OFF && m2.process_id == me.process_id {",
+        )],
     ),
     ("CLIENT_NAME", &[(MUTUAL, "if m3.name == me.name {", "if !OFF && m3.name == me.name {")]),
     (
         "CLIENT_INSTANCE",
-        &[(MUTUAL, "if m3.instance == me.instance {", "if !OFF && m3.instance == me.instance {")],
+        &[(
+            MUTUAL,
+            "if m3.process_id == me.process_id {",
+            "if !OFF && m3.process_id == me.process_id {",
+        )],
     ),
     (
         "SERVER_EXPECTED",
@@ -56,8 +64,8 @@ const SWITCHES: &[Switch] = &[
         "CLIENT_VERIFIES",
         &[(
             MUTUAL,
-            "if !bool::from(schedule::verify(&proof, m3.mac))",
-            "if !OFF && !bool::from(schedule::verify(&proof, m3.mac))",
+            "if !bool::from(key_schedule::verify(&proof, m3.mac))",
+            "if !OFF && !bool::from(key_schedule::verify(&proof, m3.mac))",
         )],
     ),
     // M1 is hashed, and the server's nonce with it.

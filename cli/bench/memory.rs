@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{Scratch, Server, allow_files, countersign};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_tls::{Credentials, TlsFactory};
 use crowd::{Client, Crowd, KEY, sessions};
 use rustix::process::{Resource, getrlimit};
 
@@ -179,7 +179,7 @@ fn cost(
     let server = Server::start(&scratch, KEY, &args);
     let at = &server.at[0];
     let crowd = if tls {
-        let sessions = TlsSessions::client(sessions(scheme), &credentials(&scratch), "localhost");
+        let sessions = TlsFactory::client(sessions(scheme), &credentials(&scratch), "localhost");
         Crowd::new(at, scheme, sessions.unwrap())
     } else {
         Crowd::new(at, scheme, sessions(scheme))

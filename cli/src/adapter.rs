@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use countersign_drive::{Listener, Open, Protocol, Remote, ServerOptions, SharedKeys};
+use countersign_host::{Listener, Open, ProtocolFactory, ServerHandle, ServerOptions, SharedKeys};
 
 use crate::args::ServeAdapter;
 
 /// A server that is to run on a thread of its own.
 pub(crate) struct Runnable {
-    pub(crate) remote: Remote,
+    pub(crate) remote: ServerHandle,
     /// Serves until the remote stops it.
     pub(crate) run: Box<dyn FnOnce() -> io::Result<()> + Send>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Runnable {
 pub(crate) fn server<O: Open + Send + 'static>(
     adapter: ServeAdapter,
     listeners: Vec<Listener>,
-    protocol: Arc<dyn Protocol>,
+    protocol: Arc<dyn ProtocolFactory>,
     keys: SharedKeys,
     open: O,
     options: ServerOptions,

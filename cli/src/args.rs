@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use countersign::device::{AppId, Imei};
-use countersign::{Config, ConfigError, Digest, Kid, Multiprocessing, Mutual, Name, Scheme};
-use countersign_drive::{Address, SourceOptions, instance};
+use countersign::{Config, ConfigError, Digest, KeyId, Multiprocessing, Mutual, Name, Scheme};
+use countersign_device::{AppId, Imei};
+use countersign_host::{Address, PeerLimitOptions, process_id};
 
 use crate::{Exit, Failed};
 
@@ -104,12 +104,12 @@ pub(crate) struct ServeArgs {
     pub(crate) max_handshakes: u32,
 
     /// Of these, from one address: an IPv4 address, or an IPv6 network of 64 bits
-    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().handshakes, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = PeerLimitOptions::default().handshakes, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) source_handshakes: u32,
 
     /// Failed authentications from one address before its connections are closed as soon as they
     /// are made; ten a second are forgiven
-    #[arg(long, value_name = "N", default_value_t = SourceOptions::default().failures, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = PeerLimitOptions::default().failures, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) source_failures: u32,
 
     /// Of the scheme mutual: how long either end may be silent before it gives a sign of life, 1 to
@@ -306,8 +306,8 @@ pub(crate) struct ProtocolArgs {
     pub(crate) key_file: Option<PathBuf>,
 
     /// Of the scheme mutual: the id of the key, 1 to 32 characters
-    #[arg(long, value_name = "ID", default_value = Mutual::DEFAULT_KID)]
-    pub(crate) kid: Kid,
+    #[arg(long, value_name = "ID", default_value = Mutual::DEFAULT_KEY_ID)]
+    pub(crate) kid: KeyId,
 
     /// Of the scheme mutual: a TOML file of many keys, each a [[key]] with id, secret, roles
     /// ("client", "server": what this end may be), and if need be names (the peer's), not_before and
@@ -500,8 +500,8 @@ impl ProtocolArgs {
                     Some(name) => name,
                     None => Name::new(name).map_err(|error| Failed::new(Exit::Usage, error))?,
                 };
-                let instance = instance().map_err(|error| Failed::new(Exit::Failure, error))?;
-                let mutual = refine(Mutual::new(name, instance).with_kid(self.kid));
+                let instance = process_id().map_err(|error| Failed::new(Exit::Failure, error))?;
+                let mutual = refine(Mutual::new(name, instance).with_key_id(self.kid));
                 // TLS protects every byte, and the channel binding says that it is the same TLS.
                 Scheme::Mutual(if inside_tls {
                     mutual.with_channel_binding().without_tags()
@@ -524,7 +524,7 @@ impl ProtocolArgs {
     pub(crate) fn for_the_other_end(&self) -> String {
         let mut options = String::new();
         match self.scheme {
-            SchemeName::Mutual if self.kid.as_str() != Mutual::DEFAULT_KID => {
+            SchemeName::Mutual if self.kid.as_str() != Mutual::DEFAULT_KEY_ID => {
                 options += " --kid ";
                 options += self.kid.as_str();
             }

@@ -13,8 +13,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use countersign::Framing;
-use countersign_drive::{
-    Address, BoxedMachine, ClientError, Clock, Failure, Keys, Notice, PoolOptions, Protocol,
+use countersign_driver::{Failure, Keys};
+use countersign_host::{
+    Address, BoxedProtocol, ClientError, Clock, ConnectionEvent, PoolOptions, ProtocolFactory,
     StartError, Stream,
 };
 use countersign_mio::Connections;
@@ -83,7 +84,7 @@ struct Bench {
     events: Events,
     clock: Clock,
     connections: Connections<Load, Instant>,
-    protocol: Arc<dyn Protocol>,
+    protocol: Arc<dyn ProtocolFactory>,
     keys: Arc<dyn Keys + Send + Sync>,
     address: Address,
     plan: Plan,
@@ -121,7 +122,7 @@ impl Bench {
     fn new(
         args: &BenchArgs,
         plan: Plan,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: Arc<dyn Keys + Send + Sync>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -224,7 +225,7 @@ impl Bench {
         let place = connections.len() as f64 / self.wanted as f64;
         let now = clock.now();
         let talking = tally.borrow().is_begun();
-        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Load), NotBegun> {
+        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedProtocol, Load), NotBegun> {
             let machine = protocol.client(wake, now).map_err(NotBegun::Start)?;
             if !talking {
                 wakers.push(wake.clone());
@@ -254,8 +255,8 @@ impl Bench {
         }
         let mut told = Told::default();
         self.connections.run(&*self.keys, self.clock.now(), |notice, begun| match notice {
-            Notice::Established { .. } => told.established.push(begun.elapsed()),
-            Notice::Ended(ended) => told.ended.push(ended.how),
+            ConnectionEvent::Established { .. } => told.established.push(begun.elapsed()),
+            ConnectionEvent::Ended(ended) => told.ended.push(ended.how),
         });
         Ok(told)
     }

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use countersign_drive::keys::{self, Secret};
+use countersign_host::key_file::{self, Secret};
 use jiff::{Span, Zoned};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &CertsArgs) -> Result<(), Failed> {
     for Made { name, certificate, key: pair } in &made {
         // The key first: a certificate without its key is of no use to anyone.
         let secret = Secret::new(pair.serialize_pem().trim_end().as_bytes().to_vec());
-        keys::write_new(&args.directory.join(key(name)), &secret).map_err(failure)?;
+        key_file::write_new(&args.directory.join(key(name)), &secret).map_err(failure)?;
         let path = args.directory.join(crt(name));
         write_new(&path, certificate.as_bytes())
             .map_err(|error| failure(format!("{}: {error}", path.display())))?;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use countersign::{Alert, Error, Framing, Refuse, Scheme};
-use countersign_drive::{ClientError, PoolOptions};
+use countersign::{Alert, ChannelErrorKind, Error, Framing, KeyRejection, Scheme};
+use countersign_host::{ClientError, PoolOptions};
 
 use crate::args::ConnectArgs;
 use crate::end::{self, ClientEnd};
@@ -145,7 +145,7 @@ impl Conversation {
     /// Prints replies until there are no more.
     fn receive(&self) {
         let outcome = loop {
-            match self.client.recv_part() {
+            match self.client.recv_chunk() {
                 Ok(Some(part)) => {
                     if let Err(error) = self.replies.print(&part) {
                         // Nobody reads what we print.
@@ -245,7 +245,7 @@ pub(crate) fn explain(error: &ClientError, prefix: &str) -> Failed {
         ),
         ClientError::Io(_) => (Exit::Connection, ": connect again, or look into the server's log"),
         ClientError::Start(_) => (Exit::Failure, ""),
-        ClientError::Protocol(Error::Refused(Refuse::Reflected)) => (Exit::Refused, ""),
+        ClientError::Protocol(Error::Refused(KeyRejection::Reflected)) => (Exit::Refused, ""),
         ClientError::Protocol(Error::Refused(_)) => (
             Exit::Usage,
             ": it is our own keys that have none for this server: give --kid, or a key with roles = [\"client\"]",
@@ -254,11 +254,18 @@ pub(crate) fn explain(error: &ClientError, prefix: &str) -> Failed {
             match error {
                 Error::WrongKey
                 | Error::Identity(_)
-                | Error::NothingInCommon
-                | Error::Alert(Alert::Refused | Alert::NothingInCommon) => Exit::Refused,
-                Error::Tls(bad) if bad.is_about_certificates() => Exit::Refused,
+                | Error::Incompatible
+                | Error::Alert(Alert::Refused | Alert::Incompatible) => Exit::Refused,
+                Error::Channel(channel)
+                    if matches!(
+                        channel.kind(),
+                        ChannelErrorKind::Authentication | ChannelErrorKind::Rejected
+                    ) =>
+                {
+                    Exit::Refused
+                }
                 Error::Malformed
-                | Error::Tls(_)
+                | Error::Channel(_)
                 | Error::Alert(Alert::Malformed)
                 | Error::Frame(_)
                 | Error::FrameTooLong { .. } => Exit::Protocol,

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use countersign::device::{Backoff, DeviceClient, Kind, Response};
-use countersign_drive::device::Device;
-use countersign_drive::{ClientError, ClientOptions, PoolOptions};
+use countersign_device::Device;
+use countersign_device::{Backoff, DeviceClient, Kind, Response};
+use countersign_host::{ClientError, ClientOptions, PoolOptions};
 use countersign_std::{Runner, Stopper};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
     let failure = |error| Failed::new(Exit::Failure, error);
     let runner = Runner::new().map_err(failure)?;
     let connecting = Arc::new(AtomicBool::new(false));
-    heed_signals(runner.stopper(), connecting.clone()).map_err(failure)?;
+    handle_signals(runner.stopper(), connecting.clone()).map_err(failure)?;
 
     let progress = RefCell::new(Progress {
         backoff: Backoff::new(args.backoff_base, args.backoff_cap),
@@ -139,7 +139,7 @@ impl Progress {
 
 /// A first SIGTERM or SIGINT ends the device in order, a second one the process. While a connection
 /// is made there is nothing to be put in order.
-fn heed_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Result<()> {
+fn handle_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::spawn(move || {
         let mut stopping = false;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use countersign::{Config, Name};
-use countersign_drive::{Address, Keys, PoolOptions, Pools, Protocol, Sessions};
+use countersign_driver::Keys;
+use countersign_host::{Address, PoolOptions, Pools, ProtocolFactory, SessionFactory};
 
 use crate::args::{ClientTlsArgs, ProtocolArgs};
 use crate::secret::{self, Missing};
 use crate::{Failed, say, tls};
 
 pub(crate) struct ClientEnd {
-    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) protocol: Arc<dyn ProtocolFactory>,
     pub(crate) keys: Arc<dyn Keys + Send + Sync>,
     /// What is spoken, inside TLS or not.
     pub(crate) config: Config,
@@ -35,7 +36,7 @@ pub(crate) fn client(
         Some(name) => mutual.with_expected_server(name),
         None => mutual,
     })?;
-    let sessions = Sessions::new(config.clone(), Pools::new(buffers));
+    let sessions = SessionFactory::new(config.clone(), Pools::new(buffers));
     let protocol = tls::client(sessions, tls, address)?;
     Ok(ClientEnd { protocol, keys: found.keys, config, inside_tls })
 }

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use countersign::Rest;
-use countersign_drive::Received;
+use countersign::Remaining;
+use countersign_host::Received;
 
 /// Silence after which a reply of unknown length counts as whole.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ impl Replies {
         if let Some(&byte) = part.bytes.last() {
             state.line_start = byte == b'\n';
         }
-        if part.rest == Rest::End {
+        if part.remaining == Remaining::End {
             out.write_all(b"\n")?;
             state.line_start = true;
             state.whole += 1;
@@ -164,12 +164,12 @@ fn write_visible(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     for chunk in bytes.utf8_chunks() {
         let mut plain = chunk.valid();
         while let Some(at) = plain.find(|c| !is_plain(c)) {
-            let (before, rest) = plain.split_at(at);
-            let len = rest.chars().next().map_or(0, char::len_utf8);
-            let (odd, rest) = rest.split_at(len);
+            let (before, remaining) = plain.split_at(at);
+            let len = remaining.chars().next().map_or(0, char::len_utf8);
+            let (odd, remaining) = remaining.split_at(len);
             out.write_all(before.as_bytes())?;
             write_escaped(out, odd.as_bytes())?;
-            plain = rest;
+            plain = remaining;
         }
         out.write_all(plain.as_bytes())?;
         write_escaped(out, chunk.invalid())?;

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use countersign::Key;
-use countersign_drive::keys::{self, Secret, SecretError};
-use countersign_drive::{Keyring, Keys};
+use countersign_driver::Keys;
+use countersign_host::KeyList;
+use countersign_host::Keyring;
+use countersign_host::key_file::{self, Secret, SecretError};
 
 use crate::args::{ProtocolArgs, SchemeName};
 use crate::{Exit, Failed};
@@ -59,14 +61,14 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
     }
     let (mut default_file, mut made, mut in_file) = (None, false, true);
     let secret = if let Some(path) = &args.key_file {
-        keys::read(path).map_err(usage)?
+        key_file::read(path).map_err(usage)?
     } else if let Some(value) = env::var_os("COUNTERSIGN_KEY") {
         in_file = false;
         Secret::new(value.into_vec())
     } else {
         default_file = Some(DEFAULT_FILE);
         let path = Path::new(DEFAULT_FILE);
-        match keys::read(path) {
+        match key_file::read(path) {
             Err(SecretError::Io(_, error)) if error.kind() == ErrorKind::NotFound => {
                 if missing == Missing::Fail {
                     return Err(usage(format!(
@@ -74,15 +76,15 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
                     )));
                 }
                 let failure = |error| Failed::new(Exit::Failure, error);
-                let secret = keys::generate().map_err(failure)?;
-                match keys::write_new(path, &secret) {
+                let secret = key_file::generate().map_err(failure)?;
+                match key_file::write_new(path, &secret) {
                     Ok(()) => {
                         made = true;
                         secret
                     }
                     // Another server has made one in the meantime.
                     Err(SecretError::Io(_, error)) if error.kind() == ErrorKind::AlreadyExists => {
-                        keys::read(path).map_err(usage)?
+                        key_file::read(path).map_err(usage)?
                     }
                     Err(error) => return Err(failure(error)),
                 }
@@ -103,7 +105,7 @@ pub(crate) fn find(args: &ProtocolArgs, missing: Missing) -> Result<Found, Faile
         SchemeName::Multiprocessing => {
             let digests = args.multiprocessing().digests();
             let keys = digests.map(|digest| Key::challenge(digest, &secret));
-            Arc::new(keys.collect::<Result<Vec<_>, _>>().map_err(usage)?)
+            Arc::new(keys.collect::<Result<KeyList, _>>().map_err(usage)?)
         }
         SchemeName::Challenge | SchemeName::None => {
             Arc::new(Key::challenge(args.digest.digest(), &secret).map_err(usage)?)

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 
 use countersign::Mutual;
-use countersign_drive::device::{Devices, Registry};
-use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{
-    Address, Gate, Listener, Open, Origin, PoolOptions, Pools, Protocol, Remote, ServerOptions,
-    Sessions, SharedKeys, SourceOptions, Sources,
+use countersign_device::{Devices, Registry};
+use countersign_driver::services::{Echo, Upper};
+use countersign_host::{
+    Address, ConnectionLimit, Listener, Open, PeerAddr, PeerLimitOptions, PeerLimits, PoolOptions,
+    Pools, ProtocolFactory, ServerHandle, ServerOptions, SessionFactory, SharedKeys,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -78,25 +78,27 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let inside_tls = args.tls.tls_cert.is_some();
     let refine = |mutual: Mutual| mutual.with_heartbeat(args.heartbeat);
     let config = args.protocol.config("server", inside_tls, refine)?;
-    let protocol = tls::server(Sessions::new(config, pools), &args.tls)?;
+    let protocol = tls::server(SessionFactory::new(config, pools), &args.tls)?;
     announce(args, &found, &bound);
     let keys = SharedKeys::new(found.keys);
     let reload = Reload { args: args.protocol.clone(), keys: keys.clone() };
     let mut options = ServerOptions::default();
-    options.gate = Gate::new(max_connections);
-    let mut limits = SourceOptions::default();
+    options.gate = ConnectionLimit::new(max_connections);
+    let mut limits = PeerLimitOptions::default();
     limits.handshakes = args.source_handshakes;
     limits.failures = args.source_failures;
     limits.local = args.limit_local;
-    options.sources = Sources::new(limits);
+    options.sources = PeerLimits::new(limits);
     let front = Shared { adapter: args.adapter, protocol, keys, options };
     match (args.service, status) {
         (ServiceName::Device, Some(status)) => {
             let devices = Devices::new(status.registry().clone(), args.device_interval);
             front.serve(sets, &bound, reload, Some(status), || devices.clone())
         }
-        (ServiceName::Echo, _) => front.serve(sets, &bound, reload, None, || |_: &Origin, _| Echo),
-        _ => front.serve(sets, &bound, reload, None, || |_: &Origin, _| Upper),
+        (ServiceName::Echo, _) => {
+            front.serve(sets, &bound, reload, None, || |_: &PeerAddr, _| Echo)
+        }
+        _ => front.serve(sets, &bound, reload, None, || |_: &PeerAddr, _| Upper),
     }
 }
 
@@ -117,7 +119,7 @@ fn check_devices(args: &ServeArgs) -> Result<(), Failed> {
 /// What all workers have in common.
 struct Shared {
     adapter: ServeAdapter,
-    protocol: Arc<dyn Protocol>,
+    protocol: Arc<dyn ProtocolFactory>,
     keys: SharedKeys,
     options: ServerOptions,
 }
@@ -144,14 +146,15 @@ impl Shared {
         let failure = |error: io::Error| Failed::new(Exit::Failure, error);
         let servers = sets.into_iter().map(|set| self.worker(set, open()));
         let servers: Vec<Runnable> = servers.collect::<io::Result<_>>().map_err(failure)?;
-        let remotes: Vec<Remote> = servers.iter().map(|server| server.remote.clone()).collect();
+        let remotes: Vec<ServerHandle> =
+            servers.iter().map(|server| server.remote.clone()).collect();
         let started = status.as_ref().map_or(Ok(None), Status::start).map_err(failure)?;
-        heed_signals(remotes.clone(), reload, status).map_err(failure)?;
+        handle_signals(remotes.clone(), reload, status).map_err(failure)?;
         ready(bound, started.as_ref()).map_err(failure)?;
         let threads: Vec<_> = servers
             .into_iter()
             .map(|server| {
-                let together = Together(remotes.clone());
+                let together = StopAllOnDrop(remotes.clone());
                 thread::spawn(move || {
                     let _together = together;
                     (server.run)()
@@ -168,11 +171,11 @@ impl Shared {
 }
 
 /// Stops all workers when one ends, however it ends, rather than leave half a server.
-struct Together(Vec<Remote>);
+struct StopAllOnDrop(Vec<ServerHandle>);
 
-impl Drop for Together {
+impl Drop for StopAllOnDrop {
     fn drop(&mut self) {
-        self.0.iter().for_each(Remote::stop);
+        self.0.iter().for_each(ServerHandle::stop);
     }
 }
 
@@ -283,7 +286,11 @@ impl Reload {
 /// A first SIGTERM or SIGINT stops the servers in order, a second one the process. SIGHUP has the
 /// keys read again, unless it came because the terminal that we report to is gone. SIGUSR1 has the
 /// devices logged, if we serve any.
-fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) -> io::Result<()> {
+fn handle_signals(
+    remotes: Vec<ServerHandle>,
+    reload: Reload,
+    status: Option<Status>,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     if status.is_some() {
         signals.add_signal(SIGUSR1)?;
@@ -299,7 +306,7 @@ fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) ->
             let hung_up = on_terminal && !io::stderr().is_terminal();
             if signal == SIGHUP && !hung_up {
                 if reload.reload() {
-                    remotes.iter().for_each(Remote::keys_changed);
+                    remotes.iter().for_each(ServerHandle::keys_changed);
                 }
                 continue;
             }
@@ -307,7 +314,7 @@ fn heed_signals(remotes: Vec<Remote>, reload: Reload, status: Option<Status>) ->
                 std::process::exit(128 + signal);
             }
             info!(target: "countersign", "stopping: no more connections, and 10 s for what is under way");
-            remotes.iter().for_each(Remote::stop);
+            remotes.iter().for_each(ServerHandle::stop);
         }
     });
     Ok(())

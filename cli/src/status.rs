@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_drive::device::Registry;
-use countersign_drive::{Address, Listener, Stream};
+use countersign_device::Registry;
+use countersign_host::{Address, Listener, Stream};
 use tracing::info;
 
 use crate::{Exit, Failed};

@@ -5,10 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
 
-use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
-use countersign_drive::{
-    Address, ClientError, ClientOptions, Clock, Failure, Flow, Keys, Mailbox, Notice, Part,
-    Protocol, Received, Service, StartError,
+use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
+use countersign_driver::{Chunk, Failure, Flow, Keys, Service};
+use countersign_host::{
+    Address, ClientError, ClientOptions, Clock, ConnectionEvent, Mailbox, ProtocolFactory,
+    Received, StartError,
 };
 use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
@@ -22,14 +23,14 @@ pub(crate) trait Talk: Send + Sync {
     /// No more messages.
     fn finish(&self) -> Result<(), ClientError>;
     /// The next part of a message; `None`: no more come.
-    fn recv_part(&self) -> Result<Option<Received>, ClientError>;
+    fn recv_chunk(&self) -> Result<Option<Received>, ClientError>;
 }
 
 /// Connects to `address` by `adapter`; returns when the handshake is over.
 pub(crate) fn connect(
     adapter: ConnectAdapter,
     address: &Address,
-    protocol: &dyn Protocol,
+    protocol: &dyn ProtocolFactory,
     keys: &Arc<dyn Keys + Send + Sync>,
 ) -> Result<Box<dyn Talk>, ClientError> {
     let options = ClientOptions::default();
@@ -56,8 +57,8 @@ impl Talk for countersign_std::Client {
         self.finish()
     }
 
-    fn recv_part(&self) -> Result<Option<Received>, ClientError> {
-        self.recv_part()
+    fn recv_chunk(&self) -> Result<Option<Received>, ClientError> {
+        self.recv_chunk()
     }
 }
 
@@ -70,8 +71,8 @@ impl Talk for countersign_smol::Client {
         smol::block_on(self.finish())
     }
 
-    fn recv_part(&self) -> Result<Option<Received>, ClientError> {
-        smol::block_on(self.recv_part())
+    fn recv_chunk(&self) -> Result<Option<Received>, ClientError> {
+        smol::block_on(self.recv_chunk())
     }
 }
 
@@ -117,7 +118,7 @@ impl Shared {
                 return Err(match (state.mailbox.closed(), state.lost.take()) {
                     (_, Some(error)) => ClientError::Io(error),
                     (Some(Ok(())), _) => ClientError::Send(SendError::Ended),
-                    (None | Some(Err(Error::Lost)), _) => {
+                    (None | Some(Err(Error::Transport)), _) => {
                         ClientError::Io(io::ErrorKind::NotConnected.into())
                     }
                     (Some(Err(error)), _) => ClientError::Protocol(error),
@@ -146,7 +147,7 @@ impl Shared {
 impl InLoop {
     fn connect(
         address: &Address,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: Arc<dyn Keys + Send + Sync>,
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
@@ -197,7 +198,7 @@ fn run(
     loop {
         let posted = shared.state().posted;
         connections.run(keys, clock.now(), |notice, ()| {
-            if let Notice::Ended(ended) = notice {
+            if let ConnectionEvent::Ended(ended) = notice {
                 shared.end(match ended.how {
                     Err(Failure::Io(error)) => Some(error),
                     _ => None,
@@ -241,7 +242,7 @@ impl InLoop {
 
 impl Talk for InLoop {
     fn send(&self, message: &[u8]) -> Result<(), ClientError> {
-        self.post(|mailbox| mailbox.post(message.to_vec(), Rest::End))
+        self.post(|mailbox| mailbox.post(message.to_vec(), Remaining::End))
     }
 
     fn finish(&self) -> Result<(), ClientError> {
@@ -252,7 +253,7 @@ impl Talk for InLoop {
         }
     }
 
-    fn recv_part(&self) -> Result<Option<Received>, ClientError> {
+    fn recv_chunk(&self) -> Result<Option<Received>, ClientError> {
         self.shared.wait(|state| {
             if let Some(received) = state.mailbox.take() {
                 self.wake.wake_by_ref();
@@ -279,8 +280,8 @@ impl Service for Relay {
         self.with(|mailbox| mailbox.on_open(peer, out, now));
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.with(|mailbox| mailbox.on_message(part, out, now))
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.with(|mailbox| mailbox.on_message(chunk, out, now))
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_drive::{Address, Protocol, Sessions, keys};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_host::{Address, ProtocolFactory, SessionFactory, key_file};
+use countersign_tls::{Credentials, TlsFactory};
 
 use crate::args::{ClientTlsArgs, ServerTlsArgs};
 use crate::{Exit, Failed};
@@ -19,9 +19,9 @@ fn usage(error: impl std::fmt::Display) -> Failed {
 
 /// `sessions`, inside TLS if `args` ask for it.
 pub(crate) fn server(
-    sessions: Sessions,
+    sessions: SessionFactory,
     args: &ServerTlsArgs,
-) -> Result<Arc<dyn Protocol>, Failed> {
+) -> Result<Arc<dyn ProtocolFactory>, Failed> {
     if args.tls_cert.is_none() {
         return Ok(Arc::new(sessions));
     }
@@ -30,15 +30,15 @@ pub(crate) fn server(
         args.tls_key.as_deref(),
         args.tls_client_ca.as_deref(),
     )?;
-    Ok(Arc::new(TlsSessions::server(sessions, &credentials).map_err(usage)?))
+    Ok(Arc::new(TlsFactory::server(sessions, &credentials).map_err(usage)?))
 }
 
 /// `sessions` with the server at `address`, inside TLS if `args` ask for it.
 pub(crate) fn client(
-    sessions: Sessions,
+    sessions: SessionFactory,
     args: &ClientTlsArgs,
     address: &Address,
-) -> Result<Arc<dyn Protocol>, Failed> {
+) -> Result<Arc<dyn ProtocolFactory>, Failed> {
     if args.tls_ca.is_none() {
         return Ok(Arc::new(sessions));
     }
@@ -49,7 +49,7 @@ pub(crate) fn client(
         (None, Address::Tcp { host, .. }) => host,
         (None, Address::Unix(_)) => "localhost",
     };
-    let sessions = TlsSessions::client(sessions, &credentials, name);
+    let sessions = TlsFactory::client(sessions, &credentials, name);
     Ok(Arc::new(sessions.map_err(|error| usage(format!("--tls-name {name}: {error}")))?))
 }
 
@@ -61,7 +61,7 @@ fn credentials(
     let mut credentials = Credentials::new();
     if let (Some(path), Some(key)) = (certificate, key) {
         let chain = read(path)?;
-        let secret = keys::read_file(key, MAX_LEN).map_err(usage)?;
+        let secret = key_file::read_file(key, MAX_LEN).map_err(usage)?;
         credentials = credentials
             .with_certificate(&chain, &secret)
             .map_err(|error| usage(format!("{} and {}: {error}", path.display(), key.display())))?;

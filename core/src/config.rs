@@ -2,12 +2,10 @@
 
 use core::time::Duration;
 
+use crate::crypto::mac::Digest;
 use crate::error::ConfigError;
-use crate::framing;
-use crate::handshake;
-use crate::instance::Instance;
-use crate::mac::Digest;
-use crate::name::{Kid, Name};
+use crate::name::{KeyId, Name};
+use crate::process_id::ProcessId;
 
 /// How two ends prove who they are. docs/PROTOCOL.md has each to the byte.
 #[derive(Clone, Debug)]
@@ -64,12 +62,6 @@ impl Multiprocessing {
         self
     }
 
-    /// The digests that keys may be asked for, [`Purpose::Mac`](crate::Purpose::Mac) of each.
-    pub fn digests(self) -> impl Iterator<Item = Digest> {
-        let known = |digest: &Digest| handshake::label(*digest).is_some();
-        Digest::ALL.iter().copied().filter(known).filter(move |&digest| self.allows(digest))
-    }
-
     pub(crate) fn allows(self, digest: Digest) -> bool {
         self.compatible || digest == self.digest
     }
@@ -79,8 +71,8 @@ impl Multiprocessing {
 #[derive(Clone, Debug)]
 pub struct Mutual {
     pub(crate) name: Name,
-    pub(crate) instance: Instance,
-    pub(crate) kid: Kid,
+    pub(crate) process_id: ProcessId,
+    pub(crate) key_id: KeyId,
     pub(crate) expected: Option<Name>,
     pub(crate) heartbeat: Duration,
     pub(crate) bound: bool,
@@ -89,18 +81,18 @@ pub struct Mutual {
 
 impl Mutual {
     /// The key id of whoever names none.
-    pub const DEFAULT_KID: &str = "default";
+    pub const DEFAULT_KEY_ID: &str = "default";
 
     /// An end called `name`, of the process `instance`. A client uses the key `default` and takes
     /// any server that holds it, but one of its own name; a server has both ends send a heartbeat
     /// every 15 s.
     #[must_use]
-    pub const fn new(name: Name, instance: Instance) -> Self {
-        let Ok(kid) = Kid::new(Self::DEFAULT_KID) else { unreachable!() };
+    pub const fn new(name: Name, process_id: ProcessId) -> Self {
+        let Ok(key_id) = KeyId::new(Self::DEFAULT_KEY_ID) else { unreachable!() };
         Self {
             name,
-            instance,
-            kid,
+            process_id,
+            key_id,
             expected: None,
             heartbeat: Duration::from_secs(15),
             bound: false,
@@ -110,8 +102,8 @@ impl Mutual {
 
     /// A client: the key to use.
     #[must_use]
-    pub const fn with_kid(mut self, kid: Kid) -> Self {
-        self.kid = kid;
+    pub const fn with_key_id(mut self, key_id: KeyId) -> Self {
+        self.key_id = key_id;
         self
     }
 
@@ -130,7 +122,7 @@ impl Mutual {
         self
     }
 
-    /// Inside TLS: the session waits for [`Machine::bind_channel`](crate::Machine::bind_channel),
+    /// Inside TLS: the session waits for [`Protocol::bind_channel`](crate::Protocol::bind_channel),
     /// and will not be established with an end that is not at the other end of that very TLS
     /// connection.
     #[must_use]
@@ -148,8 +140,8 @@ impl Mutual {
 
     /// The same end in another process: after a `fork`, say.
     #[must_use]
-    pub fn with_instance(mut self, instance: Instance) -> Self {
-        self.instance = instance;
+    pub fn with_process_id(mut self, process_id: ProcessId) -> Self {
+        self.process_id = process_id;
         self
     }
 
@@ -251,11 +243,11 @@ impl Config {
         self
     }
 
-    /// The same in another process: see [`Instance`]. Changes nothing but for the scheme `mutual`.
+    /// The same in another process: see [`ProcessId`]. Changes nothing but for the scheme `mutual`.
     #[must_use]
-    pub fn with_instance(mut self, instance: Instance) -> Self {
+    pub fn with_process_id(mut self, process_id: ProcessId) -> Self {
         if let Scheme::Mutual(mutual) = &mut self.scheme {
-            mutual.instance = instance;
+            mutual.process_id = process_id;
         }
         self
     }
@@ -287,29 +279,6 @@ impl Config {
     pub const fn max_frame(&self) -> u64 {
         self.max_frame
     }
-
-    /// The shortest handshake buffer, in bytes. 1024 are enough for every scheme.
-    #[must_use]
-    pub const fn handshake_len(&self) -> usize {
-        handshake::receive_len(&self.scheme) + handshake::transmit_len(&self.scheme)
-    }
-
-    /// The shortest receive buffer, in bytes. [`MIN_BUFFER`](Self::MIN_BUFFER), and 260 for sealed
-    /// frames.
-    #[must_use]
-    pub const fn receive_len(&self) -> usize {
-        match self.framing {
-            Framing::Raw | Framing::U32 | Framing::Multiprocessing => Self::MIN_BUFFER,
-            Framing::Sealed => framing::SEALED_RECEIVE_LEN,
-        }
-    }
-
-    /// What to send, before closing, to a client for which there is no room: in the scheme `mutual`
-    /// that the server is busy, else nothing.
-    #[must_use]
-    pub const fn busy(&self) -> &'static [u8] {
-        handshake::busy(&self.scheme)
-    }
 }
 
 #[cfg(test)]
@@ -329,8 +298,8 @@ mod tests {
 
     #[test]
     fn heartbeats_are_whole_milliseconds_within_bounds() {
-        let instance = Instance::from_bytes(&[0; Instance::LEN]);
-        let mutual = Mutual::new(Name::new("n").unwrap(), instance);
+        let process_id = ProcessId::from_bytes(&[0; ProcessId::LEN]);
+        let mutual = Mutual::new(Name::new("n").unwrap(), process_id);
         assert_eq!(mutual.heartbeat_ms(), Ok(15_000));
         let ms = |heartbeat| mutual.clone().with_heartbeat(heartbeat).heartbeat_ms();
         for good in [0, 1_000, 3_600_000] {

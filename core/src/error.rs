@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-mod misuse;
+mod usage;
 
-pub use misuse::{ConfigError, KeyError, SendError};
+pub use usage::{ConfigError, KeyError, SendError};
 
 /// Why a session ended other than by both sides' leave. Small, `Copy`, and final: once a machine
 /// has reported one, it reports the same for ever.
@@ -15,53 +15,53 @@ pub enum Error {
     /// changed what was said on the way.
     WrongKey,
     /// The peer's proof verifies, and it is not whom it should be.
-    Identity(Identity),
+    Identity(IdentityError),
     /// The peer's bytes are no message of the handshake: it speaks another scheme.
     Malformed,
     /// The peer knows no version, no suite or no digest of the handshake that we allow.
-    NothingInCommon,
+    Incompatible,
     /// The peer said so in place of the handshake's next message. It is a hint: whoever is on the
     /// way can say it too.
     Alert(Alert),
     /// The holder of our keys refused to answer for this session.
-    Refused(Refuse),
+    Refused(KeyRejection),
     /// The peer announced a frame that is longer than we take:
     /// [`Config::max_frame`](crate::Config::max_frame).
     FrameTooLong {
         /// Bytes that the peer announced.
         len: u64,
     },
-    /// The TLS that the session is in failed. Sessions never report it; what is around them does.
-    Tls(BadTls),
+    /// The TLS that the session is in failed. SessionFactory never report it; what is around them does.
+    Channel(ChannelError),
     /// A frame is not what an honest peer can have sent.
-    Frame(BadFrame),
+    Frame(FrameError),
     /// The peer ended the session, and said why.
-    PeerClosed(Reason),
+    PeerClosed(CloseReason),
     /// The peer's bytes ended in the middle of something.
     Truncated(Truncated),
     /// The peer was too slow.
     TimedOut(TimedOut),
-    /// We ended it: [`Machine::abort`](crate::Machine::abort).
-    Aborted(Reason),
+    /// We ended it: [`Protocol::abort`](crate::Protocol::abort).
+    Aborted(CloseReason),
     /// The transport failed under the session. Machines never report it; a driver does, which
     /// alone knows the I/O error.
-    Lost,
+    Transport,
 }
 
 /// Who a peer should have been and is not. It holds the key all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Identity {
+pub enum IdentityError {
     /// The client asks for a server of another name than ours.
-    NotMe,
+    WrongServer,
     /// The server has another name than the one expected of it.
-    Unexpected,
+    UnexpectedServer,
     /// It has our own name.
-    MyName,
-    /// It is of our own [`Instance`](crate::Instance): we are talking to ourselves.
-    Myself,
+    SameName,
+    /// It is of our own [`ProcessId`](crate::ProcessId): we are talking to ourselves.
+    SameProcess,
     /// Whoever holds the keys does not admit this name for this key.
-    NotAdmitted,
+    NameNotAllowed,
 }
 
 /// What a peer says in place of its next message: a server of the scheme `mutual` any of these,
@@ -72,7 +72,7 @@ pub enum Alert {
     /// Authentication failed; it does not say how.
     Refused,
     /// No version or no suite in common.
-    NothingInCommon,
+    Incompatible,
     /// It has no room now.
     Busy,
     /// It could not read what we sent.
@@ -83,49 +83,71 @@ pub enum Alert {
     Unknown(u8),
 }
 
-/// What is wrong with TLS (RFC 8446, RFC 5246).
+/// A failure of the channel that a session runs inside, such as TLS. Whatever implements the channel
+/// describes its errors in statics, so that this stays small and `Copy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BadTls {
-    /// The client has to show a certificate and shows none.
-    NoCertificate,
-    /// The peer's certificate is not valid at this time.
-    Expired,
-    /// The peer's certificate is neither signed by a CA that is trusted nor pinned.
-    Untrusted,
-    /// The server's certificate is for another name.
-    OtherName,
-    /// The peer's certificate is of a kind that cannot be verified, or is not for this purpose.
-    Unusable,
-    /// There is no version or no suite that both ends allow.
-    NothingInCommon,
-    /// The peer gave up, and this is its alert (RFC 8446, section 6).
-    Alert(u8),
-    /// What came is no TLS, or was changed on the way.
-    Broken,
-    /// As many records were sent as the keys of a TLS 1.2 connection are good for.
-    KeysUsedUp,
+pub struct ChannelError(&'static ChannelErrorInfo);
+
+/// The description of a [`ChannelError`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ChannelErrorInfo {
+    /// One word for logs and metrics.
+    pub code: &'static str,
+    /// What happened, then what to do about it, in one line.
+    pub message: &'static str,
+    /// Who caused it.
+    pub kind: ChannelErrorKind,
 }
 
-impl BadTls {
-    /// Whether an alert says that our certificate will not do (RFC 8446, section 6.2).
+/// Who caused a [`ChannelError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChannelErrorKind {
+    /// The peer did not prove who it is.
+    Authentication,
+    /// The peer did not accept our proof of who we are.
+    Rejected,
+    /// The two ends have no version or algorithm in common.
+    Incompatible,
+    /// The peer broke the channel's protocol, or an attacker changed its bytes.
+    Protocol,
+    /// The peer ended the channel with an error of its own.
+    Closed,
+    /// This end can no longer use the channel.
+    Local,
+}
+
+impl ChannelError {
+    /// The error that `info` describes.
     #[must_use]
-    pub const fn is_about_certificates(self) -> bool {
-        matches!(
-            self,
-            Self::NoCertificate
-                | Self::Expired
-                | Self::Untrusted
-                | Self::OtherName
-                | Self::Unusable
-                | Self::Alert(42..=46 | 48 | 49 | 51 | 116)
-        )
+    pub const fn new(info: &'static ChannelErrorInfo) -> Self {
+        Self(info)
+    }
+
+    /// Its description.
+    #[must_use]
+    pub const fn info(self) -> &'static ChannelErrorInfo {
+        self.0
+    }
+
+    /// Who caused it.
+    #[must_use]
+    pub const fn kind(self) -> ChannelErrorKind {
+        self.0.kind
     }
 }
 
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.message)
+    }
+}
+
+impl core::error::Error for ChannelError {}
+
 /// What is wrong with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BadFrame {
+pub enum FrameError {
     /// Its tag: a frame was changed, left out, repeated, or put in on the way.
     Tag,
     /// Its length, which is negative.
@@ -165,7 +187,7 @@ pub enum TimedOut {
 /// Why a key request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Refuse {
+pub enum KeyRejection {
     /// There is no key for it.
     Unknown,
     /// There is, and it is not valid now.
@@ -179,7 +201,7 @@ pub enum Refuse {
 /// Why we end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum CloseReason {
     /// We are shutting down.
     Shutdown,
     /// The peer broke the protocol that runs inside.
@@ -194,11 +216,10 @@ impl Error {
     /// Whether the peer tried to authenticate and failed: what a guesser would cause, and an honest
     /// peer on a bad line would not.
     #[must_use]
-    pub const fn is_refusal(self) -> bool {
+    pub const fn is_authentication_failure(self) -> bool {
         match self {
             Self::WrongKey | Self::Refused(_) | Self::Identity(_) => true,
-            Self::Tls(BadTls::Alert(_)) => false,
-            Self::Tls(bad) => bad.is_about_certificates(),
+            Self::Channel(error) => matches!(error.kind(), ChannelErrorKind::Authentication),
             _ => false,
         }
     }
@@ -208,41 +229,33 @@ impl Error {
     pub const fn code(self) -> &'static str {
         match self {
             Self::WrongKey => "wrong-key",
-            Self::Identity(Identity::NotMe) => "other-server-expected",
-            Self::Identity(Identity::Unexpected) => "unexpected-name",
-            Self::Identity(Identity::MyName) => "own-name",
-            Self::Identity(Identity::Myself) => "own-instance",
-            Self::Identity(Identity::NotAdmitted) => "name-not-admitted",
+            Self::Identity(IdentityError::WrongServer) => "other-server-expected",
+            Self::Identity(IdentityError::UnexpectedServer) => "unexpected-name",
+            Self::Identity(IdentityError::SameName) => "own-name",
+            Self::Identity(IdentityError::SameProcess) => "own-instance",
+            Self::Identity(IdentityError::NameNotAllowed) => "name-not-admitted",
             Self::Malformed => "malformed",
-            Self::NothingInCommon => "nothing-in-common",
+            Self::Incompatible => "nothing-in-common",
             Self::Alert(Alert::Refused) => "alert-refused",
-            Self::Alert(Alert::NothingInCommon) => "alert-nothing-in-common",
+            Self::Alert(Alert::Incompatible) => "alert-nothing-in-common",
             Self::Alert(Alert::Busy) => "alert-busy",
             Self::Alert(Alert::Malformed) => "alert-malformed",
             Self::Alert(Alert::TimedOut) => "alert-timeout",
             Self::Alert(Alert::Unknown(_)) => "alert-unknown",
-            Self::Tls(BadTls::NoCertificate) => "tls-no-certificate",
-            Self::Tls(BadTls::Expired) => "tls-certificate-expired",
-            Self::Tls(BadTls::Untrusted) => "tls-certificate-untrusted",
-            Self::Tls(BadTls::OtherName) => "tls-certificate-other-name",
-            Self::Tls(BadTls::Unusable) => "tls-certificate-unusable",
-            Self::Tls(BadTls::NothingInCommon) => "tls-nothing-in-common",
-            Self::Tls(BadTls::Alert(_)) => "tls-alert",
-            Self::Tls(BadTls::Broken) => "tls-broken",
-            Self::Tls(BadTls::KeysUsedUp) => "tls-keys-used-up",
-            Self::Frame(BadFrame::Tag) => "bad-tag",
-            Self::Frame(BadFrame::Length) => "bad-frame-length",
-            Self::Frame(BadFrame::Type) => "bad-frame-type",
-            Self::Frame(BadFrame::Payload) => "bad-frame-payload",
-            Self::Frame(BadFrame::Order) => "bad-frame-order",
-            Self::PeerClosed(Reason::Shutdown) => "peer-closed-shutdown",
-            Self::PeerClosed(Reason::Protocol) => "peer-closed-protocol",
-            Self::PeerClosed(Reason::Timeout) => "peer-closed-timeout",
-            Self::PeerClosed(Reason::Application) => "peer-closed-application",
-            Self::Refused(Refuse::Unknown) => "unknown-key",
-            Self::Refused(Refuse::OutOfDate) => "key-out-of-date",
-            Self::Refused(Refuse::WrongRole) => "key-wrong-role",
-            Self::Refused(Refuse::Reflected) => "reflected",
+            Self::Channel(error) => error.info().code,
+            Self::Frame(FrameError::Tag) => "bad-tag",
+            Self::Frame(FrameError::Length) => "bad-frame-length",
+            Self::Frame(FrameError::Type) => "bad-frame-type",
+            Self::Frame(FrameError::Payload) => "bad-frame-payload",
+            Self::Frame(FrameError::Order) => "bad-frame-order",
+            Self::PeerClosed(CloseReason::Shutdown) => "peer-closed-shutdown",
+            Self::PeerClosed(CloseReason::Protocol) => "peer-closed-protocol",
+            Self::PeerClosed(CloseReason::Timeout) => "peer-closed-timeout",
+            Self::PeerClosed(CloseReason::Application) => "peer-closed-application",
+            Self::Refused(KeyRejection::Unknown) => "unknown-key",
+            Self::Refused(KeyRejection::OutOfDate) => "key-out-of-date",
+            Self::Refused(KeyRejection::WrongRole) => "key-wrong-role",
+            Self::Refused(KeyRejection::Reflected) => "reflected",
             Self::FrameTooLong { .. } => "frame-too-long",
             Self::Truncated(Truncated::Handshake) => "truncated-handshake",
             Self::Truncated(Truncated::Message) => "truncated-message",
@@ -251,168 +264,135 @@ impl Error {
             Self::TimedOut(TimedOut::Receive) => "receive-timeout",
             Self::TimedOut(TimedOut::Send) => "send-timeout",
             Self::TimedOut(TimedOut::Peer) => "peer-silent",
-            Self::Aborted(Reason::Shutdown) => "aborted-shutdown",
-            Self::Aborted(Reason::Protocol) => "aborted-protocol",
-            Self::Aborted(Reason::Timeout) => "aborted-timeout",
-            Self::Aborted(Reason::Application) => "aborted-application",
-            Self::Lost => "connection-lost",
+            Self::Aborted(CloseReason::Shutdown) => "aborted-shutdown",
+            Self::Aborted(CloseReason::Protocol) => "aborted-protocol",
+            Self::Aborted(CloseReason::Timeout) => "aborted-timeout",
+            Self::Aborted(CloseReason::Application) => "aborted-application",
+            Self::Transport => "connection-lost",
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WrongKey => f.write_str(
-                "the peer's proof is wrong: give both ends the same key, key id and digest",
-            ),
-            Self::Identity(Identity::NotMe) => f.write_str(
-                "the client expects a server of another name: check its --expect-server and our --name",
-            ),
-            Self::Identity(Identity::Unexpected) => f.write_str(
-                "the server holds the key and has another name than was expected: check its name and the address",
-            ),
-            Self::Identity(Identity::MyName) => f.write_str(
-                "the peer holds the key and has our own name: give each end a name of its own",
-            ),
-            Self::Identity(Identity::Myself) => f.write_str(
-                "the peer is this very process: it has connected to itself, or somebody has connected the two",
-            ),
-            Self::Identity(Identity::NotAdmitted) => f.write_str(
-                "the peer holds the key and may not use it under its name: add the name to the key's `names`",
-            ),
-            Self::Malformed => f.write_str(
-                "the peer sent what is no message of this handshake: check that both ends use the same scheme, and both TLS or neither",
-            ),
-            Self::NothingInCommon => f.write_str(
-                "the peer knows no version, suite or digest that is allowed here: update the older end, or allow its digest (--digest, --compatible)",
-            ),
-            Self::Alert(Alert::Refused) => f.write_str(
-                "the peer refused to authenticate us: check the key, the key id and the names; its log says which",
-            ),
-            Self::Alert(Alert::NothingInCommon) => f.write_str(
-                "the server knows no version or suite of ours: update the older end",
-            ),
-            Self::Alert(Alert::Busy) => f.write_str("the server has no room now: try again later"),
-            Self::Alert(Alert::Malformed) => {
-                f.write_str("the server could not read our message: update the older end")
-            }
-            Self::Alert(Alert::TimedOut) => f.write_str(
-                "the server found the handshake too slow: check the network, or allow it more time",
-            ),
+        f.write_str(match *self {
+            Self::Channel(error) => return error.fmt(f),
             Self::Alert(Alert::Unknown(code)) => {
-                write!(f, "the server ended the handshake with code {code}: look into its log")
+                return write!(f, "the server ended the handshake with alert {code}: see its log");
             }
-            Self::Tls(BadTls::NoCertificate) => f.write_str(
-                "the client showed no certificate: give it --tls-cert and --tls-key; `countersign certs` makes them",
-            ),
-            Self::Tls(BadTls::Expired) => f.write_str(
-                "the peer's certificate is not valid now: check both clocks, or make new ones with `countersign certs`",
-            ),
-            Self::Tls(BadTls::Untrusted) => f.write_str(
-                "the peer's certificate is neither signed by a CA that is trusted here nor pinned: check --tls-ca and --tls-client-ca; `countersign certs` makes a set that fits",
-            ),
-            Self::Tls(BadTls::OtherName) => f.write_str(
-                "the server's certificate is for another name: give --tls-name, or make one for this name with `countersign certs --name`",
-            ),
-            Self::Tls(BadTls::Unusable) => f.write_str(
-                "the peer's certificate cannot be verified as one of its kind: give that very certificate as the CA, which pins it, or make others with `countersign certs`",
-            ),
-            Self::Tls(BadTls::NothingInCommon) => f.write_str(
-                "the peer allows no TLS that is allowed here: it is to be 1.3, or 1.2 with the extended master secret",
-            ),
-            Self::Tls(bad @ BadTls::Alert(code)) if bad.is_about_certificates() => write!(
-                f,
-                "the peer refused our certificate, or that there is none (TLS alert {code}): check --tls-cert, and the CA that the peer trusts; `countersign certs` makes a set that fits"
-            ),
-            // handshake_failure, protocol_version, insufficient_security: RFC 8446, 6.2.
-            Self::Tls(BadTls::Alert(code @ (40 | 70 | 71))) => write!(
-                f,
-                "the peer allows no TLS that is allowed here (TLS alert {code}): it is to be 1.3, or 1.2 with the extended master secret; its log may say more"
-            ),
-            Self::Tls(BadTls::Alert(code)) => {
-                write!(f, "the peer ended TLS with alert {code}: look into its log")
+            Self::FrameTooLong { len } => {
+                return write!(
+                    f,
+                    "the peer announced a frame of {len} bytes, which exceeds the limit: raise the limit, or check that both ends use the same scheme"
+                );
             }
-            Self::Tls(BadTls::Broken) => f.write_str(
-                "what the peer sent is no TLS, or was changed on the way: check that both ends use TLS",
-            ),
-            Self::Tls(BadTls::KeysUsedUp) => f.write_str(
-                "this TLS 1.2 connection has sent all that its keys are good for: connect again, or use TLS 1.3, which changes them",
-            ),
-            Self::Frame(BadFrame::Tag) => f.write_str(
-                "a frame's tag is wrong: something on the way changes the stream, and it cannot be trusted",
-            ),
-            Self::Frame(BadFrame::Length) => {
-                f.write_str("the peer sent a frame of a negative length: check that both ends speak the same")
+            Self::WrongKey => {
+                "the peer's proof is wrong: give both ends the same key, key id and digest"
             }
-            Self::Frame(BadFrame::Type) => {
-                f.write_str("the peer sent a frame of an unknown type: update the older end")
+            Self::Identity(IdentityError::WrongServer) => {
+                "the client expects a server with another name: check the name of the server and the name that the client expects"
             }
-            Self::Frame(BadFrame::Payload) => {
-                f.write_str("the peer sent a frame whose payload is not what its type says")
+            Self::Identity(IdentityError::UnexpectedServer) => {
+                "the server holds the key but does not have the expected name: check its name and its address"
             }
-            Self::Frame(BadFrame::Order) => {
-                f.write_str("the peer sent a frame that may not come here: a message was cut off, or went on behind the end")
+            Self::Identity(IdentityError::SameName) => {
+                "the peer holds the key but has our own name: give each end its own name"
             }
-            Self::PeerClosed(Reason::Shutdown) => {
-                f.write_str("the peer is shutting down: connect again later")
+            Self::Identity(IdentityError::SameProcess) => {
+                "the peer has the process id of this end: a process connected to itself, or both ends were given one process id"
             }
-            Self::PeerClosed(Reason::Protocol) => {
-                f.write_str("the peer ended the session, for we broke the protocol: look into its log")
+            Self::Identity(IdentityError::NameNotAllowed) => {
+                "the peer holds the key but may not use it under its name: add the name to the names of the key"
             }
-            Self::PeerClosed(Reason::Timeout) => {
-                f.write_str("the peer ended the session, for we were too slow: look into its log")
+            Self::Malformed => {
+                "the peer's bytes are not a message of this handshake: check that both ends use the same scheme, and TLS on both or on neither"
             }
-            Self::PeerClosed(Reason::Application) => {
-                f.write_str("the peer's application ended the session: look into its log")
+            Self::Incompatible => {
+                "the peer supports no version, suite or digest that is allowed here: update the older end, or allow its digest"
             }
-            Self::Refused(Refuse::Unknown) => {
-                f.write_str("no key for this peer: add it, or check which key the peer names")
+            Self::Alert(Alert::Refused) => {
+                "the peer refused to authenticate us: check the key, the key id and the names; its log has the reason"
             }
-            Self::Refused(Refuse::OutOfDate) => f.write_str(
-                "the key for this peer is not valid now: check its not_before and not_after, and both clocks",
-            ),
-            Self::Refused(Refuse::WrongRole) => {
-                f.write_str("the key for this peer is not for this end: check its `roles`")
+            Self::Alert(Alert::Incompatible) => {
+                "the server supports no version or suite that is allowed here: update the older end"
             }
-            Self::Refused(Refuse::Reflected) => f.write_str(
-                "the peer sent our own challenge back: a program between the two is bouncing it, or they are one",
-            ),
-            Self::FrameTooLong { len } => write!(
-                f,
-                "the peer announced a frame of {len} bytes, which is longer than is taken here: raise the limit, or check that both ends speak the same"
-            ),
-            Self::Truncated(Truncated::Handshake) => f.write_str(
-                "the peer closed the connection before the handshake was over: check that both ends use the same scheme, and both TLS or neither",
-            ),
-            Self::Truncated(Truncated::Message) => f.write_str(
-                "the peer closed the connection in the middle of a message: what came of it is not whole",
-            ),
-            Self::Truncated(Truncated::Stream) => f.write_str(
-                "the connection was closed and the peer had not said that it had finished: there may have been more",
-            ),
+            Self::Alert(Alert::Busy) => "the server is at its limit: try again later",
+            Self::Alert(Alert::Malformed) => {
+                "the server could not parse our message: update the older end"
+            }
+            Self::Alert(Alert::TimedOut) => {
+                "the handshake took longer than the server allows: check the network, or raise its timeout"
+            }
+            Self::Frame(FrameError::Tag) => {
+                "the tag of a frame is wrong: the stream was changed on its way and cannot be trusted"
+            }
+            Self::Frame(FrameError::Length) => {
+                "the peer sent a frame with a negative length: check that both ends use the same scheme"
+            }
+            Self::Frame(FrameError::Type) => {
+                "the peer sent a frame of an unknown type: update the older end"
+            }
+            Self::Frame(FrameError::Payload) => {
+                "the peer sent a frame whose payload does not fit its type: update the older end"
+            }
+            Self::Frame(FrameError::Order) => {
+                "the peer sent a frame out of order: within an unfinished message, or after its end of stream"
+            }
+            Self::PeerClosed(CloseReason::Shutdown) => {
+                "the peer is shutting down: connect again later"
+            }
+            Self::PeerClosed(CloseReason::Protocol) => {
+                "the peer ended the session because of a protocol error on our side: see its log"
+            }
+            Self::PeerClosed(CloseReason::Timeout) => {
+                "the peer ended the session because we were too slow: see its log"
+            }
+            Self::PeerClosed(CloseReason::Application) => {
+                "the application of the peer ended the session: see its log"
+            }
+            Self::Refused(KeyRejection::Unknown) => {
+                "there is no key for this peer: add it, or check the key id that the peer sends"
+            }
+            Self::Refused(KeyRejection::OutOfDate) => {
+                "the key for this peer is not valid now: check its validity period and both clocks"
+            }
+            Self::Refused(KeyRejection::WrongRole) => {
+                "the key for this peer may not be used by this end: check the roles of the key"
+            }
+            Self::Refused(KeyRejection::Reflected) => {
+                "the peer sent our own challenge back: an attacker reflects it, or both ends are in one process"
+            }
+            Self::Truncated(Truncated::Handshake) => {
+                "the peer closed the connection during the handshake: check that both ends use the same scheme, and TLS on both or on neither"
+            }
+            Self::Truncated(Truncated::Message) => {
+                "the peer closed the connection within a message: the message is incomplete"
+            }
+            Self::Truncated(Truncated::Stream) => {
+                "the connection was closed without the peer's end of stream: messages may be missing"
+            }
             Self::TimedOut(TimedOut::Peer) => {
-                f.write_str("nothing was heard of the peer for more than two heartbeats: it is gone, or the network is")
+                "the peer was silent for more than two heartbeats: check the peer and the network"
             }
-            Self::TimedOut(TimedOut::Handshake) => f.write_str(
-                "the handshake took too long: check that the peer speaks this scheme, or allow more time",
-            ),
+            Self::TimedOut(TimedOut::Handshake) => {
+                "the handshake took too long: check that the peer uses this scheme, or raise the timeout"
+            }
             Self::TimedOut(TimedOut::Receive) => {
-                f.write_str("the peer stopped in the middle of a message, or sends it too slowly: check the peer and the network")
+                "the peer stopped within a message, or sends it too slowly: check the peer and the network"
             }
             Self::TimedOut(TimedOut::Send) => {
-                f.write_str("the peer stopped reading, or reads too slowly: check that it takes the answers it asks for")
+                "the peer stopped reading, or reads too slowly: check that it reads its answers"
             }
-            Self::Aborted(Reason::Shutdown) => f.write_str("ended here: shutting down"),
-            Self::Aborted(Reason::Protocol) => {
-                f.write_str("ended here: the peer broke the application's protocol")
+            Self::Aborted(CloseReason::Shutdown) => "ended by this end: shutting down",
+            Self::Aborted(CloseReason::Protocol) => {
+                "ended by this end: the peer broke the protocol of the application"
             }
-            Self::Aborted(Reason::Timeout) => {
-                f.write_str("ended here: the peer was silent for too long")
+            Self::Aborted(CloseReason::Timeout) => {
+                "ended by this end: the peer was silent for too long"
             }
-            Self::Aborted(Reason::Application) => f.write_str("ended here by the application"),
-            Self::Lost => f.write_str("the connection broke: connect again"),
-        }
+            Self::Aborted(CloseReason::Application) => "ended by the application of this end",
+            Self::Transport => "the connection was lost: connect again",
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! events come out; what moves the bytes is yours, or one of the adapters.
 //!
 //! ```text
-//!    transport            Session (a Machine)                application
+//!    transport            Session (a Protocol)                application
 //!   ───────────┐   ┌───────────────────────────────┐   ┌────────────────────
 //!    read ─────┼──▶│ recv_space  handle_received   │   │
 //!    eof ──────┼──▶│ handle_eof        poll_event ─┼──▶│ KeyNeeded, Message…
@@ -41,7 +41,7 @@
 //! /// One turn. Returns whether anything moved; if not, it is time to wait. `answer` is called when
 //! /// the handshake is over, with no part, and then with each part.
 //! fn turn(
-//!     machine: &mut dyn Machine,
+//!     machine: &mut dyn Protocol,
 //!     key: &Key,
 //!     answer: &mut dyn FnMut(Option<&[u8]>, &mut Outbox<'_>),
 //!     (input, output): (&mut Wire, &mut Wire),
@@ -59,7 +59,7 @@
 //!         match event {
 //!             Event::KeyNeeded => machine.provide_key(Ok(Candidates::one(key)), now).unwrap(),
 //!             Event::Established => answer(None, &mut machine.split().1),
-//!             Event::Message { .. } => {
+//!             Event::Chunk { .. } => {
 //!                 let (part, mut outbox) = machine.split();
 //!                 answer(Some(part), &mut outbox);
 //!                 machine.consume(now); // not before it is answered: Full says try again later
@@ -89,9 +89,9 @@
 //! }
 //!
 //! let key = Key::mutual(b"what both ends have and nobody else").unwrap();
-//! // A process has one instance, Instance::generate(&mut rng); here two processes are played.
+//! // A process has one instance, ProcessId::generate(&mut rng); here two processes are played.
 //! let config = |name: &str, process| {
-//!     let instance = Instance::from_bytes(&[process; Instance::LEN]);
+//!     let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
 //!     Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
 //! };
 //! let now = Instant::EPOCH; // a real driver asks its clock before each turn
@@ -146,41 +146,41 @@
 #![forbid(unsafe_code)]
 
 mod config;
-pub mod device;
+mod crypto;
 mod error;
+mod event;
 mod framing;
 mod handshake;
-mod instance;
-mod key;
-mod liveness;
-mod mac;
-mod machine;
+mod key_request;
 mod name;
-mod nonce;
 mod outbox;
-mod owed;
-mod receive;
-mod schedule;
+mod peer;
+mod process_id;
+mod protocol;
+mod recv_buffer;
+mod send_buffer;
 mod session;
 mod storage;
 mod time;
-mod timer;
 
 pub use rand_core;
 
 pub use config::{Config, Framing, Multiprocessing, Mutual, Scheme};
+pub use crypto::key_schedule::Fingerprint;
+pub use crypto::keys::{Candidate, Candidates, Key, Purpose};
+pub use crypto::mac::{Digest, Mac, Tag};
+pub use crypto::nonce::Nonce;
 pub use error::{
-    Alert, BadFrame, BadTls, ConfigError, Error, Identity, KeyError, Reason, Refuse, SendError,
-    TimedOut, Truncated,
+    Alert, ChannelError, ChannelErrorInfo, ChannelErrorKind, CloseReason, ConfigError, Error,
+    FrameError, IdentityError, KeyError, KeyRejection, SendError, TimedOut, Truncated,
 };
-pub use instance::Instance;
-pub use key::{Candidate, Candidates, Key, Purpose};
-pub use mac::{Digest, Mac, Tag};
-pub use machine::{Challenge, Event, KeyRequest, Machine, Peer, Rest, Role};
-pub use name::{Kid, Name, NameError, Text};
-pub use nonce::Nonce;
+pub use event::{Event, Remaining};
+pub use key_request::{Challenge, KeyRequest};
+pub use name::{KeyId, Name, NameError, Text};
 pub use outbox::Outbox;
-pub use schedule::Fingerprint;
+pub use peer::{Peer, Role};
+pub use process_id::ProcessId;
+pub use protocol::Protocol;
 pub use session::Session;
 pub use storage::{Buffers, Storage};
 pub use time::Instant;

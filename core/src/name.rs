@@ -8,9 +8,9 @@ use core::str::FromStr;
 pub type Name = Text<64>;
 
 /// The id of a key: 1 to 32 characters of printable ASCII, 21 to 7E hexadecimal, so no space.
-pub type Kid = Text<32>;
+pub type KeyId = Text<32>;
 
-/// 1 to `MAX` characters of printable ASCII, kept in place: a [`Name`] or a [`Kid`].
+/// 1 to `MAX` characters of printable ASCII, kept in place: a [`Name`] or a [`KeyId`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const MAX: usize> {
     /// Those behind `len` are 0, so that equal texts are equal bytes.
@@ -81,7 +81,7 @@ impl<const MAX: usize> fmt::Debug for Text<MAX> {
     }
 }
 
-/// Why something is no [`Name`] or no [`Kid`].
+/// Why something is no [`Name`] or no [`KeyId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {
     /// It has no characters.
@@ -120,19 +120,19 @@ mod tests {
     #[test]
     fn a_name_is_short_printable_ascii() {
         let all: Vec<u8> = (0x21..=0x7e).collect();
-        for part in all.chunks(Name::MAX_LEN) {
-            let text = core::str::from_utf8(part).unwrap();
+        for chunk in all.chunks(Name::MAX_LEN) {
+            let text = core::str::from_utf8(chunk).unwrap();
             assert_eq!(Name::new(text).unwrap().as_str(), text);
         }
         for byte in (0..=0x20).chain([0x7f]) {
             let text = char::from(byte).to_string();
-            assert_eq!(Kid::new(&text), Err(NameError::NotPrintable), "{byte}");
+            assert_eq!(KeyId::new(&text), Err(NameError::NotPrintable), "{byte}");
         }
         assert_eq!(Name::new("é"), Err(NameError::NotPrintable));
         assert_eq!(Name::new(""), Err(NameError::Empty));
         assert_eq!(Name::new(&"n".repeat(64)).unwrap().as_str().len(), 64);
         assert_eq!(Name::new(&"n".repeat(65)), Err(NameError::TooLong { max: 64 }));
-        assert_eq!(Kid::new(&"k".repeat(33)), Err(NameError::TooLong { max: 32 }));
+        assert_eq!(KeyId::new(&"k".repeat(33)), Err(NameError::TooLong { max: 32 }));
     }
 
     #[test]

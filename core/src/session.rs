@@ -1,23 +1,29 @@
 //! One connection: a handshake, then messages.
 
-mod machine;
+mod control_queue;
+mod keepalive;
+mod protocol;
+mod timers;
 
 use core::fmt;
 use core::time::Duration;
 
 use crate::config::{Config, Framing};
-use crate::error::{ConfigError, Error, Reason, TimedOut, Truncated};
+use crate::crypto::nonce::Nonce;
+use crate::error::{CloseReason, ConfigError, Error, TimedOut, Truncated};
+use crate::event::Event;
 use crate::framing::{self, Control, Decoder, Encoder, Limits};
-use crate::handshake::{Exchange, Handshake, Input, Known, Outcome, Parting};
-use crate::liveness::Liveness;
-use crate::machine::{Event, Role};
-use crate::nonce::Nonce;
-use crate::outbox::Queue;
-use crate::owed::Owed;
-use crate::receive::{Found, Receiver};
+use crate::handshake::{
+    FailureAlert, Handshake, HandshakeBuffer, HandshakeOutput, Input, PeerInfo,
+};
+use crate::peer::Role;
+use crate::recv_buffer::{Found, RecvBuffer};
+use crate::send_buffer::SendBuffer;
 use crate::storage::{Buffers, Span, Storage};
 use crate::time::Instant;
-use crate::timer::{Timer, Timers};
+use control_queue::ControlQueue;
+use keepalive::Keepalive;
+use timers::{Timer, Timers};
 
 /// How long the last word of a failed handshake may take to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -31,16 +37,16 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 ///                    │                         │
 ///                    └──────── an Error ───────┴─▶ Failed: queued bytes drain, then done
 /// ```
-/// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Machine::finish`](crate::Machine::finish)
+/// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Protocol::finish`](crate::Protocol::finish)
 /// ours; `Closed` is when both have.
 pub struct Session<B: Storage> {
     state: State<B>,
     role: Role,
-    receiver: Receiver<B>,
-    queue: Queue,
+    recv_buffer: RecvBuffer<B>,
+    send_buffer: SendBuffer,
     send: B,
-    owed: Owed,
-    liveness: Liveness,
+    control_queue: ControlQueue,
+    keepalive: Keepalive,
     timers: Timers,
     stall_timeout: Duration,
     /// Of the bytes last shown to be transmitted, how many have not been reported.
@@ -53,13 +59,13 @@ pub struct Session<B: Storage> {
 }
 
 enum State<B> {
-    Handshake { handshake: Handshake, exchange: Exchange<B> },
-    Open(Known),
-    Failed { error: Error, peer: Option<Known> },
+    Handshake { handshake: Handshake, buffer: HandshakeBuffer<B> },
+    Open(PeerInfo),
+    Failed { error: Error, peer: Option<PeerInfo> },
 }
 
 impl<B> State<B> {
-    fn known(&self) -> Option<&Known> {
+    fn peer_info(&self) -> Option<&PeerInfo> {
         match self {
             Self::Handshake { .. } => None,
             Self::Open(known) => Some(known),
@@ -127,28 +133,28 @@ impl<B: Storage> Session<B> {
         let limits = Limits {
             // What is received must fit its own buffer with its header, and the send buffer once
             // a service sends it on.
-            max_part: receive.capacity().min(send.capacity()) - encoder.overhead(),
+            max_chunk: receive.capacity().min(send.capacity()) - encoder.overhead(),
             max_frame: if sealed { sealed_max.into() } else { config.max_frame },
         };
-        let mut exchange = Exchange::new(handshake, &config.scheme);
-        let handshake = Handshake::new(config, role, nonce, sealed_max, &mut exchange);
+        let mut buffer = HandshakeBuffer::new(handshake, &config.scheme);
+        let handshake = Handshake::new(config, role, nonce, sealed_max, &mut buffer);
         let handshake = match handshake {
             Ok(handshake) => handshake,
             Err(error) => {
-                exchange.release();
+                buffer.release();
                 return Err(error);
             }
         };
         let mut timers = Timers::default();
         timers.set(Timer::Peer, now.saturating_add(config.handshake_timeout));
         Ok(Self {
-            state: State::Handshake { handshake, exchange },
+            state: State::Handshake { handshake, buffer },
             role,
-            receiver: Receiver::new(receive, Decoder::new(config.framing), limits),
-            queue: Queue::new(encoder, &send),
+            recv_buffer: RecvBuffer::new(receive, Decoder::new(config.framing), limits),
+            send_buffer: SendBuffer::new(encoder, &send),
             send,
-            owed: Owed::new(),
-            liveness: Liveness::default(),
+            control_queue: ControlQueue::new(),
+            keepalive: Keepalive::default(),
             timers,
             stall_timeout: config.stall_timeout,
             shown: 0,
@@ -179,22 +185,22 @@ impl<B: Storage> Session<B> {
 
     fn is_drained(&self) -> bool {
         match &self.state {
-            State::Handshake { exchange, .. } => exchange.is_drained(),
-            _ => self.queue.is_drained() && self.owed.is_settled(&self.queue),
+            State::Handshake { buffer, .. } => buffer.is_drained(),
+            _ => self.send_buffer.is_drained() && self.control_queue.is_settled(&self.send_buffer),
         }
     }
 
     /// How many bytes wait to be transmitted.
     fn pending_len(&self) -> usize {
         match &self.state {
-            State::Handshake { exchange, .. } => exchange.pending_len(),
-            _ => self.owed.pending().len() + self.queue.len(),
+            State::Handshake { buffer, .. } => buffer.pending_len(),
+            _ => self.control_queue.pending().len() + self.send_buffer.len(),
         }
     }
 
     /// Whether all our messages are out, and that they are all.
     fn is_finished(&self) -> bool {
-        self.queue.is_finished() && self.is_drained()
+        self.send_buffer.is_finished() && self.is_drained()
     }
 
     /// Whether both sides have finished, and ours is out: nothing is owed any more, for the write
@@ -206,7 +212,10 @@ impl<B: Storage> Session<B> {
     /// The peer has finished. If our FIN is out as well, it needs no sign of life, and may no longer
     /// be there to take one.
     fn fall_silent(&mut self) {
-        if self.queue.is_finished() && self.queue.is_drained() && self.owed.forget_behind_fin() {
+        if self.send_buffer.is_finished()
+            && self.send_buffer.is_drained()
+            && self.control_queue.forget_behind_fin()
+        {
             self.shown = 0;
             self.timers.clear(Timer::Send);
         }
@@ -220,15 +229,15 @@ impl<B: Storage> Session<B> {
         let last_word = if self.is_over() { None } else { last_word(error) };
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
-            State::Handshake { handshake, exchange } => {
-                self.fail_handshake(error, handshake.parting(), exchange, now);
+            State::Handshake { handshake, buffer } => {
+                self.fail_handshake(error, handshake.failure_alert(), buffer, now);
             }
             State::Open(known) => {
                 self.state = State::Failed { error, peer: Some(known) };
                 match error {
                     // The peer has said that it reads no more.
                     Error::PeerClosed(_) => self.discard(),
-                    _ if self.queue.is_sealed() => self.owed.close(last_word),
+                    _ if self.send_buffer.is_sealed() => self.control_queue.close(last_word),
                     _ => {}
                 }
             }
@@ -249,8 +258,8 @@ impl<B: Storage> Session<B> {
         for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
             self.timers.clear(timer);
         }
-        self.receiver.release();
-        self.queue.end(&mut self.send);
+        self.recv_buffer.release();
+        self.send_buffer.end(&mut self.send);
         if self.is_drained() {
             self.timers.clear(Timer::Send);
         }
@@ -262,24 +271,24 @@ impl<B: Storage> Session<B> {
     fn fail_handshake(
         &mut self,
         error: Error,
-        parting: Parting,
-        mut exchange: Exchange<B>,
+        alert: FailureAlert,
+        mut buffer: HandshakeBuffer<B>,
         now: Instant,
     ) {
-        let word = if exchange.has_spoken() { parting.word(error) } else { &[] };
-        exchange.release();
+        let word = if buffer.has_spoken() { alert.bytes(error) } else { &[] };
+        buffer.release();
         self.discard();
         if !word.is_empty() {
-            self.owed.say(word);
-            self.overdue = self.owed.pending().len() as u32;
+            self.control_queue.say(word);
+            self.overdue = self.control_queue.pending().len() as u32;
             self.timers.set(Timer::Send, now.saturating_add(LAST_WORD));
         }
     }
 
     /// Drops what waits to be transmitted.
     fn discard(&mut self) {
-        self.owed.forget();
-        self.queue.discard(&mut self.send);
+        self.control_queue.forget();
+        self.send_buffer.discard(&mut self.send);
         self.shown = 0;
         self.timers.clear(Timer::Send);
     }
@@ -297,18 +306,17 @@ impl<B: Storage> Session<B> {
 
     /// Feeds the handshake.
     fn step(&mut self, input: Input<'_>, now: Instant) {
-        let State::Handshake { handshake, exchange } = &mut self.state else { return };
-        let parting = handshake.parting();
-        let (received, mut out) = exchange.split();
-        let before = core::mem::replace(handshake, Handshake::Underway);
+        let State::Handshake { handshake, buffer } = &mut self.state else { return };
+        let parting = handshake.failure_alert();
+        let (received, mut out) = buffer.split();
+        let before = core::mem::replace(handshake, Handshake::InTransition);
         match before.step(input, received, &mut out) {
             Ok(next) => *handshake = next,
             Err(error) => {
                 let failed = State::Failed { error, peer: None };
-                if let State::Handshake { exchange, .. } =
-                    core::mem::replace(&mut self.state, failed)
+                if let State::Handshake { buffer, .. } = core::mem::replace(&mut self.state, failed)
                 {
-                    self.fail_handshake(error, parting, exchange, now);
+                    self.fail_handshake(error, parting, buffer, now);
                 }
                 self.end();
             }
@@ -319,24 +327,24 @@ impl<B: Storage> Session<B> {
     #[cold]
     fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
         loop {
-            let State::Handshake { handshake, exchange } = &mut self.state else { return None };
+            let State::Handshake { handshake, buffer } = &mut self.state else { return None };
             if handshake.is_over() {
                 // Not before its last byte is out: until then it holds its lease.
-                if !exchange.is_drained() {
+                if !buffer.is_drained() {
                     return None;
                 }
-                let outcome = handshake.outcome(exchange.view())?;
-                exchange.release();
-                self.open(outcome, now);
+                let output = handshake.output(buffer.view())?;
+                buffer.release();
+                self.open(output, now);
                 return Some(Event::Established);
             }
             if handshake.key_purpose().is_some() {
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
-            if !handshake.needs_binding() && exchange.received_len() >= handshake.want() {
+            if !handshake.needs_binding() && buffer.received_len() >= handshake.want() {
                 self.step(Input::Received, now);
-            } else if self.receiver.eof() {
+            } else if self.recv_buffer.eof() {
                 self.fail(Error::Truncated(Truncated::Handshake), now);
             } else {
                 return None;
@@ -345,16 +353,16 @@ impl<B: Storage> Session<B> {
     }
 
     /// The handshake is over, and this came of it.
-    fn open(&mut self, outcome: Outcome, now: Instant) {
-        let Outcome { known, sealing } = outcome;
-        self.state = State::Open(known);
+    fn open(&mut self, output: HandshakeOutput, now: Instant) {
+        let HandshakeOutput { peer, sealing, heartbeat_ms } = output;
+        self.state = State::Open(peer);
         self.timers.clear(Timer::Peer);
-        self.queue.open(sealing.as_ref());
+        self.send_buffer.open(sealing.as_ref());
         if let Some(sealing) = sealing {
-            let max_part = self.receiver.max_part().min(self.queue.max_part());
-            self.receiver.open(&sealing, max_part);
-            self.liveness = Liveness::new(sealing.heartbeat_ms);
-            self.timers.put(Timer::Ping, self.liveness.ping_at(now));
+            let max_chunk = self.recv_buffer.max_chunk().min(self.send_buffer.max_chunk());
+            self.recv_buffer.open(&sealing, max_chunk);
+            self.keepalive = Keepalive::new(heartbeat_ms);
+            self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
             self.hear(now);
         }
     }
@@ -362,8 +370,8 @@ impl<B: Storage> Session<B> {
     /// The peer has given a sign of life, or it is only now that we listen for one. Of one that has
     /// shut its write side none is expected.
     fn hear(&mut self, now: Instant) {
-        if !self.receiver.eof() {
-            self.timers.put(Timer::Peer, self.liveness.give_up_at(now));
+        if !self.recv_buffer.eof() {
+            self.timers.put(Timer::Peer, self.keepalive.give_up_at(now));
         }
     }
 
@@ -372,10 +380,10 @@ impl<B: Storage> Session<B> {
         if self.closed {
             return Ok(None);
         }
-        if let Some(why) = self.queue.aborted() {
+        if let Some(why) = self.send_buffer.aborted() {
             return Err(self.failed(Error::Aborted(why), now));
         }
-        if self.queue.take_writable(&mut self.send) {
+        if self.send_buffer.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
         // Before what was received: a PING there is not to be answered behind our last word.
@@ -389,25 +397,25 @@ impl<B: Storage> Session<B> {
     fn close(&mut self) -> Event {
         self.closed = true;
         self.timers = Timers::default();
-        self.receiver.release();
-        self.queue.settle(&mut self.send);
+        self.recv_buffer.release();
+        self.send_buffer.settle(&mut self.send);
         Event::Closed
     }
 
     /// What the received bytes say.
     fn poll_received(&mut self, now: Instant) -> Result<Option<Event>, Error> {
         // Behind its FIN, the peer's signs of life still come; behind its end of stream, nothing.
-        while !self.peer_finished || self.queue.is_sealed() {
-            let found = match self.receiver.find() {
+        while !self.peer_finished || self.send_buffer.is_sealed() {
+            let found = match self.recv_buffer.find() {
                 Ok(found) => found,
                 Err(error) => return Err(self.failed(error, now)),
             };
             match found {
-                Found::Part { first, rest } => {
+                Found::Chunk { first, remaining } => {
                     self.timers.clear(Timer::Receive);
                     // Until it is consumed we do not listen.
                     self.timers.clear(Timer::Peer);
-                    return Ok(Some(Event::Message { first, rest }));
+                    return Ok(Some(Event::Chunk { first, remaining }));
                 }
                 Found::Control(control) => {
                     if let event @ Some(_) = self.controlled(control, now)? {
@@ -426,7 +434,7 @@ impl<B: Storage> Session<B> {
         self.timers.clear(Timer::Receive);
         self.hear(now);
         match control {
-            Control::Ping(token) => self.owed.pong(token),
+            Control::Ping(token) => self.control_queue.pong(token),
             Control::Pong(_) | Control::Other => {}
             Control::Fin => {
                 self.peer_finished = true;
@@ -441,22 +449,25 @@ impl<B: Storage> Session<B> {
     /// No part is whole; `begun`: one has begun.
     #[cold]
     fn nothing_received(&mut self, begun: bool, now: Instant) -> Result<Option<Event>, Error> {
-        if self.receiver.has_part() {
+        if self.recv_buffer.has_chunk() {
             return Ok(None);
         }
-        if self.receiver.eof() {
-            if !self.receiver.at_boundary() {
+        if self.recv_buffer.eof() {
+            if !self.recv_buffer.at_boundary() {
                 return Err(self.failed(Error::Truncated(Truncated::Message), now));
             }
             if !self.peer_finished {
-                if self.queue.is_sealed() {
+                if self.send_buffer.is_sealed() {
                     return Err(self.failed(Error::Truncated(Truncated::Stream), now));
                 }
                 self.peer_finished = true;
-                self.receiver.release();
+                self.recv_buffer.release();
                 return Ok(Some(Event::PeerFinished));
             }
-        } else if begun && !self.receiver.starved() && !self.timers.is_set(Timer::Receive) {
+        } else if begun
+            && !self.recv_buffer.awaiting_buffer()
+            && !self.timers.is_set(Timer::Receive)
+        {
             // The peer owes the rest, unless it is we who do not read.
             self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
         }
@@ -465,11 +476,11 @@ impl<B: Storage> Session<B> {
 }
 
 /// What to tell the peer when `error` ends an open session.
-fn last_word(error: Error) -> Option<Reason> {
+fn last_word(error: Error) -> Option<CloseReason> {
     match error {
         Error::Aborted(why) => Some(why),
-        Error::Frame(_) | Error::FrameTooLong { .. } => Some(Reason::Protocol),
-        Error::TimedOut(TimedOut::Receive | TimedOut::Peer) => Some(Reason::Timeout),
+        Error::Frame(_) | Error::FrameTooLong { .. } => Some(CloseReason::Protocol),
+        Error::TimedOut(TimedOut::Receive | TimedOut::Peer) => Some(CloseReason::Timeout),
         // What was queued is dropped, or nobody is there to be told.
         _ => None,
     }

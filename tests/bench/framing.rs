@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
 use common::{NOW, Way, established};
-use countersign::{Framing, Machine};
+use countersign::{Framing, Protocol};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use hmac::{Hmac, KeyInit, Mac};

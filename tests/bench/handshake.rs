@@ -10,7 +10,7 @@ mod common;
 use std::hint::black_box;
 
 use common::{End, NOW, SECRET, Way, buffers};
-use countersign::Machine;
+use countersign::Protocol;
 use divan::Bencher;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};

@@ -20,7 +20,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use common::{End, NOW, Way, buffers, established};
-use countersign::{Buffers, Framing, Machine};
+use countersign::{Buffers, Framing, Protocol};
 use gungraun::{library_benchmark, library_benchmark_group};
 
 /// How many messages are written or taken.

@@ -14,9 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{Config, Digest, Key, Multiprocessing, Scheme};
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, ClientOptions, Origin, Outstanding, PoolOptions, Pools, ServerOptions, Sessions,
+use countersign_driver::services::Echo;
+use countersign_host::{
+    Address, ClientOptions, KeyList, OutstandingChallenges, PeerAddr, PoolOptions, Pools,
+    ServerOptions, SessionFactory,
 };
 use countersign_mio::Server;
 use countersign_std::Client;
@@ -88,16 +89,16 @@ fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-fn keys() -> Vec<Key> {
+fn keys() -> KeyList {
     let digests = Multiprocessing::new(Digest::Sha256).compatible().digests();
     digests.map(|digest| Key::challenge(digest, SECRET.as_bytes()).unwrap()).collect()
 }
 
-/// Sessions as if of another process than others.
-fn sessions() -> Sessions {
+/// SessionFactory as if of another process than others.
+fn sessions() -> SessionFactory {
     let scheme = Scheme::Multiprocessing(Multiprocessing::new(Digest::Sha256).compatible());
     let pools = Pools::new(&PoolOptions::default());
-    Sessions::new(Config::new(scheme), pools).with_outstanding(Outstanding::new())
+    SessionFactory::new(Config::new(scheme), pools).with_outstanding(OutstandingChallenges::new())
 }
 
 /// What our server, which echoes, is to `client`, told its port.
@@ -105,7 +106,7 @@ fn served(client: impl FnOnce(u16) -> Times) -> Times {
     let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
     let Address::Tcp { port, .. } = listeners[0].address().unwrap() else { unreachable!() };
     let options = ServerOptions::default();
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let mut server =
         Server::new(listeners, Arc::new(sessions()), Arc::new(keys()), open, options).unwrap();
     let remote = server.remote();

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 
-use countersign::{Error, Event, Fingerprint, Instant, Machine, Peer, Rest, SendError, Session};
+use countersign::{
+    Error, Event, Fingerprint, Instant, Peer, Protocol, Remaining, SendError, Session,
+};
 
 use crate::{Pace, Region, Ring, Wire, answer};
 
@@ -13,11 +15,11 @@ pub enum Seen {
     /// The handshake is over, and this is who is there.
     Established(Box<Met>),
     /// A part, or a run of adjacent raw ones.
-    Part {
+    Chunk {
         /// It was a message's first.
         first: bool,
         /// What was to follow it.
-        rest: Rest,
+        remaining: Remaining,
         /// Its bytes.
         bytes: Vec<u8>,
     },
@@ -35,7 +37,7 @@ pub enum Seen {
 pub struct Met {
     pub authenticated: bool,
     pub name: Option<String>,
-    pub kid: Option<String>,
+    pub key_id: Option<String>,
     pub fingerprint: Option<Fingerprint>,
     pub session_id: Option<[u8; 16]>,
     pub exporter: Option<[u8; 32]>,
@@ -46,7 +48,7 @@ impl From<Peer<'_>> for Met {
         Self {
             authenticated: peer.authenticated,
             name: peer.name.map(Into::into),
-            kid: peer.kid.map(Into::into),
+            key_id: peer.key_id.map(Into::into),
             fingerprint: peer.fingerprint,
             session_id: peer.session_id.copied(),
             exporter: peer.exporter.copied(),
@@ -60,7 +62,7 @@ pub struct App {
     /// Messages to send, each as soon as the one before is out.
     pub say: VecDeque<Vec<u8>>,
     /// The longest part to say them in, in bytes; more than fits is as much as fits.
-    pub part: usize,
+    pub chunk: usize,
     /// Sends every part back.
     pub echo: bool,
     /// Finishes when all is said; otherwise when the peer has finished.
@@ -75,13 +77,13 @@ impl App {
     /// Sends every part back, and finishes when the peer has.
     #[must_use]
     pub fn echo(ring: Ring, hold: usize) -> Self {
-        Self { say: VecDeque::new(), part: 0, echo: true, finish_first: false, hold, ring }
+        Self { say: VecDeque::new(), chunk: 0, echo: true, finish_first: false, hold, ring }
     }
 
     /// Says `messages` in parts of at most `part` bytes, then finishes.
     #[must_use]
-    pub fn say(ring: Ring, messages: Vec<Vec<u8>>, part: usize) -> Self {
-        Self { say: messages.into(), part, echo: false, finish_first: true, hold: 0, ring }
+    pub fn say(ring: Ring, messages: Vec<Vec<u8>>, chunk: usize) -> Self {
+        Self { say: messages.into(), chunk, echo: false, finish_first: true, hold: 0, ring }
     }
 }
 
@@ -93,7 +95,7 @@ pub struct End {
     app: App,
     seen: Vec<Seen>,
     /// What follows the part at hand, and for how many turns it will still be held.
-    part: Option<(Rest, usize)>,
+    chunk: Option<(Remaining, usize)>,
     /// How much of the first message to say is said.
     said: usize,
     established: bool,
@@ -111,7 +113,7 @@ impl End {
             session,
             app,
             seen: Vec::new(),
-            part: None,
+            chunk: None,
             said: 0,
             established: false,
             peer_finished: false,
@@ -155,7 +157,7 @@ impl End {
                 Err(error) => {
                     if !matches!(self.seen.last(), Some(Seen::Failed(_))) {
                         self.seen.push(Seen::Failed(error));
-                        self.part = None;
+                        self.chunk = None;
                         moved = true;
                     }
                     assert_eq!(self.seen.last(), Some(&Seen::Failed(error)), "errors change");
@@ -163,7 +165,7 @@ impl End {
                 }
             }
         }
-        moved |= self.part.is_some_and(|(_, held)| held > 0);
+        moved |= self.chunk.is_some_and(|(_, held)| held > 0);
         let n = output.write(self.session.poll_transmit(now), writes.step());
         self.session.handle_transmitted(n, now);
         // Some drivers read once a turn, others until a read comes back empty.
@@ -205,17 +207,17 @@ impl End {
                 let peer = self.session.peer().unwrap();
                 self.seen.push(Seen::Established(Box::new(peer.into())));
             }
-            Event::Message { first, rest } => {
-                assert!(self.part.is_none(), "a part before the last was consumed");
-                self.part = Some((rest, self.app.hold));
-                self.see_part(first, rest);
+            Event::Chunk { first, remaining } => {
+                assert!(self.chunk.is_none(), "a part before the last was consumed");
+                self.chunk = Some((remaining, self.app.hold));
+                self.see_part(first, remaining);
             }
             Event::Writable => {
                 assert!(self.blocked, "room that nobody asked for");
                 self.blocked = false;
             }
             Event::PeerFinished => {
-                assert!(self.part.is_none(), "the end before the last part was consumed");
+                assert!(self.chunk.is_none(), "the end before the last part was consumed");
                 self.peer_finished = true;
                 self.seen.push(Seen::PeerFinished);
             }
@@ -224,14 +226,17 @@ impl End {
         }
     }
 
-    fn see_part(&mut self, first: bool, rest: Rest) {
-        let part = self.session.split().0;
-        if let (Rest::Unknown, false, Some(Seen::Part { rest: Rest::Unknown, bytes, .. })) =
-            (rest, first, self.seen.last_mut())
+    fn see_part(&mut self, first: bool, remaining: Remaining) {
+        let chunk = self.session.split().0;
+        if let (
+            Remaining::Unknown,
+            false,
+            Some(Seen::Chunk { remaining: Remaining::Unknown, bytes, .. }),
+        ) = (remaining, first, self.seen.last_mut())
         {
-            bytes.extend_from_slice(part);
+            bytes.extend_from_slice(chunk);
         } else {
-            self.seen.push(Seen::Part { first, rest, bytes: part.to_vec() });
+            self.seen.push(Seen::Chunk { first, remaining, bytes: chunk.to_vec() });
         }
     }
 
@@ -240,15 +245,16 @@ impl End {
         if !self.established || self.blocked {
             return false;
         }
-        if let Some((rest, held)) = &mut self.part {
+        if let Some((remaining, held)) = &mut self.chunk {
             if *held > 0 {
                 *held -= 1;
             } else {
-                let (part, mut outbox) = self.session.split();
-                assert!(part.len() <= outbox.max_part(), "a part that cannot be sent on");
-                let sent = if self.app.echo { outbox.send_part(part, *rest) } else { Ok(()) };
+                let (chunk, mut outbox) = self.session.split();
+                assert!(chunk.len() <= outbox.max_chunk(), "a part that cannot be sent on");
+                let sent =
+                    if self.app.echo { outbox.send_chunk(chunk, *remaining) } else { Ok(()) };
                 if self.sent(sent) {
-                    self.part = None;
+                    self.chunk = None;
                     self.session.consume(now);
                     return true;
                 }
@@ -257,18 +263,18 @@ impl End {
         }
         if let Some(message) = self.app.say.front() {
             let mut outbox = self.session.split().1;
-            let len = (message.len() - self.said).min(self.app.part).min(outbox.max_part());
+            let len = (message.len() - self.said).min(self.app.chunk).min(outbox.max_chunk());
             let end = self.said + len;
-            let rest = match message.len() - end {
-                0 => Rest::End,
-                more => Rest::Bytes(more as u64),
+            let remaining = match message.len() - end {
+                0 => Remaining::End,
+                more => Remaining::Bytes(more as u64),
             };
-            let sent = outbox.send_part(&message[self.said..end], rest);
+            let sent = outbox.send_chunk(&message[self.said..end], remaining);
             if !self.sent(sent) {
                 return false;
             }
             self.said = end;
-            if rest == Rest::End {
+            if remaining == Remaining::End {
                 self.said = 0;
                 self.app.say.pop_front();
             }

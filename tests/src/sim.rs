@@ -14,4 +14,4 @@ mod world;
 pub use driven::Ended;
 pub use peers::{Script, Stranger};
 pub use rng::Rng;
-pub use world::{Outcome, Served, Setup, World};
+pub use world::{Outcome, ServedConnection, Setup, World};

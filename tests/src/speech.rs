@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Event, Framing, Instance, Instant, Key, KeyRequest, Machine,
-    Multiprocessing, Mutual, Name, Nonce, Reason, Refuse, Rest, Role, Scheme, Session,
+    Candidates, CloseReason, Config, Digest, Event, Framing, Instant, Key, KeyRejection,
+    KeyRequest, Multiprocessing, Mutual, Name, Nonce, ProcessId, Protocol, Remaining, Role, Scheme,
+    Session,
 };
 
 use crate::{Pools, Region, python};
@@ -56,16 +57,19 @@ impl Policy {
 }
 
 /// What an end has to answer key requests with.
-pub type Ring = Result<Vec<Key>, Refuse>;
+pub type Ring = Result<Vec<Key>, KeyRejection>;
 
 /// What `ring` answers: the key that was made for what is asked, whatever id it is asked for by.
 ///
 /// # Errors
 /// That there is none.
-pub fn answer<'a>(ring: &'a Ring, request: &KeyRequest<'_>) -> Result<Candidates<'a>, Refuse> {
+pub fn answer<'a>(
+    ring: &'a Ring,
+    request: &KeyRequest<'_>,
+) -> Result<Candidates<'a>, KeyRejection> {
     let keys = ring.as_ref().map_err(|&why| why)?;
     let key = keys.iter().find(|key| key.purpose() == request.purpose);
-    key.map(Candidates::one).ok_or(Refuse::Unknown)
+    key.map(Candidates::one).ok_or(KeyRejection::Unknown)
 }
 
 /// What protects the frames of `mutual`.
@@ -156,9 +160,9 @@ impl Speech {
             }
             Self::Mutual(cover) => (cover, Framing::Sealed),
         };
-        let instance = Instance::from_bytes(&[role as u8; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[role as u8; ProcessId::LEN]);
         let mutual = Mutual::new(Name::new(name(role)).unwrap(), instance)
-            .with_kid(KID.parse().unwrap())
+            .with_key_id(KID.parse().unwrap())
             .with_heartbeat(heartbeat);
         let mutual = match cover {
             Cover::Tags => mutual,
@@ -175,7 +179,7 @@ impl Speech {
     pub fn ring(self, secret: &[u8]) -> Ring {
         let challenge = |digest| Key::challenge(digest, secret).unwrap();
         match self {
-            Self::None(_) => Err(Refuse::Unknown),
+            Self::None(_) => Err(KeyRejection::Unknown),
             Self::Challenge(digest, _) => Ok(vec![challenge(digest)]),
             Self::Multiprocessing(policy, _) => {
                 Ok(policy.of(Role::Server).digests().map(challenge).collect())
@@ -247,13 +251,13 @@ pub enum Say {
     /// A message.
     Message(Vec<u8>),
     /// The first part of one, where there are such.
-    Part(Vec<u8>),
+    Chunk(Vec<u8>),
     /// That it is there.
     Ping,
     /// That this was all.
     Finish,
     /// That it ends the session.
-    Close(Reason),
+    Close(CloseReason),
 }
 
 /// The honest peer of a session under test: it holds the key, and says what the test wants.
@@ -338,12 +342,12 @@ impl Honest {
         let mutual = self.speech.is_mutual();
         match say {
             Say::Message(message) => return self.message(message),
-            Say::Part(part) if mutual => {
+            Say::Chunk(chunk) if mutual => {
                 let mut out = self.session.split().1;
-                let part = &part[..part.len().min(out.max_part())];
+                let chunk = &chunk[..chunk.len().min(out.max_chunk())];
                 // Refused behind the end.
-                if out.send_part(part, Rest::Unknown).is_ok() {
-                    self.said.extend_from_slice(part);
+                if out.send_chunk(chunk, Remaining::Unknown).is_ok() {
+                    self.said.extend_from_slice(chunk);
                 }
             }
             Say::Ping if mutual => {
@@ -362,14 +366,15 @@ impl Honest {
         let mut left = message;
         loop {
             let mut out = self.session.split().1;
-            let (part, more) = left.split_at(left.len().min(out.max_part()));
-            let rest = if more.is_empty() { Rest::End } else { Rest::Bytes(more.len() as u64) };
-            if out.send_part(part, rest).is_err() {
+            let (chunk, more) = left.split_at(left.len().min(out.max_chunk()));
+            let remaining =
+                if more.is_empty() { Remaining::End } else { Remaining::Bytes(more.len() as u64) };
+            if out.send_chunk(chunk, remaining).is_err() {
                 return bytes;
             }
-            self.said.extend_from_slice(part);
+            self.said.extend_from_slice(chunk);
             bytes.extend(self.sent());
-            if rest == Rest::End {
+            if remaining == Remaining::End {
                 return bytes;
             }
             left = more;
@@ -379,7 +384,7 @@ impl Honest {
 
 /// Has `session` hear `bytes`, all of them or as many as it wants, and consume every part. Returns
 /// what happened, and the parts.
-pub fn hear<M: Machine + ?Sized>(
+pub fn hear<M: Protocol + ?Sized>(
     session: &mut M,
     ring: &Ring,
     mut bytes: &[u8],
@@ -409,7 +414,7 @@ pub fn hear<M: Machine + ?Sized>(
 }
 
 /// All that `session` has to transmit.
-pub fn drain<M: Machine + ?Sized>(session: &mut M, now: Instant) -> Vec<u8> {
+pub fn drain<M: Protocol + ?Sized>(session: &mut M, now: Instant) -> Vec<u8> {
     let mut sent = Vec::new();
     loop {
         let bytes = session.poll_transmit(now).to_vec();

@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use countersign::{Digest, Framing, Reason, Role};
+use countersign::{CloseReason, Digest, Framing, Role};
 
 use crate::python::PYTHONS;
 use crate::{Cover, FRAMINGS, Pace, Policy, Say, Speech};
@@ -77,10 +77,10 @@ pub fn says() -> impl Strategy<Value = Vec<Say>> {
         3 => vec(any::<u8>(), 50..=70).prop_map(Say::Message),
         3 => vec(any::<u8>(), 100..=700).prop_map(Say::Message),
         // It goes on with whatever message comes next.
-        3 => vec(any::<u8>(), 0..=300).prop_map(Say::Part),
+        3 => vec(any::<u8>(), 0..=300).prop_map(Say::Chunk),
         3 => Just(Say::Ping),
     ];
-    let reason = select(&[Reason::Shutdown, Reason::Protocol, Reason::Timeout][..]);
+    let reason = select(&[CloseReason::Shutdown, CloseReason::Protocol, CloseReason::Timeout][..]);
     let last = prop_oneof![
         4 => Just(vec![Say::Finish]),
         2 => Just(vec![Say::Finish, Say::Ping]),

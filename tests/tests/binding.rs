@@ -1,9 +1,9 @@
-//! Sessions inside TLS, and when they begin.
+//! SessionFactory inside TLS, and when they begin.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
 
-use countersign::{Config, Error, Instant, Machine, Role, Session, TimedOut, Truncated};
+use countersign::{Config, Error, Instant, Protocol, Role, Session, TimedOut, Truncated};
 use countersign_tests::{Cover, EXPORTER, Honest, Pools, Region, Speech};
 
 const NOW: Instant = Instant::EPOCH;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Error, Event, Instant, Key, KeyError, Machine, Purpose, Reason,
-    Refuse, Rest, Role, SendError, Session,
+    Candidates, CloseReason, Config, Digest, Error, Event, Instant, Key, KeyError, KeyRejection,
+    Protocol, Purpose, Remaining, Role, SendError, Session,
 };
 use countersign_tests::{
     ANOTHER_SECRET, Cover, EXPORTER, Honest, Pools, Region, SECRET, Speech, Stream, bytes, config,
@@ -22,13 +22,13 @@ enum Call {
     PollEvent,
     ProvideKey(Answer),
     Send(Vec<u8>),
-    SendPart(Vec<u8>, Rest),
+    SendPart(Vec<u8>, Remaining),
     /// Room asked for, written to, and not sent.
-    SendSpace(usize, Rest),
+    SendSpace(usize, Remaining),
     OutboxFinish,
     Consume,
     Finish,
-    Abort(Reason),
+    Abort(CloseReason),
     /// Reads so many of the peer's bytes, and claims so many more.
     Read(usize, usize),
     /// Room asked for, and nothing read yet.
@@ -52,7 +52,7 @@ enum Answer {
     RightSecond,
     Wrong,
     OtherPurpose,
-    Refuse,
+    KeyRejection,
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -60,20 +60,25 @@ fn call() -> impl Strategy<Value = Call> {
     let answer = prop_oneof![
         6 => Just(Right),
         2 => Just(RightSecond),
-        1 => select(&[Wrong, OtherPurpose, Answer::Refuse][..]),
+        1 => select(&[Wrong, OtherPurpose, Answer::KeyRejection][..]),
     ];
-    let rest =
-        || prop_oneof![Just(Rest::End), Just(Rest::Unknown), (0..99_u64).prop_map(Rest::Bytes)];
+    let remaining = || {
+        prop_oneof![
+            Just(Remaining::End),
+            Just(Remaining::Unknown),
+            (0..99_u64).prop_map(Remaining::Bytes)
+        ]
+    };
     let many = || prop_oneof![8 => 0..100_usize, 1 => Just(usize::MAX)];
     let extra = prop_oneof![12 => Just(0), 1 => many()];
     let micros = prop_oneof![8 => 0..1_000_u64, 2 => 0..3_000_000_u64, 1 => 0..40_000_000_u64];
-    let reason = select(&[Reason::Shutdown, Reason::Protocol, Reason::Timeout][..]);
+    let reason = select(&[CloseReason::Shutdown, CloseReason::Protocol, CloseReason::Timeout][..]);
     prop_oneof![
         30 => Just(Call::PollEvent),
         8 => answer.prop_map(Call::ProvideKey),
         6 => bytes(70).prop_map(Call::Send),
-        4 => (bytes(70), rest()).prop_map(|(part, rest)| Call::SendPart(part, rest)),
-        2 => (0..70_usize, rest()).prop_map(|(len, rest)| Call::SendSpace(len, rest)),
+        4 => (bytes(70), remaining()).prop_map(|(chunk, remaining)| Call::SendPart(chunk, remaining)),
+        2 => (0..70_usize, remaining()).prop_map(|(len, remaining)| Call::SendSpace(len, remaining)),
         1 => Just(Call::OutboxFinish),
         12 => Just(Call::Consume),
         1 => Just(Call::Finish),
@@ -147,7 +152,7 @@ struct Watched {
     peer_finished: bool,
     finished: bool,
     closed: bool,
-    part: bool,
+    chunk: bool,
     full: bool,
     done: bool,
     shutdown: bool,
@@ -170,7 +175,7 @@ impl Watched {
             peer_finished: false,
             finished: false,
             closed: false,
-            part: false,
+            chunk: false,
             full: false,
             done: false,
             shutdown: false,
@@ -185,14 +190,14 @@ impl Watched {
                 let result = self.session.split().1.send(message);
                 self.sent(result);
             }
-            Call::SendPart(part, rest) => {
-                let result = self.session.split().1.send_part(part, *rest);
+            Call::SendPart(chunk, remaining) => {
+                let result = self.session.split().1.send_chunk(chunk, *remaining);
                 self.sent(result);
             }
-            Call::SendSpace(len, rest) => {
+            Call::SendSpace(len, remaining) => {
                 let wants_write = self.session.wants_write();
                 let mut outbox = self.session.split().1;
-                let result = outbox.send_space(*len, *rest).map(|space| {
+                let result = outbox.send_space(*len, *remaining).map(|space| {
                     assert_eq!(space.len(), *len);
                     space.fill(0xee);
                 });
@@ -205,7 +210,7 @@ impl Watched {
             }
             Call::Consume => {
                 self.session.consume(self.now);
-                self.part = false;
+                self.chunk = false;
                 assert_eq!(self.session.split().0, b"");
             }
             Call::Finish => {
@@ -214,7 +219,7 @@ impl Watched {
             }
             Call::Abort(reason) => {
                 self.session.abort(*reason, self.now);
-                self.part = false;
+                self.chunk = false;
             }
             Call::Read(n, extra) => self.read(*n, *extra),
             Call::Space => {
@@ -259,9 +264,9 @@ impl Watched {
             Ok(Some(event)) => event,
             Err(error) => {
                 assert!(!self.closed, "an error after the end: {error:?}");
-                assert_ne!(error, Error::Lost);
+                assert_ne!(error, Error::Transport);
                 self.error = Some(error);
-                self.part = false;
+                self.chunk = false;
                 return;
             }
         };
@@ -290,16 +295,16 @@ impl Watched {
                 assert!(!speech.is_bound() || self.bound == Some(true), "through the wrong TLS");
                 assert_eq!(peer.session_id.is_some(), speech.is_mutual());
             }
-            Event::Message { .. } => {
-                assert!(self.established && !self.part && !self.peer_finished);
-                self.part = true;
+            Event::Chunk { .. } => {
+                assert!(self.established && !self.chunk && !self.peer_finished);
+                self.chunk = true;
             }
             Event::Writable => {
                 assert!(self.full, "room that nobody was promised");
                 self.full = false;
             }
             Event::PeerFinished => {
-                assert!(self.established && !self.part && !self.peer_finished);
+                assert!(self.established && !self.chunk && !self.peer_finished);
                 self.peer_finished = true;
             }
             Event::Closed => {
@@ -322,7 +327,7 @@ impl Watched {
             Answer::RightSecond if role == Role::Server => Ok(Candidates::two(&wrong, &right)),
             Answer::RightSecond | Answer::Wrong => Ok(Candidates::one(&wrong)),
             Answer::OtherPurpose => Ok(Candidates::two(&right, &other)),
-            Answer::Refuse => Err(Refuse::Unknown),
+            Answer::KeyRejection => Err(KeyRejection::Unknown),
         };
         let result = self.session.provide_key(answer, self.now);
         match result {
@@ -373,7 +378,7 @@ impl Watched {
         assert!(!session.wants_shutdown() || !session.wants_write());
         if self.done {
             assert!(!session.wants_read() && !session.wants_write());
-            assert!(session.wants_shutdown() && !session.starved());
+            assert!(session.wants_shutdown() && !session.awaiting_buffer());
             assert_eq!(session.poll_timeout(), None);
         }
         if self.error.is_some() {
@@ -384,7 +389,7 @@ impl Watched {
 
     /// Ends it, has all that waits transmitted, and looks at what is left.
     fn end(mut self) {
-        self.call(&Call::Abort(Reason::Application));
+        self.call(&Call::Abort(CloseReason::Application));
         loop {
             self.call(&Call::PollTransmit);
             if !self.session.wants_write() {

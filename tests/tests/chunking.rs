@@ -1,7 +1,7 @@
 //! How bytes are cut must not matter (docs/ARCHITECTURE.md, "One parser").
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use countersign::{Alert, Config, Error, Framing, Key, Refuse, Role, Session, Truncated};
+use countersign::{Alert, Config, Error, Framing, Key, KeyRejection, Role, Session, Truncated};
 use countersign_tests::python::FAILURE_FRAME;
 use countersign_tests::{
     ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, Ring, SECRET, Seen, Speech,
@@ -53,7 +53,7 @@ impl Has {
         match self {
             Self::Right => speech.ring(SECRET),
             Self::Wrong => speech.ring(ANOTHER_SECRET),
-            Self::None => Err(Refuse::Unknown),
+            Self::None => Err(KeyRejection::Unknown),
         }
     }
 }
@@ -67,19 +67,19 @@ struct Conversation {
     client: (Has, (usize, usize)),
     server: (Has, (usize, usize)),
     messages: Vec<Vec<u8>>,
-    part: usize,
+    chunk: usize,
 }
 
 fn conversation() -> impl Strategy<Value = Conversation> {
     let max_frame = prop_oneof![4 => Just(1_u64 << 20), 1 => 0..700_u64];
     ((speech(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize).prop_map(
-        |((speech, max_frame), client, server, messages, part)| Conversation {
+        |((speech, max_frame), client, server, messages, chunk)| Conversation {
             speech,
             max_frame,
             client,
             server,
             messages,
-            part,
+            chunk,
         },
     )
 }
@@ -100,7 +100,7 @@ impl Conversation {
         let speech = self.speech;
         let end =
             |role, config: &Config, sizes, app| End::new(session(speech, role, config, sizes), app);
-        let speaker = App::say(self.client.0.ring(speech), self.messages.clone(), self.part);
+        let speaker = App::say(self.client.0.ring(speech), self.messages.clone(), self.chunk);
         let echo = App::echo(self.server.0.ring(speech), hold);
         let config = end_config(speech, Role::Client);
         let mut client = end(Role::Client, &config, self.client.1, speaker);
@@ -124,7 +124,7 @@ impl Conversation {
     fn heard(seen: &[Seen]) -> Vec<u8> {
         seen.iter()
             .filter_map(|seen| match seen {
-                Seen::Part { bytes, .. } => Some(&bytes[..]),
+                Seen::Chunk { bytes, .. } => Some(&bytes[..]),
                 _ => None,
             })
             .collect::<Vec<_>>()
@@ -163,7 +163,7 @@ proptest! {
             prop_assert_eq!(&Conversation::heard(seen), &said);
             prop_assert_eq!(seen.last(), Some(&Seen::Closed));
         }
-        let firsts = record.client.iter().filter(|s| matches!(s, Seen::Part { first: true, .. }));
+        let firsts = record.client.iter().filter(|s| matches!(s, Seen::Chunk { first: true, .. }));
         let expected = match conversation.speech.framing() {
             Framing::Raw => usize::from(!said.is_empty()),
             _ => conversation.messages.len(),
@@ -183,12 +183,12 @@ proptest! {
         };
         prop_assert_eq!(server.authenticated, speech.proves_to(Role::Client));
         prop_assert_eq!(client.authenticated, speech.proves_to(Role::Server));
-        let known = |met: &Met| (met.kid.clone(), met.fingerprint, met.session_id, met.exporter);
+        let known = |met: &Met| (met.key_id.clone(), met.fingerprint, met.session_id, met.exporter);
         prop_assert_eq!(known(&server), known(&client));
         if speech.is_mutual() {
             prop_assert_eq!(server.name.as_deref(), Some(name(Role::Server)));
             prop_assert_eq!(client.name.as_deref(), Some(name(Role::Client)));
-            prop_assert_eq!(server.kid.as_deref(), Some(countersign_tests::KID));
+            prop_assert_eq!(server.key_id.as_deref(), Some(countersign_tests::KID));
             prop_assert_eq!(server.fingerprint, Key::mutual(SECRET).unwrap().fingerprint());
             prop_assert!(server.session_id.is_some() && server.exporter.is_some());
         } else {
@@ -257,7 +257,7 @@ impl Attack {
     /// What an honest peer makes of what the end `sent`, how that was cut left aside.
     fn understood(&self, sent: &[u8]) -> Vec<u8> {
         let mut peer = Honest::new(self.speech, other(self.role));
-        peer.hear(sent).into_iter().flat_map(|(_, part)| part).collect()
+        peer.hear(sent).into_iter().flat_map(|(_, chunk)| chunk).collect()
     }
 
     fn is_authentic(&self) -> bool {
@@ -286,15 +286,15 @@ fn attack_on(speech: Speech, met: bool) -> impl Strategy<Value = Attack> {
         let Stream { bytes: honest, handshake, said } = Honest::stream(speech, tested, &says);
         let (handshake, behind) = honest.split_at(handshake);
         let (first, changed) = if met { (handshake, behind) } else { (&[][..], &honest[..]) };
-        let rest = prop_oneof![1 => bytes(300), 4 => tampered(changed.to_vec())];
+        let remaining = prop_oneof![1 => bytes(300), 4 => tampered(changed.to_vec())];
         let (handshake, first) = (handshake.to_vec(), first.to_vec());
-        rest.prop_map(move |rest| Attack {
+        remaining.prop_map(move |remaining| Attack {
             speech,
             role,
             sizes,
             handshake: handshake.clone(),
             said: said.clone(),
-            stream: [&first[..], &rest].concat(),
+            stream: [&first[..], &remaining].concat(),
         })
     })
 }
@@ -362,7 +362,7 @@ proptest! {
                 let expected = matches!(
                     error,
                     Error::Malformed
-                        | Error::NothingInCommon
+                        | Error::Incompatible
                         | Error::WrongKey
                         | Error::Truncated(Truncated::Handshake)
                 );

@@ -5,11 +5,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use countersign::device::{
+use countersign::{Instant, Remaining};
+use countersign_device::{
     AppId, Ask, Asked, Backoff, DEFAULT_INTERVAL, DeviceClient, DeviceServer, Imei, Kind, Request,
     Response,
 };
-use countersign::{Instant, Rest};
 use countersign_tests::sim::Rng;
 use proptest::prelude::*;
 
@@ -189,7 +189,7 @@ impl World {
         while !link.frozen
             && let Some(bytes) = link.up.receive(now)
         {
-            match server.handle_part(&bytes, Rest::End, now).unwrap() {
+            match server.handle_part(&bytes, Remaining::End, now).unwrap() {
                 Asked::Register { .. } => {
                     server.accept();
                     self.holder = Some(link.number);
@@ -225,7 +225,7 @@ impl World {
         while !link.frozen
             && let Some(bytes) = link.down.receive(now)
         {
-            let response = client.handle_part(&bytes, Rest::End, now).unwrap();
+            let response = client.handle_part(&bytes, Remaining::End, now).unwrap();
             assert_eq!(response.code(), 0);
             link.answered[response.id() as usize] = Some(now);
             if response.id() == Kind::Heartbeat.id() {
@@ -310,9 +310,9 @@ proptest! {
     fn what_is_read_is_what_is_written(bytes in prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..60),
         (any::<u8>(), 0u8..4, proptest::collection::vec(b' '..=b'~', 0..60))
-            .prop_map(|(first, id, rest)| [vec![first, id], rest].concat()),
+            .prop_map(|(first, id, remaining)| [vec![first, id], remaining].concat()),
         (any::<u8>(), "[ -~]{36}[0-9]{15}")
-            .prop_map(|(first, rest)| [&[first, 0], rest.as_bytes()].concat()),
+            .prop_map(|(first, remaining)| [&[first, 0], remaining.as_bytes()].concat()),
         "[0-9]{4}-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-6][0-9]:[0-6][0-9]"
             .prop_map(|time| [&[2, 0], time.as_bytes()].concat()),
     ]) {
@@ -337,10 +337,10 @@ proptest! {
         cuts.sort_unstable();
         let mut from = 0;
         for cut in cuts {
-            prop_assert_eq!(server.handle_part(&bytes[from..cut], Rest::More, now), None);
+            prop_assert_eq!(server.handle_part(&bytes[from..cut], Remaining::More, now), None);
             from = cut;
         }
-        let asked = server.handle_part(&bytes[from..], Rest::End, now);
+        let asked = server.handle_part(&bytes[from..], Remaining::End, now);
         prop_assert!(asked.is_some());
         server.accept();
         let response = server.poll_response().unwrap();

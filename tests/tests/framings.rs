@@ -1,7 +1,7 @@
 //! What framings have in common, so that one application runs on any.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use countersign::{Config, Digest, Event, Framing, Instant, Machine, Rest, Role};
+use countersign::{Config, Digest, Event, Framing, Instant, Protocol, Remaining, Role};
 use countersign_tests::{Cover, Honest, Policy, Pools, Speech, drain};
 
 const NOW: Instant = Instant::EPOCH;
@@ -18,11 +18,11 @@ fn a_part_that_no_bytes_follow_is_the_messages_last() {
         let sizes = (config.receive_len(), Config::MIN_BUFFER);
         let mut client = speech.end(Role::Client, &config, &Pools::default(), sizes);
         let (mut peer, _) = Honest::met(speech, &mut client);
-        for part in [&b"a part"[..], b""] {
-            client.split().1.send_part(part, Rest::Bytes(0)).unwrap();
+        for chunk in [&b"a part"[..], b""] {
+            client.split().1.send_chunk(chunk, Remaining::Bytes(0)).unwrap();
             let heard = peer.hear(&drain(&mut client, NOW));
-            let whole = Event::Message { first: true, rest: Rest::End };
-            assert_eq!(heard, [(whole, part.to_vec())]);
+            let whole = Event::Chunk { first: true, remaining: Remaining::End };
+            assert_eq!(heard, [(whole, chunk.to_vec())]);
         }
         assert!(client.is_idle());
     }

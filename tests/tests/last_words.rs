@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use countersign::{Config, Digest, Error, Event, Framing, Instant, Machine, Reason, Role, Session};
+use countersign::{
+    CloseReason, Config, Digest, Error, Event, Framing, Instant, Protocol, Role, Session,
+};
 use countersign_tests::python::FAILURE_FRAME;
 use countersign_tests::{
     Cover, Honest, Policy, Pools, Region, SECRET, Say, Speech, drain, frame, hear, other,
@@ -65,9 +67,9 @@ fn no_sign_of_life_follows_both_last_words() {
 #[test]
 fn no_reason_follows_both_last_words() {
     let (mut tested, _) = over(Role::Client);
-    tested.abort(Reason::Application, NOW);
+    tested.abort(CloseReason::Application, NOW);
     assert!(tested.wants_shutdown() && tested.is_done());
-    assert_eq!(tested.poll_event(NOW), Err(Error::Aborted(Reason::Application)));
+    assert_eq!(tested.poll_event(NOW), Err(Error::Aborted(CloseReason::Application)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use countersign::{
-    Buffers, Digest, Error, Event, Framing, Instant, Machine, Nonce, Rest, Role, SendError,
+    Buffers, Digest, Error, Event, Framing, Instant, Nonce, Protocol, Remaining, Role, SendError,
     Session, Storage,
 };
 use countersign_tests::{Honest, Policy, Pools, Region, SECRET, Speech, drain, hear};
@@ -53,17 +53,17 @@ impl Pattern {
     }
 
     /// The `len` bytes from `at` on.
-    fn part(&self, at: u64, len: usize) -> &[u8] {
+    fn chunk(&self, at: u64, len: usize) -> &[u8] {
         &self.0[(at % Self::PERIOD) as usize..][..len]
     }
 }
 
 /// The part that begins at `at`: its length, and what follows it.
-fn part(at: u64) -> (usize, Rest) {
+fn chunk(at: u64) -> (usize, Remaining) {
     let len = (LEN - at).min(PART as u64);
     match LEN - at - len {
-        0 => (len as usize, Rest::End),
-        more => (len as usize, Rest::Bytes(more)),
+        0 => (len as usize, Remaining::End),
+        more => (len as usize, Remaining::Bytes(more)),
     }
 }
 
@@ -76,8 +76,8 @@ fn a_message_beyond_2_gib_passes_in_parts_through_buffers_of_a_fixed_length() {
     let (mut said, mut carried, mut heard) = (0, 0, 0);
     while heard < LEN {
         while said < LEN {
-            let (len, rest) = part(said);
-            match client.split().1.send_part(pattern.part(said, len), rest) {
+            let (len, remaining) = chunk(said);
+            match client.split().1.send_chunk(pattern.chunk(said, len), remaining) {
                 Ok(()) => said += len as u64,
                 Err(full) => {
                     assert_eq!(full, SendError::Full);
@@ -97,9 +97,9 @@ fn a_message_beyond_2_gib_passes_in_parts_through_buffers_of_a_fixed_length() {
         assert!(n > 0 && carried - heard <= 2 * BUFFER as u64, "no more is under way than fits");
 
         while let Some(event) = server.poll_event(NOW).unwrap() {
-            let (len, rest) = part(heard);
-            assert_eq!(event, Event::Message { first: heard == 0, rest });
-            assert!(server.split().0 == pattern.part(heard, len), "from byte {heard} on");
+            let (len, remaining) = chunk(heard);
+            assert_eq!(event, Event::Chunk { first: heard == 0, remaining });
+            assert!(server.split().0 == pattern.chunk(heard, len), "from byte {heard} on");
             server.consume(NOW);
             heard += len as u64;
         }
@@ -114,7 +114,10 @@ fn a_message_beyond_2_gib_passes_in_parts_through_buffers_of_a_fixed_length() {
     let sent = drain(&mut client, NOW);
     assert_eq!(sent, b"\0\0\0\x05short");
     let heard = hear(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
-    assert_eq!(heard, [(Event::Message { first: true, rest: Rest::End }, b"short".to_vec())]);
+    assert_eq!(
+        heard,
+        [(Event::Chunk { first: true, remaining: Remaining::End }, b"short".to_vec())]
+    );
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn one_that_is_longer_than_is_taken_is_stopped_by_its_header() {
         let (pools, clients) = (Pools::default(), Pools::default());
         let [mut client, _] = pair::<Region>(LEN, || clients.buffers(BUFFER, BUFFER));
         let [_, mut server] = pair::<Region>(limit, || pools.buffers(BUFFER, BUFFER));
-        client.split().1.send_part(&[7; PART], Rest::Bytes(LEN - PART as u64)).unwrap();
+        client.split().1.send_chunk(&[7; PART], Remaining::Bytes(LEN - PART as u64)).unwrap();
         let sent = drain(&mut client, NOW);
         let (before, last) = sent[..HEADER_LEN].split_at(HEADER_LEN - 1);
         assert_eq!(hear(&mut server, &SPEECH.ring(SECRET), before, NOW), []);
@@ -145,11 +148,11 @@ fn the_longest_that_an_i32_can_say_has_the_short_header() {
         let pools = Pools::default();
         let [mut client, mut server] = pair::<Region>(LEN, || pools.buffers(BUFFER, BUFFER));
         let len = i32::MAX as u64 + more;
-        client.split().1.send_part(&[7; PART], Rest::Bytes(len - PART as u64)).unwrap();
+        client.split().1.send_chunk(&[7; PART], Remaining::Bytes(len - PART as u64)).unwrap();
         let sent = drain(&mut client, NOW);
         assert_eq!(&sent[..4], header);
         let heard = hear(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
-        let rest = Rest::Bytes(len - PART as u64);
-        assert_eq!(heard, [(Event::Message { first: true, rest }, vec![7; PART])]);
+        let remaining = Remaining::Bytes(len - PART as u64);
+        assert_eq!(heard, [(Event::Chunk { first: true, remaining }, vec![7; PART])]);
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use countersign::{
-    Buffers, Candidates, Config, Event, Instance, Instant, Key, Machine, Mutual, Nonce, Reason,
-    Rest, Role, Scheme, Session,
+    Buffers, Candidates, CloseReason, Config, Event, Instant, Key, Mutual, Nonce, ProcessId,
+    Protocol, Remaining, Role, Scheme, Session,
 };
 use serde_json::Value;
 
@@ -33,11 +33,11 @@ impl End {
             Role::Client => ("client_name", "client_nonce", "client_instance"),
             Role::Server => ("server_name", "server_nonce", "server_instance"),
         };
-        let mut whole = [0; Instance::LEN];
+        let mut whole = [0; ProcessId::LEN];
         whole[..16].copy_from_slice(&unhex(&vector[instance]));
         let mut mutual =
-            Mutual::new(text(vector, name).parse().unwrap(), Instance::from_bytes(&whole))
-                .with_kid(text(vector, "kid").parse().unwrap())
+            Mutual::new(text(vector, name).parse().unwrap(), ProcessId::from_bytes(&whole))
+                .with_key_id(text(vector, "kid").parse().unwrap())
                 .with_heartbeat(Duration::from_millis(vector["heartbeat_ms"].as_u64().unwrap()));
         assert_eq!(vector["expected_server"], "");
         assert_eq!(vector["suites"], "01");
@@ -91,7 +91,7 @@ impl End {
             match event {
                 Event::KeyNeeded => {
                     let request = self.session.key_request().unwrap();
-                    assert_eq!(request.kid, Some("k1"));
+                    assert_eq!(request.key_id, Some("k1"));
                     self.session.provide_key(Ok(Candidates::one(&self.key)), NOW).unwrap();
                 }
                 event => events.push(event),
@@ -116,7 +116,7 @@ impl End {
         let peer = self.session.peer().unwrap();
         assert!(peer.authenticated);
         assert_eq!(peer.name, Some(name));
-        assert_eq!(peer.kid, Some("k1"));
+        assert_eq!(peer.key_id, Some("k1"));
         assert_eq!(peer.session_id.unwrap().as_slice(), unhex(&vector["session_id"]));
         assert_eq!(peer.exporter.unwrap().as_slice(), unhex(&vector["exporter"]));
         assert_eq!(peer.fingerprint, self.key.fingerprint());
@@ -160,7 +160,7 @@ fn both_handshakes_agree_byte_for_byte_in_both_roles() {
         for mut end in [client, server] {
             // What the peer takes, less type and tag.
             let max_frame = vector["max_frame"].as_u64().unwrap() as usize;
-            assert_eq!(end.session.split().1.max_part(), max_frame - 17);
+            assert_eq!(end.session.split().1.max_chunk(), max_frame - 17);
         }
     }
 }
@@ -175,7 +175,7 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
         assert_eq!(frames.len(), 7);
         let mut wires = frames.iter().map(|frame| unhex(&frame["wire"]));
         let mut next = || wires.next().unwrap();
-        let whole = Event::Message { first: true, rest: Rest::End };
+        let whole = Event::Chunk { first: true, remaining: Remaining::End };
 
         for message in [&b"hi"[..], b""] {
             client.session.split().1.send(message).unwrap();
@@ -195,11 +195,11 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
         server.feed(&pong);
         assert_eq!(server.events(), []);
 
-        client.session.split().1.send_part(b"a part", Rest::More).unwrap();
-        let part = client.sent();
-        assert_eq!(part, next());
-        server.feed(&part);
-        assert_eq!(server.events(), [Event::Message { first: true, rest: Rest::More }]);
+        client.session.split().1.send_chunk(b"a part", Remaining::More).unwrap();
+        let chunk = client.sent();
+        assert_eq!(chunk, next());
+        server.feed(&chunk);
+        assert_eq!(server.events(), [Event::Chunk { first: true, remaining: Remaining::More }]);
         assert_eq!(server.session.split().0, b"a part");
         server.session.consume(NOW);
 
@@ -209,6 +209,6 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
         // The client's CLOSE has another text than ours.
         server.feed(&next());
         let error = server.session.poll_event(NOW).unwrap_err();
-        assert_eq!(error, countersign::Error::PeerClosed(Reason::Shutdown));
+        assert_eq!(error, countersign::Error::PeerClosed(CloseReason::Shutdown));
     }
 }

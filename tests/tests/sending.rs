@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use countersign::{Event, Framing, Instant, Machine, Reason, Rest, Role, SendError, Session};
+use countersign::{
+    CloseReason, Event, Framing, Instant, Protocol, Remaining, Role, SendError, Session,
+};
 use countersign_tests::{
     Cover, Honest, Pools, Region, SECRET, Say, Speech, config, framing, hear, multiprocessing, role,
 };
@@ -18,7 +20,7 @@ const TAG: usize = 16;
 #[derive(Clone, Debug)]
 enum Call {
     /// A part of that length; what follows it.
-    Part(usize, Follows),
+    Chunk(usize, Follows),
     /// The same, written in place; the last of these was sent, the one before was not.
     Space(usize, usize, Follows),
     /// Room asked for and left alone.
@@ -54,7 +56,7 @@ fn call() -> impl Strategy<Value = Call> {
         ]
     };
     prop_oneof![
-        12 => (len(), follows()).prop_map(|(len, follows)| Call::Part(len, follows)),
+        12 => (len(), follows()).prop_map(|(len, follows)| Call::Chunk(len, follows)),
         4 => (len(), len(), follows()).prop_map(|(a, b, follows)| Call::Space(a, b, follows)),
         2 => len().prop_map(Call::Leave),
         10 => (0..90_usize).prop_map(Call::Transmit),
@@ -191,18 +193,23 @@ impl Sender {
         self.pools.send.held() > 0
     }
 
-    fn rest(&self, len: usize, follows: Follows) -> Rest {
+    fn remaining(&self, len: usize, follows: Follows) -> Remaining {
         match follows {
-            Follows::Nothing => Rest::End,
-            Follows::WhatIsDue => Rest::Bytes(self.due.saturating_sub(len as u64)),
-            Follows::Bytes(n) => Rest::Bytes(n),
-            Follows::Unknown => Rest::Unknown,
+            Follows::Nothing => Remaining::End,
+            Follows::WhatIsDue => Remaining::Bytes(self.due.saturating_sub(len as u64)),
+            Follows::Bytes(n) => Remaining::Bytes(n),
+            Follows::Unknown => Remaining::Unknown,
         }
     }
 
     /// The frame of such a part but for the part, what is due after it, and all that speaks against
     /// sending it.
-    fn expect(&self, len: usize, rest: Rest, leased: bool) -> (Vec<u8>, u64, Vec<SendError>) {
+    fn expect(
+        &self,
+        len: usize,
+        remaining: Remaining,
+        leased: bool,
+    ) -> (Vec<u8>, u64, Vec<SendError>) {
         let mut against = Vec::new();
         if self.aborted {
             against.push(SendError::Ended);
@@ -211,10 +218,10 @@ impl Sender {
         }
         let (mut header, mut due) = (Vec::new(), 0);
         if let Framing::U32 | Framing::Multiprocessing = self.framing() {
-            let total = match rest {
-                Rest::End => Some(len as u64),
-                Rest::Bytes(more) => more.checked_add(len as u64),
-                Rest::More | Rest::Unknown => None,
+            let total = match remaining {
+                Remaining::End => Some(len as u64),
+                Remaining::Bytes(more) => more.checked_add(len as u64),
+                Remaining::More | Remaining::Unknown => None,
             };
             due = total.map_or(0, |total| total - len as u64);
             match (total, total.and_then(|total| self.length(total))) {
@@ -237,9 +244,9 @@ impl Sender {
         if len > max {
             against.push(SendError::TooLong { max });
         }
-        let needed = self.overhead(&header, len, rest) + len;
-        let starved = self.dry && !leased;
-        if needed > 0 && (starved || self.queued() + needed > self.capacity) {
+        let needed = self.overhead(&header, len, remaining) + len;
+        let awaiting_buffer = self.dry && !leased;
+        if needed > 0 && (awaiting_buffer || self.queued() + needed > self.capacity) {
             against.push(SendError::Full);
         }
         (header, due, against)
@@ -256,9 +263,9 @@ impl Sender {
     }
 
     /// How long what is around such a part is, in bytes.
-    fn overhead(&self, header: &[u8], len: usize, rest: Rest) -> usize {
+    fn overhead(&self, header: &[u8], len: usize, remaining: Remaining) -> usize {
         match self.framing() {
-            Framing::Sealed if len == 0 && !ends(rest) => 0,
+            Framing::Sealed if len == 0 && !ends(remaining) => 0,
             Framing::Sealed => TYPED + self.tag(),
             _ => header.len(),
         }
@@ -269,9 +276,9 @@ impl Sender {
         &mut self,
         result: Result<(), SendError>,
         (header, due, against): (Vec<u8>, u64, Vec<SendError>),
-        (bytes, rest): (&[u8], Rest),
+        (bytes, remaining): (&[u8], Remaining),
     ) {
-        let overhead = self.overhead(&header, bytes.len(), rest);
+        let overhead = self.overhead(&header, bytes.len(), remaining);
         match result {
             Ok(()) => {
                 assert_eq!(against, [], "it should not have been taken");
@@ -280,7 +287,7 @@ impl Sender {
                     self.taken.extend(header.into_iter().map(Some));
                     self.taken.extend(payload);
                 } else if overhead > 0 {
-                    self.in_message = !ends(rest);
+                    self.in_message = !ends(remaining);
                     let kind = if self.in_message { 3 } else { 0 };
                     self.taken.extend(self.sealed(kind, &payload));
                 }
@@ -299,38 +306,38 @@ impl Sender {
     fn call(&mut self, call: &Call) {
         self.fill = self.fill.wrapping_add(1);
         match *call {
-            Call::Part(len, follows) => {
-                let rest = self.rest(len, follows);
-                let expected = self.expect(len, rest, self.leased());
+            Call::Chunk(len, follows) => {
+                let remaining = self.remaining(len, follows);
+                let expected = self.expect(len, remaining, self.leased());
                 let bytes = vec![self.fill; len];
-                let result = self.session.split().1.send_part(&bytes, rest);
-                self.attempted(result, expected, (&bytes, rest));
+                let result = self.session.split().1.send_chunk(&bytes, remaining);
+                self.attempted(result, expected, (&bytes, remaining));
             }
             Call::Space(left, len, follows) => {
-                let rest = self.rest(len, follows);
-                let first = self.expect(left, Rest::End, self.leased());
-                let around = self.overhead(&first.0, left, Rest::End);
+                let remaining = self.remaining(len, follows);
+                let first = self.expect(left, Remaining::End, self.leased());
+                let around = self.overhead(&first.0, left, Remaining::End);
                 let takes_lease = first.2.is_empty() && around + left > 0;
-                let expected = self.expect(len, rest, self.leased() || takes_lease);
+                let expected = self.expect(len, remaining, self.leased() || takes_lease);
                 let fill = self.fill;
                 let mut outbox = self.session.split().1;
-                let before = outbox.send_space(left, Rest::End).map(|space| space.fill(!fill));
-                let result = outbox.send_space(len, rest).map(|space| space.fill(fill));
+                let before = outbox.send_space(left, Remaining::End).map(|space| space.fill(!fill));
+                let result = outbox.send_space(len, remaining).map(|space| space.fill(fill));
                 outbox.commit();
                 outbox.commit();
                 assert_eq!(before.is_ok(), first.2.is_empty());
                 if before == Err(SendError::Full) {
                     self.promised = self.promised.max(around + left);
                 }
-                self.attempted(result, expected, (&vec![fill; len], rest));
+                self.attempted(result, expected, (&vec![fill; len], remaining));
             }
             Call::Leave(len) => {
-                let (header, due, against) = self.expect(len, Rest::End, self.leased());
-                let result = self.session.split().1.send_space(len, Rest::End).map(|_| ());
+                let (header, due, against) = self.expect(len, Remaining::End, self.leased());
+                let result = self.session.split().1.send_space(len, Remaining::End).map(|_| ());
                 if result.is_ok() {
                     assert_eq!(against, []);
                 } else {
-                    self.attempted(result, (header, due, against), (&vec![0; len], Rest::End));
+                    self.attempted(result, (header, due, against), (&vec![0; len], Remaining::End));
                 }
             }
             Call::Transmit(limit) => {
@@ -344,7 +351,7 @@ impl Sender {
                 }
                 let bytes = bytes[..bytes.len().min(limit)].to_vec();
                 self.session.handle_transmitted(bytes.len(), self.now);
-                self.heard.extend(self.peer.hear(&bytes).into_iter().flat_map(|(_, part)| part));
+                self.heard.extend(self.peer.hear(&bytes).into_iter().flat_map(|(_, chunk)| chunk));
                 self.begun = self.begun.saturating_sub(bytes.len());
                 self.transmitted.extend(bytes);
                 if self.pending() == 0 {
@@ -365,7 +372,7 @@ impl Sender {
                 self.finished = true;
             }
             Call::Abort => {
-                self.session.abort(Reason::Application, self.now);
+                self.session.abort(CloseReason::Application, self.now);
                 if !self.aborted {
                     self.owed.clear();
                     self.owe(Owed::Close);
@@ -417,8 +424,8 @@ impl Sender {
 }
 
 /// Whether nothing of a message follows.
-fn ends(rest: Rest) -> bool {
-    matches!(rest, Rest::End | Rest::Bytes(0))
+fn ends(remaining: Remaining) -> bool {
+    matches!(remaining, Remaining::End | Remaining::Bytes(0))
 }
 
 fn speech() -> impl Strategy<Value = Speech> {

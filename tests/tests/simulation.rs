@@ -5,10 +5,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use countersign::{Alert, Digest, Error, Framing, Instant, Reason, Role, TimedOut, Truncated};
-use countersign_drive::Failure;
+use countersign::{Alert, CloseReason, Digest, Error, Framing, Instant, Role, TimedOut, Truncated};
+use countersign_driver::Failure;
 use countersign_tests::python::PYTHONS;
-use countersign_tests::sim::{Outcome, Rng, Served, Setup, World};
+use countersign_tests::sim::{Outcome, Rng, ServedConnection, Setup, World};
 use countersign_tests::{Cover, FRAMINGS, Policy, Speech};
 
 #[path = "simulation/tls.rs"]
@@ -108,8 +108,8 @@ fn answer(setup: &Setup, said: &[u8]) -> Vec<u8> {
 }
 
 /// Such a client heard every answer, both ends closed in order, and each knows the other.
-fn assert_served(setup: &Setup, served: &Served) {
-    let Served { script, client, server } = served;
+fn assert_served(setup: &Setup, served: &ServedConnection) {
+    let ServedConnection { script, client, server } = served;
     assert_eq!(script.ended, Some(Ok(())));
     assert!(client.how.is_ok() && server.how.is_ok(), "{:?} {:?}", client.how, server.how);
     assert_eq!(script.heard, answer(setup, &script.said()));
@@ -119,14 +119,14 @@ fn assert_served(setup: &Setup, served: &Served) {
     assert_know_each_other(setup, served);
 }
 
-fn assert_know_each_other(setup: &Setup, served: &Served) {
+fn assert_know_each_other(setup: &Setup, served: &ServedConnection) {
     let (Some(server), Some(client)) = (&served.client.met, &served.server.met) else {
         panic!("they never met");
     };
     let mutual = setup.speech.is_mutual();
     assert_eq!(server.session_id, client.session_id);
     assert_eq!(server.exporter, client.exporter);
-    assert_eq!((&server.kid, server.fingerprint), (&client.kid, client.fingerprint));
+    assert_eq!((&server.key_id, server.fingerprint), (&client.key_id, client.fingerprint));
     assert_eq!(server.session_id.is_some(), mutual);
     // Inside TLS, certificates say who it is.
     let inside = setup.inside.is_some();
@@ -148,7 +148,7 @@ fn every_honest_client_of_a_crowd_is_served_though_buffers_are_few() {
 
 fn all_are_served(setup: &Setup, outcome: &Outcome) {
     assert_all_served(setup, outcome);
-    let ids = |served: &Served| served.client.met.as_ref().and_then(|met| met.session_id);
+    let ids = |served: &ServedConnection| served.client.met.as_ref().and_then(|met| met.session_id);
     let ids: HashSet<_> = outcome.served.iter().filter_map(ids).collect();
     let expected = if setup.speech.is_mutual() { setup.honest } else { 0 };
     assert_eq!(ids.len(), expected, "sessions of one id");
@@ -182,8 +182,8 @@ fn strangers_are_out(setup: &Setup, outcome: &Outcome) {
         let expected = late
             || match error {
                 Error::WrongKey | Error::Truncated(Truncated::Handshake) => true,
-                Error::Malformed | Error::NothingInCommon => framed,
-                Error::Tls(_) => setup.inside.is_some(),
+                Error::Malformed | Error::Incompatible => framed,
+                Error::Channel(_) => setup.inside.is_some(),
                 _ => false,
             };
         assert!(expected, "{error:?}");
@@ -206,7 +206,7 @@ fn with_resets(rng: &mut Rng) -> Setup {
 
 fn the_others_are_served(setup: &Setup, outcome: &Outcome) {
     outcome.served.iter().for_each(|served| assert_served(setup, served));
-    for Served { script, .. } in &outcome.reset {
+    for ServedConnection { script, .. } in &outcome.reset {
         // What came before the link broke is right.
         assert!(answer(setup, &script.said()).starts_with(&script.heard));
     }
@@ -224,7 +224,7 @@ fn stopping(rng: &mut Rng) -> Setup {
 }
 
 fn no_answer_is_cut_short(setup: &Setup, outcome: &Outcome) {
-    for Served { script, server, .. } in &outcome.served {
+    for ServedConnection { script, server, .. } in &outcome.served {
         assert!(answer(setup, &script.said()).starts_with(&script.heard));
         // Nobody sees half a message, nor an error but that of being turned away.
         let turned_away = match script.ended {
@@ -233,9 +233,9 @@ fn no_answer_is_cut_short(setup: &Setup, outcome: &Outcome) {
                 | Err(
                     Error::Truncated(Truncated::Handshake)
                     | Error::Alert(Alert::Busy)
-                    | Error::PeerClosed(Reason::Shutdown)
+                    | Error::PeerClosed(CloseReason::Shutdown)
                     | Error::TimedOut(TimedOut::Send)
-                    | Error::Aborted(Reason::Shutdown),
+                    | Error::Aborted(CloseReason::Shutdown),
                 ),
             ) => true,
             // In TLS 1.3 a client is let in before the server has heard its certificate: it sees an end

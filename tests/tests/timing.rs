@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
 use countersign::{
-    BadFrame, Buffers, Candidates, Config, Digest, Error, Event, Framing, Instant, Key, Mac,
-    Machine, Nonce, Refuse, Role, Session,
+    Buffers, Candidates, Config, Digest, Error, Event, FrameError, Framing, Instant, Key,
+    KeyRejection, Mac, Nonce, Protocol, Role, Session,
 };
 use countersign_tests::sim::Rng;
 use countersign_tests::{
@@ -182,7 +182,7 @@ impl Bench {
     fn refuse(
         &self,
         proof: &[u8],
-        answer: Result<&Key, Refuse>,
+        answer: Result<&Key, KeyRejection>,
         leak: &mut dyn FnMut(),
     ) -> Duration {
         self.asked(proof, |session| {
@@ -207,7 +207,7 @@ impl Bench {
             let error = session.poll_event(NOW);
             leak();
             let took = start.elapsed();
-            assert_eq!(error, Err(Error::Frame(BadFrame::Tag)));
+            assert_eq!(error, Err(Error::Frame(FrameError::Tag)));
             took
         })
     }
@@ -248,7 +248,7 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
         "known and unknown key id",
         DERIVATION,
         &mut |known, leak| {
-            let answer = if known { Ok(&bench.wrong) } else { Err(Refuse::Unknown) };
+            let answer = if known { Ok(&bench.wrong) } else { Err(KeyRejection::Unknown) };
             bench.refuse(&bench.proof, answer, leak)
         },
         // One derivation of many, for keys that are there.

@@ -9,10 +9,11 @@ use std::error::Error;
 use std::net::TcpStream;
 use std::path::Path;
 
-use countersign::{Buffers, Config, Instance, Key, Mutual, Nonce, Scheme, Session};
-use countersign_drive::{Clock, Wait, keys};
+use countersign::{Buffers, Config, Key, Mutual, Nonce, ProcessId, Scheme, Session};
+use countersign_driver::Wait;
 use countersign_embedded_io::Message;
 use countersign_embedded_io::blocking::{Client, Link};
+use countersign_host::{Clock, key_file};
 use getrandom::SysRng;
 
 use socket::Socket;
@@ -25,7 +26,7 @@ pub(crate) fn talk(address: &str, key: &Key, text: &str) -> Result<String, Box<d
     let now = move || clock.now();
     let pause = move |wait: Wait| handle.wait(wait, clock.now());
 
-    let instance = Instance::generate(&mut SysRng)?;
+    let instance = ProcessId::generate(&mut SysRng)?;
     let config = Config::new(Scheme::Mutual(Mutual::new("embedded-client".parse()?, instance)));
     let buffers = Buffers { handshake: [0; 512], receive: [0; 512], send: [0; 512] };
     let mut session = Session::client(&config, Nonce::generate(&mut SysRng)?, buffers, now())?;
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     let address = args.next().unwrap_or("127.0.0.1:9999".into());
     let text = args.next().unwrap_or("hello".into());
-    let key = Key::mutual(&keys::read(Path::new("countersign.key"))?)?;
+    let key = Key::mutual(&key_file::read(Path::new("countersign.key"))?)?;
     println!("{}", talk(&address, &key, &text)?);
     Ok(())
 }

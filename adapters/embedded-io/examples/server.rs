@@ -6,10 +6,11 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use countersign::{Buffers, Config, Instance, Key, Mutual, Nonce, Scheme, Session};
-use countersign_drive::services::Upper;
-use countersign_drive::{Clock, Connection, keys};
+use countersign::{Buffers, Config, Key, Mutual, Nonce, ProcessId, Scheme, Session};
+use countersign_driver::Connection;
+use countersign_driver::services::Upper;
 use countersign_embedded_io::asynchronous::Link;
+use countersign_host::{Clock, key_file};
 use embedded_hal_async::delay::DelayNs;
 use embedded_io_adapters::tokio_1::FromTokio;
 use getrandom::SysRng;
@@ -36,7 +37,7 @@ pub(crate) async fn serve(
     count: usize,
 ) -> Result<(), Box<dyn Error>> {
     let clock = Clock::start();
-    let instance = Instance::generate(&mut SysRng)?;
+    let instance = ProcessId::generate(&mut SysRng)?;
     let config = Config::new(Scheme::Mutual(Mutual::new("embedded-server".parse()?, instance)));
     let mut memory = [[0; 512]; 3];
     for _ in 0..count {
@@ -63,7 +64,7 @@ pub(crate) async fn serve(
 #[allow(dead_code, reason = "the tests call what it calls")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let key = Key::mutual(&keys::read(Path::new("countersign.key"))?)?;
+    let key = Key::mutual(&key_file::read(Path::new("countersign.key"))?)?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9999".into());
     let listener = TcpListener::bind(address).await?;
     let at = listener.local_addr()?;

@@ -17,8 +17,8 @@ use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 
-use countersign::{Instant, Machine, Peer, Rest, SendError};
-use countersign_drive::{Connection, Failure, Io, Keys, Part, Service, Turn, Wait};
+use countersign::{Instant, Peer, Protocol, Remaining, SendError};
+use countersign_driver::{Chunk, Connection, Failure, Io, Keys, Progress, Service, Wait};
 use embedded_hal_async::delay::DelayNs;
 use embedded_io::ErrorKind;
 use embedded_io_async::{ErrorType, Read, Write};
@@ -109,37 +109,37 @@ where
     ///
     /// # Errors
     /// Why it ended, if not in order.
-    pub async fn run<M: DerefMut<Target: Machine>, S: Service, K: Keys + ?Sized>(
+    pub async fn run<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
         &mut self,
         connection: &mut Connection<M, S>,
         keys: &K,
     ) -> Result<(), Failure<W::Error>> {
         loop {
             match self.turn(connection, keys) {
-                Turn::Again => self.yield_now().await,
+                Progress::Yield => self.yield_now().await,
                 // The connection says so once; what fails here has nothing left to say.
-                Turn::Over(how @ Err(Failure::Io(_))) => return how,
-                Turn::Over(how) => {
+                Progress::Closed(how @ Err(Failure::Io(_))) => return how,
+                Progress::Closed(how) => {
                     self.settle().await;
                     return how;
                 }
-                Turn::Wait(wait) => self.wait(connection, wait).await,
+                Progress::Wait(wait) => self.wait(connection, wait).await,
             }
         }
     }
 
     /// One turn, which waits for nothing; then [`wait`](Self::wait).
-    pub fn turn<M: DerefMut<Target: Machine>, S: Service, K: Keys + ?Sized>(
+    pub fn turn<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
         &mut self,
         connection: &mut Connection<M, S>,
         keys: &K,
-    ) -> Turn<W::Error> {
+    ) -> Progress<W::Error> {
         let now = self.now();
         connection.turn(self, keys, now)
     }
 
     /// Waits for what a turn of `connection` said, and reads and writes it.
-    pub async fn wait<M: DerefMut<Target: Machine>, S: Service>(
+    pub async fn wait<M: DerefMut<Target: Protocol>, S: Service>(
         &mut self,
         connection: &mut Connection<M, S>,
         wait: Wait,
@@ -324,7 +324,7 @@ fn ready<T>(poll: Poll<T>) -> Option<T> {
 
 /// A conversation for programs that call. Nothing happens but while one of its futures is awaited: where
 /// there are heartbeats, a client that is not awaited for longer than the peer is patient is given up.
-/// To wait for something else at the same time, select between that and [`recv_part`](Self::recv_part):
+/// To wait for something else at the same time, select between that and [`recv_chunk`](Self::recv_chunk):
 /// dropped, it loses nothing.
 #[derive(Debug)]
 pub struct Client<R, W: ErrorType, C, D, M, const N: usize> {
@@ -338,7 +338,7 @@ where
     W: Write,
     C: Fn() -> Instant,
     D: DelayNs,
-    M: DerefMut<Target: Machine>,
+    M: DerefMut<Target: Protocol>,
 {
     /// Speaks as `machine` over `link` until the handshake is over. In a handshake that tells the
     /// client nothing, that is when we have answered: a refusal is found out by a later call.
@@ -375,12 +375,12 @@ where
     ///
     /// # Errors
     /// [`ClientError::Io`], [`ClientError::Protocol`], [`ClientError::Send`].
-    pub async fn send_part(
+    pub async fn send_chunk(
         &mut self,
-        part: &[u8],
-        rest: Rest,
+        chunk: &[u8],
+        remaining: Remaining,
     ) -> Result<(), ClientError<W::Error>> {
-        self.drive(&NO_KEYS, |talk, _| talk.put(|out| out.send_part(part, rest))).await
+        self.drive(&NO_KEYS, |talk, _| talk.put(|out| out.send_chunk(chunk, remaining))).await
     }
 
     /// Waits until all that was sent has left the transport.
@@ -395,9 +395,9 @@ where
             }
             // What the transport holds back leaves while we wait, for whatever it is.
             match self.link.turn(&mut self.talk.connection, &NO_KEYS) {
-                Turn::Wait(wait) => self.link.wait(&mut self.talk.connection, wait).await,
-                Turn::Again => self.link.yield_now().await,
-                Turn::Over(how) => return how.map_err(Into::into),
+                Progress::Wait(wait) => self.link.wait(&mut self.talk.connection, wait).await,
+                Progress::Yield => self.link.yield_now().await,
+                Progress::Closed(how) => return how.map_err(Into::into),
             }
         }
     }
@@ -408,7 +408,7 @@ where
     ///
     /// # Errors
     /// [`ClientError::Io`], [`ClientError::Protocol`].
-    pub async fn recv_part(&mut self) -> Result<Option<Part<'_>>, ClientError<W::Error>> {
+    pub async fn recv_chunk(&mut self) -> Result<Option<Chunk<'_>>, ClientError<W::Error>> {
         self.drive(&NO_KEYS, |talk, _| talk.look()).await?;
         Ok(self.talk.lend())
     }
@@ -469,21 +469,21 @@ where
             }
             let known = self.talk.changes();
             match self.link.turn(&mut self.talk.connection, keys) {
-                Turn::Over(Err(failure)) => return Err(failure.into()),
-                Turn::Over(Ok(())) => {
+                Progress::Closed(Err(failure)) => return Err(failure.into()),
+                Progress::Closed(Ok(())) => {
                     self.link.settle().await;
                     let answer = done(&mut self.talk, self.link.now());
                     let Poll::Ready(answer) = answer else { return Err(self.talk.ended()) };
                     return answer;
                 }
-                Turn::Wait(wait) if known == self.talk.changes() => {
+                Progress::Wait(wait) if known == self.talk.changes() => {
                     if let Poll::Ready(answer) = done(&mut self.talk, self.link.now()) {
                         return answer;
                     }
                     self.link.wait(&mut self.talk.connection, wait).await;
                 }
-                Turn::Wait(_) => {}
-                Turn::Again => self.link.yield_now().await,
+                Progress::Wait(_) => {}
+                Progress::Yield => self.link.yield_now().await,
             }
         }
     }

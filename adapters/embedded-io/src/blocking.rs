@@ -5,8 +5,8 @@ use core::ops::DerefMut;
 use core::task::Poll;
 use core::time::Duration;
 
-use countersign::{Instant, Machine, Peer, Rest, SendError};
-use countersign_drive::{Connection, Failure, Io, Keys, Part, Service, Turn, Wait};
+use countersign::{Instant, Peer, Protocol, Remaining, SendError};
+use countersign_driver::{Chunk, Connection, Failure, Io, Keys, Progress, Service, Wait};
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
 
 use crate::client::{ClientError, Message, NO_KEYS, Talk};
@@ -56,32 +56,32 @@ where
     ///
     /// # Errors
     /// Why it ended, if not in order.
-    pub fn run<M: DerefMut<Target: Machine>, S: Service, K: Keys + ?Sized>(
+    pub fn run<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
         &mut self,
         connection: &mut Connection<M, S>,
         keys: &K,
     ) -> Result<(), Failure<T::Error>> {
         loop {
             match self.turn(connection, keys) {
-                Turn::Again => {}
-                Turn::Over(how) => return how,
-                Turn::Wait(wait) => self.wait(wait),
+                Progress::Yield => {}
+                Progress::Closed(how) => return how,
+                Progress::Wait(wait) => self.wait(wait),
             }
         }
     }
 
     /// One turn, for programs with a loop of their own: then [`wait`](Self::wait), or anything else,
     /// until what the turn says.
-    pub fn turn<M: DerefMut<Target: Machine>, S: Service, K: Keys + ?Sized>(
+    pub fn turn<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
         &mut self,
         connection: &mut Connection<M, S>,
         keys: &K,
-    ) -> Turn<T::Error> {
+    ) -> Progress<T::Error> {
         let now = self.now();
         let turn = connection.turn(self, keys, now);
         // Only when nothing more is to be written: a flush may take its time. What it could not
         // deliver is missed by the peer, whose silence, or end, we then notice.
-        if matches!(turn, Turn::Wait(wait) if !wait.write) {
+        if matches!(turn, Progress::Wait(wait) if !wait.write) {
             let _ = self.flush();
         }
         turn
@@ -152,7 +152,7 @@ where
     T: Read + Write + ReadReady + WriteReady,
     C: Fn() -> Instant,
     P: FnMut(Wait),
-    M: DerefMut<Target: Machine>,
+    M: DerefMut<Target: Protocol>,
 {
     /// Speaks as `machine` over `link` until the handshake is over. In a handshake that tells the
     /// client nothing, that is when we have answered: a refusal is found out by a later call.
@@ -194,8 +194,12 @@ where
     ///
     /// # Errors
     /// Every [`ClientError`] but [`ClientError::TooLong`].
-    pub fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), ClientError<T::Error>> {
-        self.drive(&NO_KEYS, |talk, _| talk.put(|out| out.send_part(part, rest)))
+    pub fn send_chunk(
+        &mut self,
+        chunk: &[u8],
+        remaining: Remaining,
+    ) -> Result<(), ClientError<T::Error>> {
+        self.drive(&NO_KEYS, |talk, _| talk.put(|out| out.send_chunk(chunk, remaining)))
     }
 
     /// Waits until all that was sent has left the transport.
@@ -212,7 +216,7 @@ where
     ///
     /// # Errors
     /// [`ClientError::Io`], [`ClientError::Protocol`], [`ClientError::TimedOut`].
-    pub fn recv_part(&mut self) -> Result<Option<Part<'_>>, ClientError<T::Error>> {
+    pub fn recv_chunk(&mut self) -> Result<Option<Chunk<'_>>, ClientError<T::Error>> {
         self.drive(&NO_KEYS, |talk, _| talk.look())?;
         Ok(self.talk.lend())
     }
@@ -275,13 +279,13 @@ where
             }
             let known = self.talk.changes();
             match self.link.turn(&mut self.talk.connection, keys) {
-                Turn::Over(Err(failure)) => return Err(failure.into()),
-                Turn::Over(Ok(())) => {
+                Progress::Closed(Err(failure)) => return Err(failure.into()),
+                Progress::Closed(Ok(())) => {
                     let answer = done(&mut self.talk, self.link.now());
                     let Poll::Ready(answer) = answer else { return Err(self.talk.ended()) };
                     return answer;
                 }
-                Turn::Wait(wait) if known == self.talk.changes() => {
+                Progress::Wait(wait) if known == self.talk.changes() => {
                     if let Poll::Ready(answer) = done(&mut self.talk, self.link.now()) {
                         return answer;
                     }
@@ -291,7 +295,7 @@ where
                     let until = wait.until.into_iter().chain(give_up).min();
                     self.link.wait(Wait { until, ..wait });
                 }
-                Turn::Wait(_) | Turn::Again => {}
+                Progress::Wait(_) | Progress::Yield => {}
             }
         }
     }

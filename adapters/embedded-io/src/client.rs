@@ -4,9 +4,9 @@ use core::fmt;
 use core::ops::DerefMut;
 use core::task::Poll;
 
-use countersign::{Error, Instant, Key, Machine, Outbox, Rest, SendError};
-use countersign_drive::services::Desk;
-use countersign_drive::{Connection, Failure, Part};
+use countersign::{Error, Instant, Key, Outbox, Protocol, Remaining, SendError};
+use countersign_driver::services::Desk;
+use countersign_driver::{Chunk, Connection, Failure};
 
 /// After the handshake nobody asks for a key.
 pub(crate) const NO_KEYS: Option<Key> = None;
@@ -87,11 +87,13 @@ impl<'b> Message<'b> {
     }
 
     /// Takes a part, or none of it if there is no room.
-    fn push(&mut self, part: Part<'_>) -> bool {
-        let Some(space) = self.buffer[self.len..].get_mut(..part.bytes.len()) else { return false };
-        space.copy_from_slice(part.bytes);
-        self.len += part.bytes.len();
-        self.whole = matches!(part.rest, Rest::End | Rest::Unknown);
+    fn push(&mut self, chunk: Chunk<'_>) -> bool {
+        let Some(space) = self.buffer[self.len..].get_mut(..chunk.bytes.len()) else {
+            return false;
+        };
+        space.copy_from_slice(chunk.bytes);
+        self.len += chunk.bytes.len();
+        self.whole = matches!(chunk.remaining, Remaining::End | Remaining::Unknown);
         true
     }
 }
@@ -106,7 +108,7 @@ pub(crate) struct Talk<M> {
     begun: Option<(usize, usize)>,
 }
 
-impl<M: DerefMut<Target: Machine>> Talk<M> {
+impl<M: DerefMut<Target: Protocol>> Talk<M> {
     pub(crate) fn new(machine: M) -> Self {
         Self { connection: Connection::new(machine, Desk::default()), lent: false, begun: None }
     }
@@ -147,7 +149,7 @@ impl<M: DerefMut<Target: Machine>> Talk<M> {
 
     /// Whether a part is at hand (`true`), or none will be.
     pub(crate) fn look<E>(&mut self) -> Poll<Result<bool, ClientError<E>>> {
-        if self.connection.part().is_some() {
+        if self.connection.chunk().is_some() {
             return Poll::Ready(Ok(true));
         }
         match self.connection.service().peer_finished() {
@@ -158,10 +160,10 @@ impl<M: DerefMut<Target: Machine>> Talk<M> {
     }
 
     /// Lends the caller the part at hand.
-    pub(crate) fn lend(&mut self) -> Option<Part<'_>> {
-        let part = self.connection.part();
-        self.lent = part.is_some();
-        part
+    pub(crate) fn lend(&mut self) -> Option<Chunk<'_>> {
+        let chunk = self.connection.chunk();
+        self.lent = chunk.is_some();
+        chunk
     }
 
     /// Puts what is at hand into `message`; ready when that is whole, or no more comes.
@@ -174,7 +176,7 @@ impl<M: DerefMut<Target: Machine>> Talk<M> {
             Poll::Ready(Ok(true)) => {}
             other => return other,
         }
-        if self.connection.part().is_some_and(|part| !message.push(part)) {
+        if self.connection.chunk().is_some_and(|chunk| !message.push(chunk)) {
             return Poll::Ready(Err(ClientError::TooLong));
         }
         self.connection.consume(now);
@@ -193,18 +195,18 @@ impl<M: DerefMut<Target: Machine>> Talk<M> {
         }
         loop {
             let mut out = self.connection.outbox();
-            let part = &message[sent..];
-            let part = &part[..part.len().min(out.max_part())];
-            let rest = match message.len() - sent - part.len() {
-                0 => Rest::End,
-                more => Rest::Bytes(more as u64),
+            let chunk = &message[sent..];
+            let chunk = &chunk[..chunk.len().min(out.max_chunk())];
+            let remaining = match message.len() - sent - chunk.len() {
+                0 => Remaining::End,
+                more => Remaining::Bytes(more as u64),
             };
-            match out.send_part(part, rest) {
+            match out.send_chunk(chunk, remaining) {
                 Err(SendError::Full) => return Poll::Pending,
                 Err(why) => return Poll::Ready(Err(self.refused(why))),
-                Ok(()) => sent += part.len(),
+                Ok(()) => sent += chunk.len(),
             }
-            self.begun = (rest != Rest::End).then_some((sent, message.len() - sent));
+            self.begun = (remaining != Remaining::End).then_some((sent, message.len() - sent));
             if self.begun.is_none() {
                 return Poll::Ready(Ok(()));
             }

@@ -1,11 +1,11 @@
 //! countersign for programs without an operating system: over [`embedded_io`] and
 //! [`embedded_io_async`], with whatever clock and executor there is. Nothing is allocated.
 //!
-//! A [`Machine`](countersign::Machine) in the caller's memory, usually a
+//! A [`Protocol`](countersign::Protocol) in the caller's memory, usually a
 //! [`Session`](countersign::Session) over static arrays, is driven by the same turn as in every other
-//! adapter ([`Connection`](countersign_drive::Connection)), in one of two ways:
+//! adapter ([`Connection`](countersign_driver::Connection)), in one of two ways:
 //!
-//! * a link's `run` runs a [`Service`](countersign_drive::Service) until its connection is over;
+//! * a link's `run` runs a [`Service`](countersign_driver::Service) until its connection is over;
 //! * a `Client` has `send`, `recv` and `finish`, for programs that call rather than are called.
 //!
 //! Both are in [`asynchronous`] and in [`blocking`], and differ there in how they wait alone.

@@ -12,16 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant as HostInstant};
 
 use countersign::{
-    Alert, Buffers, Config, Digest, Error, Instance, Instant, Key, Mutual, Nonce, Rest, Role,
+    Alert, Buffers, Config, Digest, Error, Instant, Key, Mutual, Nonce, ProcessId, Remaining, Role,
     Scheme, SendError, Session, TimedOut, Truncated,
 };
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, Clock, Connection, Failure, Origin, PoolOptions, Pools, ServerOptions, Sessions, Wait,
-    instance,
-};
+use countersign_driver::services::Echo;
+use countersign_driver::{Connection, Failure, Wait};
 use countersign_embedded_io::blocking::{Client, Link};
 use countersign_embedded_io::{ClientError, Message};
+use countersign_host::{
+    Address, Clock, PeerAddr, PoolOptions, Pools, ServerOptions, SessionFactory, process_id,
+};
 use countersign_mio::Server;
 
 use socket::Socket;
@@ -30,7 +30,7 @@ const SECRET: &[u8] = b"what both ends have and nobody else";
 
 fn mutual(name: &str) -> Scheme {
     // The instance of the end that is not the server's process.
-    let instance = Instance::from_bytes(&[7; Instance::LEN]);
+    let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
     let mutual = Mutual::new(name.parse().unwrap(), instance);
     Scheme::Mutual(mutual.with_heartbeat(Duration::from_secs(1)))
 }
@@ -64,12 +64,12 @@ fn link(
 /// Where our server listens, which echoes and whose heart beats every second.
 fn server() -> Address {
     let Scheme::Mutual(mutual) = mutual("server") else { unreachable!() };
-    let config = Config::new(Scheme::Mutual(mutual)).with_instance(instance().unwrap());
-    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let config = Config::new(Scheme::Mutual(mutual)).with_process_id(process_id().unwrap());
+    let protocol = Arc::new(SessionFactory::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(SECRET).unwrap());
     let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
     let at = listeners[0].address().unwrap();
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let mut server =
         Server::new(listeners, protocol, keys, open, ServerOptions::default()).unwrap();
     thread::spawn(move || server.run());
@@ -100,9 +100,9 @@ fn messages_come_back_and_an_idle_line_stays() {
     }
     // Longer than a silent peer is borne: two heartbeats and 5 s.
     client.set_timeout(Some(Duration::from_millis(7_500)));
-    assert_eq!(client.recv_part().err().as_ref().map(kind), Some("timed out"));
-    client.send_part(b"in ", Rest::More).unwrap();
-    client.send_part(b"parts", Rest::End).unwrap();
+    assert_eq!(client.recv_chunk().err().as_ref().map(kind), Some("timed out"));
+    client.send_chunk(b"in ", Remaining::More).unwrap();
+    client.send_chunk(b"parts", Remaining::End).unwrap();
     let mut received = Message::new(&mut buffer);
     assert_eq!(client.recv(&mut received).unwrap().unwrap(), b"in parts");
     client.finish().unwrap();
@@ -145,8 +145,8 @@ fn pair<T: Send>(
                 let mut connection = Connection::new(&mut session, Echo);
                 return link(stream, clock).run(&mut connection, &key);
             };
-            let other = Instance::from_bytes(&[9; Instance::LEN]);
-            let scheme = Scheme::Mutual(mutual.with_instance(other));
+            let other = ProcessId::from_bytes(&[9; ProcessId::LEN]);
+            let scheme = Scheme::Mutual(mutual.with_process_id(other));
             let mut session = session(scheme, Role::Server, clock);
             let mut connection = Connection::new(&mut session, Echo);
             link(stream, clock).run(&mut connection, &key)
@@ -173,7 +173,7 @@ fn a_byte_stream_ends_when_its_write_side_is_shut() {
             client.send(b"hello").unwrap();
             client.finish().unwrap();
             let mut came = Vec::new();
-            while let Some(part) = client.recv_part().unwrap() {
+            while let Some(part) = client.recv_chunk().unwrap() {
                 came.extend_from_slice(part.bytes);
             }
             assert_eq!(came, b"hello");
@@ -192,7 +192,7 @@ fn a_line_that_is_cut_is_noticed_at_the_other_end() {
         let mut client = Client::connect(link(stream, clock), &mut session, &key()).unwrap();
         client.send(b"half a ").unwrap();
         client.flush().unwrap();
-        assert_eq!(client.recv_part().unwrap().unwrap().bytes, b"half a ");
+        assert_eq!(client.recv_chunk().unwrap().unwrap().bytes, b"half a ");
     });
     assert_eq!(served, Err(Some(Error::Truncated(Truncated::Stream))));
 }

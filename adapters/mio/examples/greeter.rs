@@ -5,9 +5,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, Scheme, SendError};
-use countersign_drive::{
-    Address, Flow, Open, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions,
-    instance,
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::{
+    Address, Open, PeerAddr, PoolOptions, Pools, ServerOptions, SessionFactory, process_id,
 };
 use countersign_mio::Server;
 
@@ -35,20 +35,20 @@ impl Service for Greeter {
         self.greet(out);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        match out.send_part(part.bytes, part.rest) {
-            Err(SendError::Full) => Flow::Blocked, // the same part comes again when there is room
-            _ => Flow::Done,
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        match out.send_chunk(chunk.bytes, chunk.remaining) {
+            Err(SendError::Full) => Flow::Backpressure, // the same part comes again when there is room
+            _ => Flow::Consumed,
         }
     }
 }
 
 /// A server of it at `address`.
 pub(crate) fn server(address: &Address) -> Result<Server<impl Open + use<>>, Box<dyn Error>> {
-    let config = Config::new(Scheme::Mutual(Mutual::new("greeter".parse()?, instance()?)));
-    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let config = Config::new(Scheme::Mutual(Mutual::new("greeter".parse()?, process_id()?)));
+    let protocol = Arc::new(SessionFactory::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
-    let open = |_: &Origin, _| Greeter::default();
+    let open = |_: &PeerAddr, _| Greeter::default();
     Ok(Server::new(address.listen(1)?, protocol, keys, open, ServerOptions::default())?)
 }
 

@@ -9,9 +9,11 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use countersign::{Config, Instance, Instant, Key, Mutual, Outbox, Peer, Scheme};
-use countersign_drive::{
-    Address, Clock, Flow, Notice, Part, PoolOptions, Pools, Protocol, Service, Sessions, instance,
+use countersign::{Config, Instant, Key, Mutual, Outbox, Peer, ProcessId, Scheme};
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::{
+    Address, Clock, ConnectionEvent, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+    process_id,
 };
 use countersign_mio::Connections;
 use mio::unix::SourceFd;
@@ -35,24 +37,24 @@ impl<T: FnMut(usize, &str)> Service for Hello<T> {
         }
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        (self.tell)(self.number, &String::from_utf8_lossy(part.bytes));
-        if part.bytes.starts_with(b"hello") {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        (self.tell)(self.number, &String::from_utf8_lossy(chunk.bytes));
+        if chunk.bytes.starts_with(b"hello") {
             out.finish();
         }
-        Flow::Done
+        Flow::Consumed
     }
 }
 
 /// Three of them, at `server`.
 pub(crate) fn visit(
     server: &Address,
-    instance: Instance,
+    instance: ProcessId,
     tell: impl FnMut(usize, &str) + Clone,
 ) -> Result<(), Box<dyn Error>> {
     let key = Key::mutual(b"who goes there, friend")?;
     let config = Config::new(Scheme::Mutual(Mutual::new("visitor".parse()?, instance)));
-    let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+    let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
 
     let mut poll = Poll::new()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -74,8 +76,8 @@ pub(crate) fn visit(
     let mut events = Events::with_capacity(64);
     loop {
         connections.run(&key, clock.now(), |notice, number| match notice {
-            Notice::Established { peer, .. } => println!("{number}: with {:?}", peer.name),
-            Notice::Ended(ended) => println!("{number}: {:?}", ended.how),
+            ConnectionEvent::Established { peer, .. } => println!("{number}: with {:?}", peer.name),
+            ConnectionEvent::Ended(ended) => println!("{number}: {:?}", ended.how),
         });
         if connections.is_empty() {
             return Ok(());
@@ -99,5 +101,5 @@ pub(crate) fn visit(
 
 #[allow(dead_code, reason = "the tests call what it calls")]
 fn main() -> Result<(), Box<dyn Error>> {
-    visit(&"127.0.0.1:9999".parse()?, instance()?, |number, text| println!("{number}: {text}"))
+    visit(&"127.0.0.1:9999".parse()?, process_id()?, |number, text| println!("{number}: {text}"))
 }

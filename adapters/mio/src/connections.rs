@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::Instant;
-use countersign_drive::{
-    Address, BoxedMachine, Deadlines, Io, Keys, Next, Notice, Origin, Service, Stream, Tracked,
-    Wait,
+use countersign_driver::{Io, Keys, Service, Wait};
+use countersign_host::{
+    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, Next, PeerAddr, Stream,
 };
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -39,7 +39,7 @@ pub struct Connections<S: Service, T = ()> {
 }
 
 struct Slot<S: Service, T> {
-    connection: Tracked<S>,
+    connection: MonitoredConnection<S>,
     socket: Socket,
     link: Link,
     token: Token,
@@ -118,9 +118,9 @@ impl<S: Service, T> Connections<S, T> {
     pub fn insert<E: From<io::Error>>(
         &mut self,
         stream: Stream,
-        origin: Origin,
+        origin: PeerAddr,
         held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
         // Until an event says otherwise, trying is the way to find out.
         let socket = Socket { stream, readable: true, writable: true, hangup: false };
@@ -139,7 +139,7 @@ impl<S: Service, T> Connections<S, T> {
         address: &Address,
         until: Instant,
         held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
         let (stream, origin) = address.start_connect()?;
         // What a socket says before it is connected differs from system to system: it is not asked
@@ -151,9 +151,9 @@ impl<S: Service, T> Connections<S, T> {
     fn add<E: From<io::Error>>(
         &mut self,
         (socket, until): (Socket, Option<Instant>),
-        origin: Origin,
+        origin: PeerAddr,
         held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedMachine, S), E>,
+        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
@@ -163,7 +163,7 @@ impl<S: Service, T> Connections<S, T> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
         let slot = entry.insert(Box::new(Slot {
-            connection: Tracked::new(machine, service, origin),
+            connection: MonitoredConnection::new(machine, service, origin),
             socket,
             link: if until.is_some() { Link::Connecting } else { Link::Connected },
             token,
@@ -202,7 +202,7 @@ impl<S: Service, T> Connections<S, T> {
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(Notice<'_>, &mut T),
+        mut tell: impl FnMut(ConnectionEvent<'_>, &mut T),
     ) {
         for token in self.queue.take() {
             if let Some(slot) = get(&mut self.slots, token) {
@@ -285,7 +285,7 @@ impl<S: Service, T> Connections<S, T> {
     }
 
     /// Drops every connection as it is, and tells `tell` of each that had not ended.
-    pub fn abandon(&mut self, mut tell: impl FnMut(Notice<'_>, &mut T)) {
+    pub fn abandon(&mut self, mut tell: impl FnMut(ConnectionEvent<'_>, &mut T)) {
         for mut slot in self.slots.drain() {
             let Slot { connection, held, .. } = &mut *slot;
             connection.abandon(|notice| tell(notice, held));
@@ -300,10 +300,10 @@ impl<S: Service, T> Slot<S, T> {
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(Notice<'_>, &mut T),
+        mut tell: impl FnMut(ConnectionEvent<'_>, &mut T),
     ) -> Next {
         let Self { connection, socket, link, held, armed, .. } = self;
-        let tell = |notice: Notice<'_>| tell(notice, held);
+        let tell = |notice: ConnectionEvent<'_>| tell(notice, held);
         match *link {
             Link::Connected => return connection.turn(socket, keys, now, tell),
             Link::Connecting => match socket.connected() {
@@ -396,7 +396,8 @@ mod tests {
     use std::time::Duration;
 
     use countersign::{Config, Key, Outbox, Scheme};
-    use countersign_drive::{Flow, Part, PoolOptions, Pools, Protocol, Sessions};
+    use countersign_driver::{Chunk, Flow};
+    use countersign_host::{PoolOptions, Pools, ProtocolFactory, SessionFactory};
     use mio::Poll;
 
     use super::*;
@@ -405,8 +406,8 @@ mod tests {
     struct Patient;
 
     impl Service for Patient {
-        fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-            Flow::Done
+        fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+            Flow::Consumed
         }
 
         fn poll_timeout(&self) -> Option<Instant> {
@@ -419,14 +420,14 @@ mod tests {
         let poll = Poll::new().unwrap();
         let mut connections = Connections::new(poll.registry(), Token(usize::MAX)).unwrap();
         let sessions =
-            Sessions::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
+            SessionFactory::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
         let insert = |connections: &mut Connections<Patient>| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let make = |wake: &Waker, _: &Stream| -> io::Result<_> {
                 Ok((sessions.server(wake, Instant::EPOCH).unwrap(), Patient))
             };
-            connections.insert(Stream::Unix(ours), Origin::Unix, (), make).unwrap();
+            connections.insert(Stream::Unix(ours), PeerAddr::Unix, (), make).unwrap();
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
             theirs
         };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::Instant;
-use countersign_drive::{
-    Accepted, Acceptor, Front, Guest, Listener, Notice, Open, Origin, Protocol, Remote,
-    ServerOptions, SharedKeys, Stream,
+use countersign_host::{
+    Accepted, Acceptor, AdmissionGuard, ConnectionEvent, Listener, Open, PeerAddr, ProtocolFactory,
+    ServerContext, ServerHandle, ServerOptions, SharedKeys, Stream,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -27,8 +27,8 @@ const WAKE: Token = Token(usize::MAX);
 pub struct Server<O: Open> {
     poll: Poll,
     listeners: Vec<Port>,
-    connections: Connections<O::Service, Guest>,
-    front: Front<O>,
+    connections: Connections<O::Service, AdmissionGuard>,
+    front: ServerContext<O>,
 }
 
 struct Port {
@@ -40,20 +40,20 @@ struct Port {
 
 impl<O: Open> Server<O> {
     /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an
-    /// `Arc` of any [`Keys`](countersign_drive::Keys).
+    /// `Arc` of any [`Keys`](countersign_driver::Keys).
     ///
     /// # Errors
     /// The system's.
     pub fn new(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: impl Into<SharedKeys>,
         open: O,
         options: ServerOptions,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let connections = Connections::new(poll.registry(), WAKE)?;
-        let remote = Remote::new(connections.queue().into());
+        let remote = ServerHandle::new(connections.queue().into());
         for (index, listener) in listeners.iter().enumerate() {
             let token = Token(WAKE.0 - 1 - index);
             poll.registry().register(
@@ -70,13 +70,13 @@ impl<O: Open> Server<O> {
             poll,
             listeners,
             connections,
-            front: Front::new(protocol, keys, open, options, remote),
+            front: ServerContext::new(protocol, keys, open, options, remote),
         })
     }
 
     /// What stops it.
     #[must_use]
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> ServerHandle {
         self.front.remote().clone()
     }
 
@@ -97,7 +97,9 @@ impl<O: Open> Server<O> {
             // No connection is older than it is: its deadlines would be early.
             let now = if self.accept(now) { self.front.now() } else { now };
             let front = &self.front;
-            let note = |notice: Notice<'_>, guest: &mut Guest| front.note(notice, guest, now);
+            let note = |notice: ConnectionEvent<'_>, guest: &mut AdmissionGuard| {
+                front.note(notice, guest, now)
+            };
             self.connections.run(keys.keys(), now, note);
 
             if self.front.remote().is_stopping() && give_up.is_none() {
@@ -159,10 +161,10 @@ impl<O: Open> Server<O> {
         accepted
     }
 
-    fn admit(&mut self, stream: Stream, origin: Origin) {
+    fn admit(&mut self, stream: Stream, origin: PeerAddr) {
         let front = &self.front;
         let now = front.now();
-        let Some(guest) = front.let_in(&stream, &origin, now) else { return };
+        let Some(guest) = front.admit(&stream, &origin, now) else { return };
         let inserted = self.connections.insert(stream, origin, guest, |wake, stream| {
             front.begin(stream, &origin, wake, now).ok_or(NotInserted(None))
         });

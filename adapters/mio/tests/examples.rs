@@ -11,8 +11,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::thread;
 
-use countersign::Instance;
-use countersign_drive::Address;
+use countersign::ProcessId;
+use countersign_host::Address;
 
 #[test]
 fn every_visitor_is_greeted_and_answered() {
@@ -27,7 +27,7 @@ fn every_visitor_is_greeted_and_answered() {
     thread::scope(|scope| {
         let serving = scope.spawn(move || server.run());
         // Not the server's: this process plays two.
-        let instance = Instance::from_bytes(&[7; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
         let visited = own_loop::visit(&address, instance, move |number, text: &str| {
             told.borrow_mut().push((number, text.to_owned()));
         });

@@ -15,11 +15,12 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign::{Config, Error, Key, Outbox, Reason, Scheme};
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, Flow, Gate, Open, Origin, Part, PoolOptions, Pools, Remote, ServerOptions, Service,
-    Sessions,
+use countersign::{CloseReason, Config, Error, Key, Outbox, Scheme};
+use countersign_driver::services::Echo;
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::{
+    Address, ConnectionLimit, Open, PeerAddr, PoolOptions, Pools, ServerHandle, ServerOptions,
+    SessionFactory,
 };
 use countersign_mio::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -27,12 +28,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// For anything that must happen; never how long it is expected to take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn sessions(pools: &PoolOptions) -> Sessions {
+fn sessions(pools: &PoolOptions) -> SessionFactory {
     sessions_in(Pools::new(pools))
 }
 
-fn sessions_in(pools: Pools) -> Sessions {
-    Sessions::new(Config::new(Scheme::None), pools)
+fn sessions_in(pools: Pools) -> SessionFactory {
+    SessionFactory::new(Config::new(Scheme::None), pools)
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {
@@ -51,7 +52,7 @@ fn options() -> ServerOptions {
 /// A server of the scheme `none`, stopped on drop.
 struct Running {
     address: String,
-    remote: Remote,
+    remote: ServerHandle,
     /// Says how it came to its end.
     end: Receiver<io::Result<()>>,
 }
@@ -59,7 +60,7 @@ struct Running {
 impl Running {
     fn start(
         open: impl Open<Service: 'static> + 'static,
-        protocol: Sessions,
+        protocol: SessionFactory,
         options: ServerOptions,
     ) -> Self {
         let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
@@ -163,11 +164,11 @@ const SLOW: Duration = Duration::from_millis(250);
 impl Service for Holding {
     fn on_message(
         &mut self,
-        part: Part<'_>,
+        chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        match part.bytes {
+        match chunk.bytes {
             b"hold" => {
                 let _ = self.0.held.send(());
                 let _ = self.0.go.lock().unwrap().recv();
@@ -175,8 +176,8 @@ impl Service for Holding {
             b"slow" => thread::sleep(SLOW),
             _ => {}
         }
-        out.send_part(part.bytes, part.rest).unwrap();
-        Flow::Done
+        out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
+        Flow::Consumed
     }
 }
 
@@ -190,7 +191,7 @@ fn a_stop_answers_requests_that_the_loop_has_not_seen() {
     let (held, is_held) = channel();
     let (go, told) = channel();
     let hold = Arc::new(Hold { held, go: Mutex::new(told) });
-    let open = move |_: &Origin, _| Holding(hold.clone());
+    let open = move |_: &PeerAddr, _| Holding(hold.clone());
     let server = Running::start(open, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
     clients.iter().for_each(|client| client.ask(b"first"));
@@ -218,7 +219,8 @@ fn a_stop_answers_requests_that_the_loop_has_not_seen() {
 
 #[test]
 fn a_server_whose_connections_are_idle_stops_soon() {
-    let server = Running::start(|_: &Origin, _| Echo, sessions(&PoolOptions::default()), options());
+    let server =
+        Running::start(|_: &PeerAddr, _| Echo, sessions(&PoolOptions::default()), options());
     let client = server.client();
     client.ask(b"hello");
     server.remote.stop();
@@ -233,12 +235,12 @@ struct Owing(Sender<Result<(), Error>>);
 impl Service for Owing {
     fn on_message(
         &mut self,
-        part: Part<'_>,
+        chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        out.send_part(part.bytes, part.rest).unwrap();
-        Flow::Done
+        out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
+        Flow::Consumed
     }
 
     fn is_idle(&self) -> bool {
@@ -255,7 +257,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
     let (ended, how) = channel();
     let mut options = options();
     options.stop_timeout = SLOW;
-    let open = move |_: &Origin, _| Owing(ended.clone());
+    let open = move |_: &PeerAddr, _| Owing(ended.clone());
     let server = Running::start(open, sessions(&PoolOptions::default()), options);
     let client = server.client();
     client.ask(b"hello");
@@ -263,7 +265,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
     server.remote.stop();
     server.join();
     assert!(begun.elapsed() >= SLOW);
-    assert_eq!(how.recv().unwrap(), Err(Error::Aborted(Reason::Shutdown)));
+    assert_eq!(how.recv().unwrap(), Err(Error::Aborted(CloseReason::Shutdown)));
     assert!(client.is_closed());
 }
 
@@ -273,13 +275,13 @@ struct Panicking(Sender<Result<(), Error>>, bool);
 impl Service for Panicking {
     fn on_message(
         &mut self,
-        part: Part<'_>,
+        chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        assert_ne!(part.bytes, b"panic", "as it was told to");
-        out.send_part(part.bytes, part.rest).unwrap();
-        Flow::Done
+        assert_ne!(chunk.bytes, b"panic", "as it was told to");
+        out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
+        Flow::Consumed
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -298,16 +300,16 @@ impl Drop for Panicking {
 #[test]
 fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
     let (ended, how) = channel();
-    let gate = Gate::new(2);
+    let gate = ConnectionLimit::new(2);
     let mut options = options();
     options.gate = gate.clone();
-    let open = move |_: &Origin, _| Panicking(ended.clone(), false);
+    let open = move |_: &PeerAddr, _| Panicking(ended.clone(), false);
     let server = Running::start(open, sessions(&PoolOptions::default()), options);
     let (client, other) = (server.client(), server.client());
     other.ask(b"hello");
     client.say(b"panic");
     assert!(client.is_closed());
-    assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(Reason::Application)));
+    assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(CloseReason::Application)));
     other.ask(b"still here");
     let until = Instant::now() + PATIENCE;
     while gate.open() > 1 {
@@ -327,10 +329,15 @@ struct Sleeper {
 }
 
 impl Service for Sleeper {
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: countersign::Instant) -> Flow {
-        self.asked.push(part.bytes.to_vec());
+    fn on_message(
+        &mut self,
+        chunk: Chunk<'_>,
+        _: &mut Outbox<'_>,
+        _: countersign::Instant,
+    ) -> Flow {
+        self.asked.push(chunk.bytes.to_vec());
         self.out.send(self.waker.clone()).unwrap();
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: countersign::Instant) {
@@ -347,7 +354,7 @@ fn wakes_from_other_threads_reach_their_connections() {
     const CLIENTS: usize = 50;
     const ROUNDS: usize = 20;
     let (out, wakers) = channel();
-    let open = move |_: &Origin, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
+    let open = move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
     let server = Running::start(open, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
     for round in 0..ROUNDS {
@@ -371,7 +378,7 @@ fn wakes_from_other_threads_reach_their_connections() {
 #[test]
 fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
     let (out, wakers) = channel();
-    let open = move |_: &Origin, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
+    let open = move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
     let server = Running::start(open, sessions(&PoolOptions::default()), options());
     let client = server.client();
     client.say(b"hello");
@@ -395,10 +402,10 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
 
 #[test]
 fn one_connection_too_many_is_closed_at_once_and_a_place_given_back_is_a_place() {
-    let gate = Gate::new(2);
+    let gate = ConnectionLimit::new(2);
     let mut options = options();
     options.gate = gate.clone();
-    let server = Running::start(|_: &Origin, _| Echo, sessions(&PoolOptions::default()), options);
+    let server = Running::start(|_: &PeerAddr, _| Echo, sessions(&PoolOptions::default()), options);
     let mut clients = vec![server.client(), server.client()];
     clients.iter().for_each(|client| client.ask(b"hello"));
     assert_eq!(gate.open(), 2);
@@ -423,7 +430,7 @@ fn one_buffer_each_way_serves_everybody() {
     let mut pools = PoolOptions::default();
     (pools.receiving, pools.sending, pools.buffer_len) = (1, 1, 4096);
     let pools = Pools::new(&pools);
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let server = Running::start(open, sessions_in(pools.clone()), options());
     let clients: Vec<_> = (0..=CLIENTS).map(|_| server.client()).collect();
     // Most are longer than the buffer.

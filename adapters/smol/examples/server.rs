@@ -5,18 +5,18 @@ use std::error::Error;
 use std::sync::Arc;
 
 use countersign::{Config, Key, Mutual, Scheme};
-use countersign_drive::services::Upper;
-use countersign_drive::{
-    Address, Open, Origin, PoolOptions, Pools, ServerOptions, Sessions, instance,
+use countersign_driver::services::Upper;
+use countersign_host::{
+    Address, Open, PeerAddr, PoolOptions, Pools, ServerOptions, SessionFactory, process_id,
 };
 use countersign_smol::Server;
 
 /// A server at `address` that sends every message back in capitals.
 pub(crate) fn server(address: &Address) -> Result<Server<impl Open + use<>>, Box<dyn Error>> {
-    let config = Config::new(Scheme::Mutual(Mutual::new("crier".parse()?, instance()?)));
-    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let config = Config::new(Scheme::Mutual(Mutual::new("crier".parse()?, process_id()?)));
+    let protocol = Arc::new(SessionFactory::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
-    let open = |_: &Origin, _| Upper;
+    let open = |_: &PeerAddr, _| Upper;
     Ok(Server::new(address.listen(1)?, protocol, keys, open, ServerOptions::default())?)
 }
 

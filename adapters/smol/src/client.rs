@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_io::Timer;
 use countersign::{Key, Peer};
-use countersign_drive::{
-    Address, Caller, ClientError, ClientOptions, Clock, Keys, Next, Post, Protocol, Received,
+use countersign_driver::Keys;
+use countersign_host::{
+    Address, Caller, ClientError, ClientOptions, Clock, Next, Post, ProtocolFactory, Received,
 };
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -74,7 +75,7 @@ impl Client {
     /// Every [`ClientError`] but [`ClientError::Send`].
     pub async fn connect(
         address: &Address,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: &(dyn Keys + Sync),
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
@@ -94,7 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
     /// Every [`ClientError`] but [`ClientError::Connect`] and [`ClientError::Send`].
     pub async fn over(
         transport: T,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: &(dyn Keys + Sync),
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
@@ -103,7 +104,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
 
     async fn open(
         wire: Wire<T>,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: &(dyn Keys + Sync),
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
@@ -142,15 +143,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
     ///
     /// # Errors
     /// Every [`ClientError`] but those of connecting and [`ClientError::Send`].
-    pub async fn recv_part(&self) -> Result<Option<Received>, ClientError> {
-        self.call(&NO_KEYS, Caller::recv_part).await
+    pub async fn recv_chunk(&self) -> Result<Option<Received>, ClientError> {
+        self.call(&NO_KEYS, Caller::recv_chunk).await
     }
 
     /// The next message, whole: of a bare stream of bytes, whatever has arrived. `None`: the peer sends
     /// no more.
     ///
     /// # Errors
-    /// As [`recv_part`](Self::recv_part), and [`ClientError::TooLong`]. After a timeout, what has
+    /// As [`recv_chunk`](Self::recv_chunk), and [`ClientError::TooLong`]. After a timeout, what has
     /// come of a message is kept for the next call.
     pub async fn recv(&self) -> Result<Option<Vec<u8>>, ClientError> {
         self.call(&NO_KEYS, |caller| caller.recv(self.max_message)).await

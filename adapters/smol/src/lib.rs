@@ -1,6 +1,6 @@
 //! countersign on smol, and on any executor that polls futures: a [`Server`] with a task for each
 //! connection, a [`Client`] that connects, sends and receives, and a [`Link`] with which a task drives one
-//! connection with any [`Service`](countersign_drive::Service).
+//! connection with any [`Service`](countersign_driver::Service).
 //!
 //! `Client` and `Link` run over any [`AsyncRead`](futures_io::AsyncRead) and
 //! [`AsyncWrite`](futures_io::AsyncWrite), such as those of `async-net`; our own is [`Socket`]. Time is told

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use countersign::{Instant, Machine};
-use countersign_drive::{Clock, Connection, Failure, Keys, Next, Service, Turn};
+use countersign::{Instant, Protocol};
+use countersign_driver::{Connection, Failure, Keys, Progress, Service};
+use countersign_host::{Clock, Next};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::bell::Bell;
@@ -18,9 +19,9 @@ use crate::wire::{Deadline, Polled, Wire};
 /// A transport with which a task drives a connection: any service, as either end, on any executor.
 ///
 /// ```no_run
-/// # async fn run(protocol: impl countersign_drive::Protocol, key: countersign::Key)
+/// # async fn run(protocol: impl countersign_host::Protocol, key: countersign::Key)
 /// # -> Result<(), Box<dyn std::error::Error>> {
-/// use countersign_drive::services::Upper;
+/// use countersign_driver::services::Upper;
 /// use countersign_smol::{Link, Socket};
 ///
 /// let socket = Socket::connect(&"127.0.0.1:9999".parse()?, std::time::Duration::from_secs(10)).await?;
@@ -57,7 +58,7 @@ impl<T> Link<T> {
         Self { clock, ..self }
     }
 
-    /// With a way to [acknowledge](countersign_drive::Io::acknowledge) at once what has come.
+    /// With a way to [acknowledge](countersign_driver::Io::acknowledge) at once what has come.
     #[must_use]
     pub fn with_acknowledge(self, acknowledge: fn(&T)) -> Self {
         Self { wire: self.wire.with_acknowledge(acknowledge), ..self }
@@ -99,7 +100,7 @@ impl<T> Link<T> {
         keys: &K,
     ) -> (S, Result<(), Failure<io::Error>>)
     where
-        M: DerefMut<Target: Machine>,
+        M: DerefMut<Target: Protocol>,
         S: Service,
         K: Keys + ?Sized,
         T: AsyncRead + AsyncWrite + Unpin,
@@ -115,9 +116,9 @@ impl<T> Link<T> {
                 held.0.stop();
             }
             match held.0.turn(io, keys, clock.now()) {
-                Turn::Again => Next::Again,
-                Turn::Wait(wait) => Next::Wait(wait),
-                Turn::Over(end) => {
+                Progress::Yield => Next::Again,
+                Progress::Wait(wait) => Next::Wait(wait),
+                Progress::Closed(end) => {
                     how = end;
                     Next::Over
                 }
@@ -156,9 +157,9 @@ impl From<Socket> for Link<Socket> {
 }
 
 /// A connection whose service is told of its end though nobody drives it any more.
-struct Held<'a, M: DerefMut<Target: Machine>, S: Service>(&'a mut Connection<M, S>);
+struct Held<'a, M: DerefMut<Target: Protocol>, S: Service>(&'a mut Connection<M, S>);
 
-impl<M: DerefMut<Target: Machine>, S: Service> Drop for Held<'_, M, S> {
+impl<M: DerefMut<Target: Protocol>, S: Service> Drop for Held<'_, M, S> {
     fn drop(&mut self) {
         self.0.abandon();
     }

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use countersign_drive::{ClientError, Post};
+use countersign_host::{ClientError, Post};
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_sink::Sink;

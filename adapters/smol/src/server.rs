@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_executor::Executor;
 use async_io::{Async, Timer};
-use countersign_drive::{
-    Accepted, Acceptor, Front, Guest, Listener, Next, Open, Origin, Protocol, Remote, Served,
-    ServerOptions, SharedKeys, Stream,
+use countersign_host::{
+    Accepted, Acceptor, AdmissionGuard, Listener, Next, Open, PeerAddr, ProtocolFactory,
+    ServedConnection, ServerContext, ServerHandle, ServerOptions, SharedKeys, Stream,
 };
 use futures_lite::future::yield_now;
 use tracing::warn;
@@ -27,32 +27,33 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A server that gives each connection a task of its own.
 pub struct Server<O: Open> {
     listeners: Vec<Async<Listener>>,
-    front: Front<O>,
+    front: ServerContext<O>,
     told: Bell,
 }
 
 impl<O: Open> Server<O> {
     /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any
-    /// [`Keys`](countersign_drive::Keys).
+    /// [`Keys`](countersign_driver::Keys).
     ///
     /// # Errors
     /// The system's.
     pub fn new(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: impl Into<SharedKeys>,
         open: O,
         options: ServerOptions,
     ) -> io::Result<Self> {
         let told = Bell::default();
-        let front = Front::new(protocol, keys, open, options, Remote::new(told.waker()));
+        let front =
+            ServerContext::new(protocol, keys, open, options, ServerHandle::new(told.waker()));
         let listeners = listeners.into_iter().map(Async::new_nonblocking);
         Ok(Self { listeners: listeners.collect::<io::Result<_>>()?, front, told })
     }
 
     /// What stops it.
     #[must_use]
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> ServerHandle {
         self.front.remote().clone()
     }
 
@@ -61,10 +62,10 @@ impl<O: Open> Server<O> {
     /// The tasks of the connections are part of this future, on an executor of its own: they are polled
     /// when it is, by whatever executor, one at a time. So no connection outlives it: to drop it is to
     /// close the listeners and all connections at once, and their services are told by
-    /// [`on_closed`](countersign_drive::Service::on_closed) before the drop returns. Several threads
-    /// are put to use by a server in each, on [listeners](countersign_drive::Address::listen) that
-    /// share an address; the servers may share a [`Gate`](countersign_drive::Gate),
-    /// [`Sources`](countersign_drive::Sources), keys and pools.
+    /// [`on_closed`](countersign_driver::Service::on_closed) before the drop returns. Several threads
+    /// are put to use by a server in each, on [listeners](countersign_host::Address::listen) that
+    /// share an address; the servers may share a [`ConnectionLimit`](countersign_host::ConnectionLimit),
+    /// [`PeerLimits`](countersign_host::PeerLimits), keys and pools.
     ///
     /// A service that panics ends its own connection, and nobody else's.
     pub async fn run(self) {
@@ -99,7 +100,7 @@ impl<O: Open> Server<O> {
 /// Accepts from one listener, for ever.
 async fn accept<'a, O: Open>(
     listener: Async<Listener>,
-    front: &'a Front<O>,
+    front: &'a ServerContext<O>,
     executor: &Executor<'a>,
 ) {
     let mut acceptor = Acceptor::default();
@@ -108,7 +109,7 @@ async fn accept<'a, O: Open>(
         let now = front.now();
         match acceptor.accept(listener.get_ref(), now) {
             Accepted::Connection(stream, origin) => {
-                if let Some(guest) = front.let_in(&stream, &origin, now) {
+                if let Some(guest) = front.admit(&stream, &origin, now) {
                     begin(stream, origin, guest, front, executor);
                 }
                 accepted += 1;
@@ -131,9 +132,9 @@ async fn accept<'a, O: Open>(
 /// Gives a connection its task.
 fn begin<'a, O: Open>(
     stream: Stream,
-    origin: Origin,
-    guest: Guest,
-    front: &'a Front<O>,
+    origin: PeerAddr,
+    guest: AdmissionGuard,
+    front: &'a ServerContext<O>,
     executor: &Executor<'a>,
 ) {
     let socket = match Socket::new(stream) {
@@ -145,7 +146,7 @@ fn begin<'a, O: Open>(
     };
     let link = Link::from(socket).with_clock(front.options().clock);
     let stream = link.get_ref().get_ref();
-    let mut served = Served::begin(front, stream, origin, guest, &link.waker());
+    let mut served = ServedConnection::begin(front, stream, origin, guest, &link.waker());
     if served.is_none() {
         return;
     }

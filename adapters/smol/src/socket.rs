@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use blocking::unblock;
-use countersign_drive::{Address, Stream, Target};
+use countersign_host::{Address, ResolvedAddr, Stream};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future;
 
@@ -57,7 +57,7 @@ impl Socket {
         Err(last)
     }
 
-    async fn reach(target: &Target) -> io::Result<Self> {
+    async fn reach(target: &ResolvedAddr) -> io::Result<Self> {
         let stream = loop {
             match target.start_connect() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Timer::after(CROWDED).await,

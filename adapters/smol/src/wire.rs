@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use async_io::Timer;
 use countersign::Instant;
-use countersign_drive::Io;
+use countersign_driver::Io;
 use futures_io::{AsyncRead, AsyncWrite};
 
 /// A transport, and what of ours it may hold back.

@@ -7,8 +7,8 @@ mod client;
 #[path = "../examples/server.rs"]
 mod server;
 
-use countersign::Instance;
-use countersign_drive::Address;
+use countersign::ProcessId;
+use countersign_host::Address;
 use smol::future;
 
 #[test]
@@ -21,7 +21,7 @@ fn the_client_has_an_answer_to_each_question() {
     let remote = server.remote();
     let asking = async {
         // Not the server's: this process plays two.
-        let instance = Instance::from_bytes(&[7; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
         let mut answers = Vec::new();
         let asked = client::ask(&address, instance, &["one", "", "two"], |answer| {
             answers.push(answer.to_vec());

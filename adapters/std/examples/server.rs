@@ -7,9 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Config, Instant, Key, Mutual, Outbox, Scheme, SendError};
-use countersign_drive::{
-    Address, Flow, Open, Origin, Part, PoolOptions, Pools, ServerOptions, Service, Sessions,
-    instance,
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::{
+    Address, Open, PeerAddr, PoolOptions, Pools, ServerOptions, SessionFactory, process_id,
 };
 use countersign_std::Server;
 
@@ -17,23 +17,23 @@ use countersign_std::Server;
 struct Slow;
 
 impl Service for Slow {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        if part.first {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        if chunk.first {
             thread::sleep(Duration::from_millis(300));
         }
-        match out.send_part(part.bytes, part.rest) {
-            Err(SendError::Full) => Flow::Blocked, // the same part comes again when there is room
-            _ => Flow::Done,
+        match out.send_chunk(chunk.bytes, chunk.remaining) {
+            Err(SendError::Full) => Flow::Backpressure, // the same part comes again when there is room
+            _ => Flow::Consumed,
         }
     }
 }
 
 /// A server of it at `address`.
 pub(crate) fn server(address: &Address) -> Result<Server<impl Open + use<>>, Box<dyn Error>> {
-    let config = Config::new(Scheme::Mutual(Mutual::new("thinker".parse()?, instance()?)));
-    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let config = Config::new(Scheme::Mutual(Mutual::new("thinker".parse()?, process_id()?)));
+    let protocol = Arc::new(SessionFactory::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(b"who goes there, friend")?);
-    let open = |_: &Origin, _| Slow;
+    let open = |_: &PeerAddr, _| Slow;
     Ok(Server::new(address.listen(1)?, protocol, keys, open, ServerOptions::default())?)
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign::{Instant, Key, Peer};
-use countersign_drive::{
-    Address, Caller, ClientError, ClientOptions, Clock, Keys, Post, Protocol, Received, Stream,
-    Wait,
+use countersign_driver::{Keys, Wait};
+use countersign_host::{
+    Address, Caller, ClientError, ClientOptions, Clock, Post, ProtocolFactory, Received, Stream,
 };
 
 use crate::rouse::Rouse;
@@ -50,7 +50,7 @@ impl Client {
     /// Every [`ClientError`] but [`ClientError::Send`].
     pub fn connect(
         address: &Address,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: &dyn Keys,
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
@@ -101,15 +101,15 @@ impl Client {
     ///
     /// # Errors
     /// Every [`ClientError`] but those of connecting and [`ClientError::Send`].
-    pub fn recv_part(&self) -> Result<Option<Received>, ClientError> {
-        self.run(&NO_KEYS, Caller::recv_part)
+    pub fn recv_chunk(&self) -> Result<Option<Received>, ClientError> {
+        self.run(&NO_KEYS, Caller::recv_chunk)
     }
 
     /// The next message, whole: of a raw byte stream, whatever has arrived. `None`: the peer sends
     /// no more.
     ///
     /// # Errors
-    /// As [`recv_part`](Self::recv_part), and [`ClientError::TooLong`]. After a timeout, what has
+    /// As [`recv_chunk`](Self::recv_chunk), and [`ClientError::TooLong`]. After a timeout, what has
     /// come of a message is kept for the next call.
     pub fn recv(&self) -> Result<Option<Vec<u8>>, ClientError> {
         self.run(&NO_KEYS, |caller| caller.recv(self.max_message))

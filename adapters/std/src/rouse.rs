@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use countersign::Instant;
-use countersign_drive::{Listener, Stream, Wait};
+use countersign_driver::Wait;
+use countersign_host::{Listener, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A pair of sockets: a byte in one end makes the other readable.

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use countersign::{Error, Instant, Reason};
-use countersign_drive::{
-    BoxedMachine, ClientError, Clock, Connection, Failure, Keys, Protocol, Service, Stream, Turn,
-    Wait,
-};
+use countersign::{CloseReason, Error, Instant};
+use countersign_driver::{Connection, Failure, Keys, Progress, Service, Wait};
+use countersign_host::{BoxedProtocol, ClientError, Clock, ProtocolFactory, Stream};
 
 use crate::rouse::Rouse;
 
@@ -82,7 +80,7 @@ impl Runner {
     pub fn run<S: Service>(
         &self,
         stream: &Stream,
-        protocol: &dyn Protocol,
+        protocol: &dyn ProtocolFactory,
         keys: &dyn Keys,
         service: S,
     ) -> (S, Result<(), ClientError>) {
@@ -98,7 +96,7 @@ impl Runner {
 
     fn drive<S: Service>(
         &self,
-        connection: &mut Connection<BoxedMachine, S>,
+        connection: &mut Connection<BoxedProtocol, S>,
         stream: &Stream,
         keys: &dyn Keys,
     ) -> Result<(), ClientError> {
@@ -111,17 +109,17 @@ impl Runner {
             }
             if give_up.is_some_and(|at| at <= now) {
                 connection.abandon();
-                return Err(ClientError::Protocol(Error::Aborted(Reason::Shutdown)));
+                return Err(ClientError::Protocol(Error::Aborted(CloseReason::Shutdown)));
             }
             match connection.turn(&mut { stream }, keys, now) {
-                Turn::Again => {}
-                Turn::Over(how) => {
+                Progress::Yield => {}
+                Progress::Closed(how) => {
                     return how.map_err(|failure| match failure {
                         Failure::Io(error) => ClientError::Io(error),
                         Failure::Protocol(error) => ClientError::Protocol(error),
                     });
                 }
-                Turn::Wait(wait) => {
+                Progress::Wait(wait) => {
                     let until = wait.until.into_iter().chain(give_up).min();
                     if self.rouse.wait(Some(stream), Wait { until, ..wait }, self.now()) {
                         connection.wake();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 
 use countersign::Instant;
-use countersign_drive::{
-    Accepted, Acceptor, Front, Guest, Listener, Next, Open, Origin, Protocol, Remote, Served,
-    ServerOptions, SharedKeys, Stream,
+use countersign_host::{
+    Accepted, Acceptor, AdmissionGuard, Listener, Next, Open, PeerAddr, ProtocolFactory,
+    ServedConnection, ServerContext, ServerHandle, ServerOptions, SharedKeys, Stream,
 };
 use tracing::warn;
 
@@ -22,32 +22,38 @@ const ACCEPTS: usize = 64;
 /// files open.
 pub struct Server<O: Open> {
     ports: Vec<(Listener, Acceptor)>,
-    front: Front<O>,
+    front: ServerContext<O>,
     rouse: Arc<Rouse>,
 }
 
 impl<O: Open> Server<O> {
     /// A server on `listeners`; [`run`](Self::run) serves. `keys` may be an `Arc` of any
-    /// [`Keys`](countersign_drive::Keys).
+    /// [`Keys`](countersign_driver::Keys).
     ///
     /// # Errors
     /// The system's.
     pub fn new(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: impl Into<SharedKeys>,
         open: O,
         options: ServerOptions,
     ) -> io::Result<Self> {
         let rouse = Arc::new(Rouse::new()?);
-        let front = Front::new(protocol, keys, open, options, Remote::new(rouse.clone().into()));
+        let front = ServerContext::new(
+            protocol,
+            keys,
+            open,
+            options,
+            ServerHandle::new(rouse.clone().into()),
+        );
         let ports = listeners.into_iter().map(|it| (it, Acceptor::default())).collect();
         Ok(Self { ports, front, rouse })
     }
 
     /// What stops it.
     #[must_use]
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> ServerHandle {
         self.front.remote().clone()
     }
 
@@ -76,7 +82,7 @@ impl<O: Open> Server<O> {
                             spare = Some(own);
                             break;
                         };
-                        let Some(guest) = front.let_in(&stream, &origin, now) else {
+                        let Some(guest) = front.admit(&stream, &origin, now) else {
                             spare = Some(own);
                             continue;
                         };
@@ -99,10 +105,10 @@ impl<O: Open> Server<O> {
 
 /// Not even a service that panics when it is dropped ends the server.
 fn serve_alone<O: Open>(
-    front: &Front<O>,
+    front: &ServerContext<O>,
     stream: &Stream,
-    origin: Origin,
-    guest: Guest,
+    origin: PeerAddr,
+    guest: AdmissionGuard,
     rouse: &Arc<Rouse>,
 ) {
     let serve = AssertUnwindSafe(|| serve(front, stream, origin, guest, rouse));
@@ -113,14 +119,16 @@ fn serve_alone<O: Open>(
 
 /// Serves one connection, to its end.
 fn serve<O: Open>(
-    front: &Front<O>,
+    front: &ServerContext<O>,
     stream: &Stream,
-    origin: Origin,
-    guest: Guest,
+    origin: PeerAddr,
+    guest: AdmissionGuard,
     rouse: &Arc<Rouse>,
 ) {
     let wake = rouse.clone().into();
-    let Some(mut served) = Served::begin(front, stream, origin, guest, &wake) else { return };
+    let Some(mut served) = ServedConnection::begin(front, stream, origin, guest, &wake) else {
+        return;
+    };
     loop {
         match served.turn(&mut { stream }) {
             Next::Again => {}

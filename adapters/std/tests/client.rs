@@ -11,12 +11,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use countersign::{
-    Config, Digest, Error, Framing, Key, Mac, Refuse, Rest, Scheme, SendError, TimedOut, Truncated,
+    Config, Digest, Error, Framing, Key, KeyRejection, Mac, Remaining, Scheme, SendError, TimedOut,
+    Truncated,
 };
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, ClientError, ClientOptions, Origin, PoolOptions, Pools, Remote, ServerOptions,
-    Sessions,
+use countersign_driver::services::Echo;
+use countersign_host::{
+    Address, ClientError, ClientOptions, PeerAddr, PoolOptions, Pools, ServerHandle, ServerOptions,
+    SessionFactory,
 };
 use countersign_mio::Server;
 use countersign_std::Client;
@@ -31,8 +32,8 @@ const NO_KEY: Option<Key> = None;
 const SHA256: Digest = Digest::Sha256;
 const CHALLENGE: Scheme = Scheme::Challenge { digest: SHA256 };
 
-fn sessions(config: Config) -> Sessions {
-    Sessions::new(config, Pools::new(&PoolOptions::default()))
+fn sessions(config: Config) -> SessionFactory {
+    SessionFactory::new(config, Pools::new(&PoolOptions::default()))
 }
 
 fn options(timeout: Duration) -> ClientOptions {
@@ -111,7 +112,7 @@ fn reset(stream: TcpStream) {
 /// A real server on a thread of its own.
 struct Echoing {
     address: Address,
-    remote: Remote,
+    remote: ServerHandle,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -123,7 +124,7 @@ impl Echoing {
             listeners,
             Arc::new(sessions(config)),
             Arc::new(key),
-            |_: &Origin, _| Echo,
+            |_: &PeerAddr, _| Echo,
             ServerOptions::default(),
         )
         .unwrap();
@@ -200,7 +201,7 @@ fn a_client_without_a_key_answers_no_challenge() {
     let protocol = sessions(Config::new(CHALLENGE));
     let failed = Client::connect(&address, &protocol, &NO_KEY, &options(PATIENCE));
     assert!(
-        matches!(failed, Err(ClientError::Protocol(Error::Refused(Refuse::Unknown)))),
+        matches!(failed, Err(ClientError::Protocol(Error::Refused(KeyRejection::Unknown)))),
         "{failed:?}"
     );
     playing.join().unwrap();
@@ -556,19 +557,19 @@ fn a_long_message_comes_in_parts_that_add_up() {
     let client = connect(&address);
     let mut heard = Vec::new();
     loop {
-        let part = client.recv_part().unwrap().unwrap();
+        let part = client.recv_chunk().unwrap().unwrap();
         assert_eq!(part.first, heard.is_empty());
         heard.extend_from_slice(&part.bytes);
         match message.len() - heard.len() {
             0 => {
-                assert_eq!(part.rest, Rest::End);
+                assert_eq!(part.remaining, Remaining::End);
                 break;
             }
-            left => assert_eq!(part.rest, Rest::Bytes(left as u64)),
+            left => assert_eq!(part.remaining, Remaining::Bytes(left as u64)),
         }
     }
     assert_eq!(heard, message);
-    assert_eq!(client.recv_part().unwrap(), None);
+    assert_eq!(client.recv_chunk().unwrap(), None);
     playing.join().unwrap();
 }
 

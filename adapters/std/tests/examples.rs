@@ -9,8 +9,8 @@ mod server;
 
 use std::thread;
 
-use countersign::Instance;
-use countersign_drive::Address;
+use countersign::ProcessId;
+use countersign_host::Address;
 
 #[test]
 fn the_client_has_an_answer_to_each_question() {
@@ -23,7 +23,7 @@ fn the_client_has_an_answer_to_each_question() {
     thread::scope(|scope| {
         scope.spawn(move || server.run());
         // Not the server's: this process plays two.
-        let instance = Instance::from_bytes(&[7; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
         let mut answers = Vec::new();
         let asked = client::ask(&address, instance, &["one", "", "two"], |answer| {
             answers.push(answer.to_vec());

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use countersign::{Alert, Config, Error, Instance, Key, Mutual, Rest, Scheme, SendError};
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, ClientError, ClientOptions, Origin, PoolOptions, Pools, Remote, ServerOptions,
-    Sessions, instance,
+use countersign::{Alert, Config, Error, Key, Mutual, ProcessId, Remaining, Scheme, SendError};
+use countersign_driver::services::Echo;
+use countersign_host::{
+    Address, ClientError, ClientOptions, PeerAddr, PoolOptions, Pools, ServerHandle, ServerOptions,
+    SessionFactory, process_id,
 };
 use countersign_mio::Server;
 use countersign_std::Client;
@@ -20,16 +20,16 @@ const SECRET: &[u8] = b"a key that is long enough for anyone";
 
 /// An end called `name`, of a process of its own.
 fn end(name: &str, process: u8) -> Mutual {
-    Mutual::new(name.parse().unwrap(), Instance::from_bytes(&[process; Instance::LEN]))
+    Mutual::new(name.parse().unwrap(), ProcessId::from_bytes(&[process; ProcessId::LEN]))
 }
 
-fn sessions(mutual: Mutual) -> Sessions {
-    Sessions::new(Config::new(Scheme::Mutual(mutual)), Pools::new(&PoolOptions::default()))
+fn sessions(mutual: Mutual) -> SessionFactory {
+    SessionFactory::new(Config::new(Scheme::Mutual(mutual)), Pools::new(&PoolOptions::default()))
 }
 
 struct Echoing {
     address: Address,
-    remote: Remote,
+    remote: ServerHandle,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -38,7 +38,7 @@ impl Echoing {
         let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
         let address = listeners[0].address().unwrap();
         let (protocol, keys) = (Arc::new(sessions(mutual)), Arc::new(Key::mutual(SECRET).unwrap()));
-        let open = |_: &Origin, _| Echo;
+        let open = |_: &PeerAddr, _| Echo;
         let mut server =
             Server::new(listeners, protocol, keys, open, ServerOptions::default()).unwrap();
         let remote = server.remote();
@@ -86,8 +86,11 @@ fn a_message_longer_than_is_taken_whole_is_refused_and_can_be_had_in_parts() {
         assert!(matches!(client.recv(), Err(ClientError::TooLong)));
     }
     // What had come of it is the first part.
-    let part = client.recv_part().unwrap().unwrap();
-    assert_eq!((part.bytes, part.first, part.rest), (vec![7; (1 << 20) + 1], true, Rest::End));
+    let part = client.recv_chunk().unwrap().unwrap();
+    assert_eq!(
+        (part.bytes, part.first, part.remaining),
+        (vec![7; (1 << 20) + 1], true, Remaining::End)
+    );
     client.send(b"next").unwrap();
     assert_eq!(client.recv().unwrap().as_deref(), Some(&b"next"[..]));
 }
@@ -106,8 +109,8 @@ fn a_client_may_be_read_and_written_like_a_file() {
     assert_eq!(&bytes, b"onetw");
     assert_eq!(stream.read(&mut []).unwrap(), 0);
     // What is left of a message is still there for who wants messages.
-    let part = client.recv_part().unwrap().unwrap();
-    assert_eq!((&part.bytes[..], part.first, part.rest), (&b"o"[..], false, Rest::End));
+    let part = client.recv_chunk().unwrap().unwrap();
+    assert_eq!((&part.bytes[..], part.first, part.remaining), (&b"o"[..], false, Remaining::End));
     stream.read_exact(&mut bytes).unwrap();
     assert_eq!(client.recv().unwrap().unwrap(), long[5..]);
     client.finish().unwrap();
@@ -147,9 +150,9 @@ fn each_end_learns_of_a_failure_what_it_may() {
 
 #[test]
 fn a_process_does_not_talk_to_itself() {
-    let own = || Mutual::new("one".parse().unwrap(), instance().unwrap());
+    let own = || Mutual::new("one".parse().unwrap(), process_id().unwrap());
     let server = Echoing::start(own());
-    let other_name = Mutual::new("two".parse().unwrap(), instance().unwrap());
+    let other_name = Mutual::new("two".parse().unwrap(), process_id().unwrap());
     let error = server.connect(other_name, SECRET).unwrap_err();
     assert!(matches!(error, ClientError::Protocol(Error::Alert(Alert::Refused))), "{error}");
 }

@@ -5,7 +5,7 @@
 //!   read ──▶ recv_space ─▶ input ─▶ rustls ─▶ reader ──────▶ recv_space
 //!   write ◀─ poll_transmit ◀─ output ◀─ rustls ◀─ writer ◀── poll_transmit
 //! ```
-//! What comes in is decrypted in [`poll_event`](Machine::poll_event) alone, and only as fast as the
+//! What comes in is decrypted in [`poll_event`](Protocol::poll_event) alone, and only as fast as the
 //! inner machine takes it. What goes out is encrypted a buffer at a time, and the inner machine is told
 //! that it has left when its ciphertext has: so its deadlines, its leases and its signs of life mean
 //! what they mean without TLS. Until the TLS handshake is over the inner machine hears nothing but the
@@ -14,7 +14,7 @@
 //! Here are its state, its beginning and its failure; `receive` and `send` have a direction each, and
 //! `machine` what driver and application see.
 
-mod machine;
+mod protocol;
 mod receive;
 mod send;
 
@@ -23,8 +23,9 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{BadTls, Error, Event, Instant, Machine, Reason};
-use countersign_drive::StartError;
+use crate::error::TlsError;
+use countersign::{CloseReason, Error, Event, Instant, Protocol};
+use countersign_host::StartError;
 use rustls::pki_types::ServerName;
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection,
@@ -73,7 +74,7 @@ pub struct Tls<M> {
     /// There may be decrypted bytes that the inner machine has not taken.
     plain: bool,
     /// It has announced a part that is not consumed.
-    part: bool,
+    chunk: bool,
     /// It has said that its peer has finished.
     peer_finished: bool,
     /// The peer's close_notify has come.
@@ -95,10 +96,10 @@ pub struct Tls<M> {
     closing: bool,
 }
 
-impl<M: DerefMut<Target: Machine>> Tls<M> {
+impl<M: DerefMut<Target: Protocol>> Tls<M> {
     /// The end that connected, to a server of this name. A session of the scheme `mutual` is to be
     /// configured [for a channel binding](countersign::Config::with_channel_binding), or it will not
-    /// be bound to this connection; [`TlsSessions`](crate::TlsSessions) sees to that. A connection that
+    /// be bound to this connection; [`TlsFactory`](crate::TlsFactory) sees to that. A connection that
     /// takes up an earlier one fails.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             receive_by: None,
             handshake: 0,
             plain: false,
-            part: false,
+            chunk: false,
             peer_finished: false,
             peer_closed: false,
             eof: false,
@@ -168,7 +169,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         let event = self.inner.poll_event(now);
         self.in_doubt &= matches!(event, Ok(Some(_)));
         match &event {
-            Ok(Some(Event::Message { .. })) => self.part = true,
+            Ok(Some(Event::Chunk { .. })) => self.chunk = true,
             Ok(Some(Event::PeerFinished)) => self.peer_finished = true,
             Ok(_) => {}
             Err(_) => {
@@ -186,7 +187,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         self.forget_input();
         self.plain = false;
         self.receive_by = None;
-        self.inner.abort(Reason::Protocol, now);
+        self.inner.abort(CloseReason::Protocol, now);
         self.send_by = Some(now.saturating_add(LAST_WORD));
         error
     }
@@ -200,7 +201,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         }
         // Of a session that is taken up again nothing would have been verified here.
         if self.tls.handshake_kind() == Some(HandshakeKind::Resumed) {
-            return Err(self.fail(Error::Tls(BadTls::Broken), now));
+            return Err(self.fail(Error::from(TlsError::Broken), now));
         }
         // TLS 1.3 changes its keys in time; with those of 1.2 no more can be said when they are used up.
         if let Some(SupportedCipherSuite::Tls12(suite)) = self.tls.negotiated_cipher_suite() {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use countersign::{Instant as Moment, Outbox, Peer, Rest, SendError};
-use countersign_drive::{Flow, Part, Service};
+use countersign::{Instant as Moment, Outbox, Peer, Remaining, SendError};
+use countersign_driver::{Chunk, Flow, Service};
 
 use super::report::Times;
 
@@ -126,14 +126,14 @@ impl Load {
             }
             let Some(from) = self.partly else { return };
             let left = &self.plan.message[from..];
-            let part = &left[..left.len().min(out.max_part())];
-            let rest = match left.len() - part.len() {
-                0 => Rest::End,
-                more => Rest::Bytes(more as u64),
+            let chunk = &left[..left.len().min(out.max_chunk())];
+            let remaining = match left.len() - chunk.len() {
+                0 => Remaining::End,
+                more => Remaining::Bytes(more as u64),
             };
-            match out.send_part(part, rest) {
-                Ok(()) if rest == Rest::End => self.partly = None,
-                Ok(()) => self.partly = Some(from + part.len()),
+            match out.send_chunk(chunk, remaining) {
+                Ok(()) if remaining == Remaining::End => self.partly = None,
+                Ok(()) => self.partly = Some(from + chunk.len()),
                 Err(SendError::Full) => return,
                 // The connection is ending.
                 Err(_) => return self.partly = None,
@@ -156,21 +156,21 @@ impl Service for Load {
         self.pump(out);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         if self.plan.raw {
-            self.come += part.bytes.len();
+            self.come += chunk.bytes.len();
             while self.come >= self.plan.message.len() && !self.sent.is_empty() {
                 self.come -= self.plan.message.len();
                 self.answered();
             }
-        } else if part.rest == Rest::End {
+        } else if chunk.remaining == Remaining::End {
             self.answered();
         }
         if self.finished && self.sent.is_empty() {
             out.finish();
         }
         self.pump(out);
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, _: Moment) {

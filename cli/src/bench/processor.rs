@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use countersign_drive::Address;
+use countersign_host::Address;
 
 /// A process.
 pub(crate) struct Processor(u32);

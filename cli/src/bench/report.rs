@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
-use countersign_drive::Failure;
+use countersign_driver::Failure;
 use hdrhistogram::Histogram;
 use plotters::prelude::{
     BLACK, BLUE, ChartBuilder, IntoDrawingArea, IntoLogRange, LineSeries, RED, SVGBackend, WHITE,
@@ -158,7 +158,7 @@ impl Report {
     pub(crate) fn ended(&mut self, how: &Result<(), Failure<io::Error>>) {
         let why = match how {
             Ok(()) => return,
-            Err(Failure::Io(_)) => countersign::Error::Lost.code(),
+            Err(Failure::Io(_)) => countersign::Error::Transport.code(),
             Err(Failure::Protocol(error)) => error.code(),
         };
         *self.failures.entry(why).or_default() += 1;

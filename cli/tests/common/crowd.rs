@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::task::Waker;
 
 use countersign::{
-    Candidates, Config, Digest, Event, Instance, Instant, Key, Multiprocessing, Mutual, Name,
+    Candidates, Config, Digest, Event, Instant, Key, Multiprocessing, Mutual, Name, ProcessId,
     Scheme,
 };
-use countersign_drive::{BoxedMachine, PoolOptions, Pools, Protocol, Sessions};
+use countersign_host::{BoxedProtocol, PoolOptions, Pools, ProtocolFactory, SessionFactory};
 
 use crate::common::{At, PATIENCE};
 
@@ -18,34 +18,34 @@ pub(crate) const BATCH: usize = 1_000;
 /// Time stands still for these clients: they owe no sign of life in between.
 const NOW: Instant = Instant::EPOCH;
 
-/// Sessions of clients that speak `scheme`, called as on the command line, of which none has to wait for
+/// SessionFactory of clients that speak `scheme`, called as on the command line, of which none has to wait for
 /// a buffer.
-pub(crate) fn sessions(scheme: &str) -> Sessions {
+pub(crate) fn sessions(scheme: &str) -> SessionFactory {
     let config = Config::new(match scheme {
         "none" => Scheme::None,
         "challenge" => Scheme::Challenge { digest: Digest::Sha256 },
         "multiprocessing" => Scheme::Multiprocessing(Multiprocessing::new(Digest::Sha256)),
         "mutual" => {
-            let instance = Instance::from_bytes(&[7; Instance::LEN]);
+            let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
             Scheme::Mutual(Mutual::new(Name::new("client").unwrap(), instance))
         }
         _ => panic!("no scheme: {scheme}"),
     });
     let mut options = PoolOptions::default();
     options.handshakes = usize::MAX;
-    Sessions::new(config, Pools::new(&options))
+    SessionFactory::new(config, Pools::new(&options))
 }
 
 /// Where clients come from.
 pub(crate) struct Crowd {
     at: SocketAddr,
-    protocol: Box<dyn Protocol>,
+    protocol: Box<dyn ProtocolFactory>,
     key: Key,
 }
 
 impl Crowd {
     /// Clients of the server at `at`, whose key is [`KEY`], that speak `protocol` with `scheme` in it.
-    pub(crate) fn new(at: &At, scheme: &str, protocol: impl Protocol + 'static) -> Self {
+    pub(crate) fn new(at: &At, scheme: &str, protocol: impl ProtocolFactory + 'static) -> Self {
         let At::Tcp(at) = *at else { panic!("not listening on TCP: {at}") };
         let key = match scheme {
             "mutual" => Key::mutual(KEY.as_bytes()),
@@ -106,7 +106,7 @@ impl Crowd {
 /// One of a [`Crowd`].
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    machine: BoxedMachine,
+    machine: BoxedProtocol,
     /// The messages that came, joined.
     heard: Vec<u8>,
 }
@@ -129,7 +129,7 @@ impl Client {
                 Event::KeyNeeded => {
                     self.machine.provide_key(Ok(Candidates::one(key)), NOW).unwrap();
                 }
-                Event::Message { .. } => {
+                Event::Chunk { .. } => {
                     self.heard.extend_from_slice(self.machine.split().0);
                     self.machine.consume(NOW);
                 }

@@ -6,42 +6,48 @@ use std::vec::Vec;
 
 use super::*;
 
-const IDENTITIES: [Identity; 5] = [
-    Identity::NotMe,
-    Identity::Unexpected,
-    Identity::MyName,
-    Identity::Myself,
-    Identity::NotAdmitted,
+const IDENTITIES: [IdentityError; 5] = [
+    IdentityError::WrongServer,
+    IdentityError::UnexpectedServer,
+    IdentityError::SameName,
+    IdentityError::SameProcess,
+    IdentityError::NameNotAllowed,
 ];
 
-const CERTIFICATES: [BadTls; 5] = [
-    BadTls::NoCertificate,
-    BadTls::Expired,
-    BadTls::Untrusted,
-    BadTls::OtherName,
-    BadTls::Unusable,
-];
+static CHANNEL: ChannelErrorInfo = ChannelErrorInfo {
+    code: "channel-error",
+    message: "the channel failed: connect again",
+    kind: ChannelErrorKind::Protocol,
+};
 
 fn all() -> Vec<Error> {
-    let mut all = std::vec![Error::WrongKey, Error::FrameTooLong { len: 9 }, Error::Lost];
-    all.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
+    let mut all = std::vec![Error::WrongKey, Error::FrameTooLong { len: 9 }, Error::Transport];
+    all.extend([KeyRejection::Unknown, KeyRejection::Reflected].map(Error::Refused));
     all.extend([Truncated::Handshake, Truncated::Message].map(Error::Truncated));
     all.extend([TimedOut::Handshake, TimedOut::Receive, TimedOut::Send].map(Error::TimedOut));
-    let reasons = [Reason::Shutdown, Reason::Protocol, Reason::Timeout, Reason::Application];
+    let reasons = [
+        CloseReason::Shutdown,
+        CloseReason::Protocol,
+        CloseReason::Timeout,
+        CloseReason::Application,
+    ];
     all.extend(reasons.map(Error::Aborted));
     all.extend(IDENTITIES.map(Error::Identity));
-    all.extend([Refuse::OutOfDate, Refuse::WrongRole].map(Error::Refused));
-    all.extend([Error::Malformed, Error::NothingInCommon]);
+    all.extend([KeyRejection::OutOfDate, KeyRejection::WrongRole].map(Error::Refused));
+    all.extend([Error::Malformed, Error::Incompatible]);
     all.extend(
-        [Alert::Refused, Alert::NothingInCommon, Alert::Busy, Alert::Malformed].map(Error::Alert),
+        [Alert::Refused, Alert::Incompatible, Alert::Busy, Alert::Malformed].map(Error::Alert),
     );
     all.extend([Alert::TimedOut, Alert::Unknown(9)].map(Error::Alert));
-    let frames =
-        [BadFrame::Tag, BadFrame::Length, BadFrame::Type, BadFrame::Payload, BadFrame::Order];
+    let frames = [
+        FrameError::Tag,
+        FrameError::Length,
+        FrameError::Type,
+        FrameError::Payload,
+        FrameError::Order,
+    ];
     all.extend(frames.map(Error::Frame));
-    all.extend(CERTIFICATES.map(Error::Tls));
-    let tls = [BadTls::NothingInCommon, BadTls::Broken, BadTls::Alert(40), BadTls::KeysUsedUp];
-    all.extend(tls.map(Error::Tls));
+    all.push(Error::Channel(ChannelError::new(&CHANNEL)));
     all.extend(reasons.map(Error::PeerClosed));
     all.push(Error::Truncated(Truncated::Stream));
     all.push(Error::TimedOut(TimedOut::Peer));
@@ -92,22 +98,13 @@ fn each_error_has_a_word_and_a_line_of_its_own() {
 
 #[test]
 fn a_refusal_is_a_failed_proof_and_nothing_else() {
-    let refusals: Vec<_> = all().into_iter().filter(|error| error.is_refusal()).collect();
+    let refusals: Vec<_> =
+        all().into_iter().filter(|error| error.is_authentication_failure()).collect();
     let mut known = std::vec![Error::WrongKey];
-    known.extend([Refuse::Unknown, Refuse::Reflected].map(Error::Refused));
+    known.extend([KeyRejection::Unknown, KeyRejection::Reflected].map(Error::Refused));
     known.extend(IDENTITIES.map(Error::Identity));
-    known.extend([Refuse::OutOfDate, Refuse::WrongRole].map(Error::Refused));
-    known.extend(CERTIFICATES.map(Error::Tls));
+    known.extend([KeyRejection::OutOfDate, KeyRejection::WrongRole].map(Error::Refused));
     assert_eq!(refusals, known);
-}
-
-#[test]
-fn an_alert_about_certificates_is_one_of_those_of_the_rfc() {
-    let about: Vec<u8> =
-        (0..=255).filter(|&code| BadTls::Alert(code).is_about_certificates()).collect();
-    assert_eq!(about, [42, 43, 44, 45, 46, 48, 49, 51, 116]);
-    assert!(Error::Tls(BadTls::Alert(48)).to_string().contains("--tls-cert"));
-    assert!(!Error::Tls(BadTls::Alert(40)).to_string().contains("--tls-cert"));
 }
 
 #[test]
@@ -148,15 +145,7 @@ fn the_words_are_those_that_log_watchers_know() {
         "bad-frame-type",
         "bad-frame-payload",
         "bad-frame-order",
-        "tls-no-certificate",
-        "tls-certificate-expired",
-        "tls-certificate-untrusted",
-        "tls-certificate-other-name",
-        "tls-certificate-unusable",
-        "tls-nothing-in-common",
-        "tls-broken",
-        "tls-alert",
-        "tls-keys-used-up",
+        "channel-error",
         "peer-closed-shutdown",
         "peer-closed-protocol",
         "peer-closed-timeout",

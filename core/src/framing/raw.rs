@@ -3,7 +3,7 @@
 //! The stream is one message without an end, delivered in whatever parts arrive.
 
 use super::{Limits, Parsed};
-use crate::machine::Rest;
+use crate::event::Remaining;
 
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
@@ -16,12 +16,12 @@ impl Decoder {
             return Parsed::Need(1);
         }
         let first = !core::mem::replace(&mut self.begun, true);
-        Parsed::Part {
+        Parsed::Chunk {
             header: 0,
-            len: bytes.len().min(limits.max_part),
+            len: bytes.len().min(limits.max_chunk),
             trailer: 0,
             first,
-            rest: Rest::Unknown,
+            remaining: Remaining::Unknown,
         }
     }
 }
@@ -32,13 +32,18 @@ mod tests {
 
     #[test]
     fn whatever_is_there_is_a_part() {
-        let limits = Limits { max_part: 4, max_frame: 0 };
+        let limits = Limits { max_chunk: 4, max_frame: 0 };
         let mut decoder = Decoder::default();
         assert_eq!(decoder.parse(b"", limits), Parsed::Need(1));
-        let part =
-            |len, first| Parsed::Part { header: 0, len, trailer: 0, first, rest: Rest::Unknown };
-        assert_eq!(decoder.parse(b"ab", limits), part(2, true));
-        assert_eq!(decoder.parse(b"abcdef", limits), part(4, false));
+        let chunk = |len, first| Parsed::Chunk {
+            header: 0,
+            len,
+            trailer: 0,
+            first,
+            remaining: Remaining::Unknown,
+        };
+        assert_eq!(decoder.parse(b"ab", limits), chunk(2, true));
+        assert_eq!(decoder.parse(b"abcdef", limits), chunk(4, false));
         assert_eq!(decoder.parse(b"", limits), Parsed::Need(1));
     }
 }

@@ -7,11 +7,25 @@
 use subtle::ConstantTimeEq;
 
 use super::{Control, HEADER_LEN, Limits, Parsed, Plan};
-use crate::error::{BadFrame, Error, Reason, SendError};
-use crate::handshake::Sealing;
-use crate::mac;
-use crate::machine::Rest;
-use crate::schedule::Secret;
+use crate::crypto::key_schedule::Secret;
+use crate::crypto::mac;
+use crate::error::{CloseReason, Error, FrameError, SendError};
+use crate::event::Remaining;
+
+/// The smallest max_frame that an end may announce, in bytes.
+pub(crate) const MIN_MAX_FRAME: u32 = 256;
+
+/// The keys and limits of sealed frames, which the handshake agrees on.
+pub(crate) struct SealingParams {
+    /// The key of the frames that this end sends.
+    pub(crate) send: Secret,
+    /// The key of the frames that the peer sends.
+    pub(crate) receive: Secret,
+    /// Whether frames carry tags.
+    pub(crate) tagged: bool,
+    /// The largest N that the peer takes.
+    pub(crate) max_frame: u32,
+}
 
 /// Length of a tag in bytes.
 const TAG_LEN: usize = 16;
@@ -82,7 +96,7 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Begins to expect frames.
-    pub(super) fn open(&mut self, sealing: &Sealing) {
+    pub(super) fn open(&mut self, sealing: &SealingParams) {
         self.seal = Seal::new(&sealing.receive, sealing.tagged);
     }
 
@@ -100,24 +114,24 @@ impl Decoder {
         // No frame that the buffer does not hold gets here: max_frame is less than it.
         let whole = HEADER_LEN.saturating_add(len as usize);
         if whole < TYPED_LEN + self.seal.tag_len() {
-            return Err(Error::Frame(BadFrame::Payload));
+            return Err(Error::Frame(FrameError::Payload));
         }
         let Some(frame) = bytes.get(..whole) else {
             return Ok(Parsed::Need(whole));
         };
         let (frame, tag) = frame.split_at(whole - self.seal.tag_len());
         if self.seal.tagged && !bool::from(self.seal.tag(frame).as_slice().ct_eq(tag)) {
-            return Err(Error::Frame(BadFrame::Tag));
+            return Err(Error::Frame(FrameError::Tag));
         }
         self.seal.advance();
         let payload = &frame[TYPED_LEN..];
         let control = match frame[HEADER_LEN] {
             kind @ (DATA | PART) => {
                 if self.finished {
-                    return Err(Error::Frame(BadFrame::Order));
+                    return Err(Error::Frame(FrameError::Order));
                 }
                 if kind == PART && payload.is_empty() {
-                    return Err(Error::Frame(BadFrame::Payload));
+                    return Err(Error::Frame(FrameError::Payload));
                 }
                 let first = !core::mem::replace(&mut self.in_message, kind == PART);
                 self.left = payload.len() as u32;
@@ -129,29 +143,29 @@ impl Decoder {
             FIN => {
                 exactly::<0>(payload)?;
                 if self.in_message || self.finished {
-                    return Err(Error::Frame(BadFrame::Order));
+                    return Err(Error::Frame(FrameError::Order));
                 }
                 self.finished = true;
                 Control::Fin
             }
             CLOSE => Control::Close(reason(payload)?),
             IGNORED.. => Control::Other,
-            _ => return Err(Error::Frame(BadFrame::Type)),
+            _ => return Err(Error::Frame(FrameError::Type)),
         };
         Ok(Parsed::Control { len: whole, control })
     }
 
     /// The next part of the payload that is left, behind `header` bytes.
     fn deliver(&mut self, header: usize, first: bool, limits: Limits) -> Parsed {
-        let len = (self.left as usize).min(limits.max_part);
+        let len = (self.left as usize).min(limits.max_chunk);
         self.left -= len as u32;
-        let rest = match self.left {
-            _ if self.more => Rest::More,
-            0 => Rest::End,
-            left => Rest::Bytes(left.into()),
+        let remaining = match self.left {
+            _ if self.more => Remaining::More,
+            0 => Remaining::End,
+            left => Remaining::Bytes(left.into()),
         };
         let trailer = if self.left == 0 { self.seal.tag_len() } else { 0 };
-        Parsed::Part { header, len, trailer, first, rest }
+        Parsed::Chunk { header, len, trailer, first, remaining }
     }
 
     /// Whether no message is half received.
@@ -162,31 +176,31 @@ impl Decoder {
 
 /// A payload that is exactly so long.
 fn exactly<const N: usize>(payload: &[u8]) -> Result<[u8; N], Error> {
-    payload.try_into().map_err(|_| Error::Frame(BadFrame::Payload))
+    payload.try_into().map_err(|_| Error::Frame(FrameError::Payload))
 }
 
 /// What a CLOSE says: a code, and text for people.
-fn reason(payload: &[u8]) -> Result<Reason, Error> {
-    let (&code, text) = payload.split_first().ok_or(Error::Frame(BadFrame::Payload))?;
+fn reason(payload: &[u8]) -> Result<CloseReason, Error> {
+    let (&code, text) = payload.split_first().ok_or(Error::Frame(FrameError::Payload))?;
     if text.len() > MAX_REASON || core::str::from_utf8(text).is_err() {
-        return Err(Error::Frame(BadFrame::Payload));
+        return Err(Error::Frame(FrameError::Payload));
     }
     Ok(match code {
-        0 => Reason::Shutdown,
-        1 => Reason::Protocol,
-        2 => Reason::Timeout,
+        0 => CloseReason::Shutdown,
+        1 => CloseReason::Protocol,
+        2 => CloseReason::Timeout,
         // Of later versions we know no more than that the application was told something.
-        _ => Reason::Application,
+        _ => CloseReason::Application,
     })
 }
 
 /// The code of a CLOSE.
-const fn code(reason: Reason) -> u8 {
+const fn code(reason: CloseReason) -> u8 {
     match reason {
-        Reason::Shutdown => 0,
-        Reason::Protocol => 1,
-        Reason::Timeout => 2,
-        Reason::Application => 3,
+        CloseReason::Shutdown => 0,
+        CloseReason::Protocol => 1,
+        CloseReason::Timeout => 2,
+        CloseReason::Application => 3,
     }
 }
 
@@ -201,7 +215,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Begins to make frames.
-    pub(super) fn open(&mut self, sealing: &Sealing) {
+    pub(super) fn open(&mut self, sealing: &SealingParams) {
         self.seal = Seal::new(&sealing.send, sealing.tagged);
         self.max_payload = sealing.max_frame - 1 - self.seal.tag_len() as u32;
     }
@@ -214,19 +228,19 @@ impl Encoder {
         !self.in_message
     }
 
-    pub(super) fn plan(&self, len: usize, rest: Rest) -> Result<Plan, SendError> {
+    pub(super) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
         // No bytes follow: that is the end, as it is in other framings.
-        let rest = if rest == Rest::Bytes(0) { Rest::End } else { rest };
+        let remaining = if remaining == Remaining::Bytes(0) { Remaining::End } else { remaining };
         // A PART is never empty, and nothing is what an empty one says.
-        if len == 0 && rest != Rest::End {
+        if len == 0 && remaining != Remaining::End {
             return Ok(Plan::nothing(len));
         }
-        Ok(Plan::new(TYPED_LEN, len, self.seal.tag_len(), rest))
+        Ok(Plan::new(TYPED_LEN, len, self.seal.tag_len(), remaining))
     }
 
     /// `frame` is the part with room for what goes around it, and is the next to be sent.
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
-        self.in_message = plan.rest != Rest::End;
+        self.in_message = plan.remaining != Remaining::End;
         let kind = if self.in_message { PART } else { DATA };
         self.write_header(frame, kind, plan.len as usize);
         self.seal(frame);

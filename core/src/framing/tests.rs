@@ -5,7 +5,8 @@ fn what_has_no_control_frames_makes_none() {
     for framing in [Framing::Raw, Framing::U32, Framing::Multiprocessing] {
         let mut encoder = Encoder::new(framing);
         let mut to = [0xee; MAX_CONTROL];
-        for control in [Control::Fin, Control::Ping([7; 8]), Control::Close(Reason::Shutdown)] {
+        for control in [Control::Fin, Control::Ping([7; 8]), Control::Close(CloseReason::Shutdown)]
+        {
             assert_eq!(encoder.control(control, &mut to), 0);
         }
         assert_eq!(to, [0xee; MAX_CONTROL]);

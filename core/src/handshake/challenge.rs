@@ -9,12 +9,15 @@
 //! Complete, or closed without a word
 //! ```
 
-use super::{Handshake, Input, Transmit};
+use super::buffer::Transmit;
+use super::{Handshake, Input};
+use crate::crypto::keys::Purpose;
+use crate::crypto::mac::Digest;
+use crate::crypto::nonce::Nonce;
 use crate::error::Error;
-use crate::key::Purpose;
-use crate::mac::Digest;
-use crate::machine::{self, KeyRequest, Role};
-use crate::nonce::Nonce;
+use crate::key_request;
+use crate::key_request::KeyRequest;
+use crate::peer::Role;
 
 /// Length of a challenge in bytes.
 const CHALLENGE_LEN: usize = 32;
@@ -70,8 +73,8 @@ impl Challenge {
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {
         let (role, challenge) = match &self.state {
-            State::Verify { challenge } => (Role::Server, machine::Challenge::Ours(challenge)),
-            State::Answer => (Role::Client, machine::Challenge::Theirs(received)),
+            State::Verify { challenge } => (Role::Server, key_request::Challenge::Ours(challenge)),
+            State::Answer => (Role::Client, key_request::Challenge::Theirs(received)),
             State::Respond { .. } | State::Challenged => return None,
         };
         Some(KeyRequest::challenge(role, self.digest, challenge))

@@ -19,14 +19,16 @@
 
 use core::ops::Range;
 
-use super::{Handshake, Input, Parting, Transmit};
+use super::buffer::Transmit;
+use super::{FailureAlert, Handshake, Input};
 use crate::config;
-use crate::error::{Alert, ConfigError, Error, Refuse};
+use crate::crypto::keys::{Candidates, Purpose};
+use crate::crypto::mac::Digest;
+use crate::crypto::nonce::Nonce;
+use crate::error::{Alert, ConfigError, Error, KeyRejection};
 use crate::framing::{Length, MultiprocessingPrefix, Prefix};
-use crate::key::{Candidates, Purpose};
-use crate::mac::Digest;
-use crate::machine::{Challenge, KeyRequest, Role};
-use crate::nonce::Nonce;
+use crate::key_request::{Challenge, KeyRequest};
+use crate::peer::Role;
 
 const CHALLENGE: &[u8] = b"#CHALLENGE#";
 const WELCOME: &[u8] = b"#WELCOME#";
@@ -90,7 +92,7 @@ fn labelled(message: &[u8]) -> Result<(Digest, &[u8]), Error> {
         .find_map(|&digest| Some((digest, message.strip_prefix(label(digest)?)?)));
     match named {
         Some(named) => Ok(named),
-        None if message.starts_with(b"{") => Err(Error::NothingInCommon),
+        None if message.starts_with(b"{") => Err(Error::Incompatible),
         None => Err(Error::Malformed),
     }
 }
@@ -100,7 +102,7 @@ fn asked(message: &[u8]) -> Result<(Digest, bool), Error> {
     match message.len() {
         ..LEGACY_MESSAGE_LEN => Err(Error::Malformed),
         // Whatever it begins with: its bytes are random.
-        LEGACY_MESSAGE_LEN => Ok((LEGACY.ok_or(Error::NothingInCommon)?, false)),
+        LEGACY_MESSAGE_LEN => Ok((LEGACY.ok_or(Error::Incompatible)?, false)),
         _ => Ok((labelled(message)?.0, true)),
     }
 }
@@ -108,7 +110,7 @@ fn asked(message: &[u8]) -> Result<(Digest, bool), Error> {
 /// The digest of `response`, and its tag.
 fn given(response: &[u8]) -> Result<(Digest, &[u8]), Error> {
     if response.len() == LEGACY_RESPONSE_LEN {
-        return Ok((LEGACY.ok_or(Error::NothingInCommon)?, response));
+        return Ok((LEGACY.ok_or(Error::Incompatible)?, response));
     }
     let (digest, tag) = labelled(response)?;
     if tag.len() == digest.tag_len() { Ok((digest, tag)) } else { Err(Error::Malformed) }
@@ -225,10 +227,10 @@ impl Multiprocessing {
     }
 
     /// Whoever owes a response is told that it is wrong.
-    pub(super) fn parting(&self) -> Parting {
+    pub(super) fn failure_alert(&self) -> FailureAlert {
         match self.state {
-            State::Response | State::Verify { .. } => Parting::Failure,
-            State::Challenge | State::Answer { .. } | State::Verdict => Parting::Silence,
+            State::Response | State::Verify { .. } => FailureAlert::MultiprocessingFailure,
+            State::Challenge | State::Answer { .. } | State::Verdict => FailureAlert::None,
         }
     }
 
@@ -294,7 +296,7 @@ impl Multiprocessing {
 
     /// Fails unless a proof over `digest` may be given and taken.
     fn check(&self, digest: Digest) -> Result<(), Error> {
-        if self.policy.allows(digest) { Ok(()) } else { Err(Error::NothingInCommon) }
+        if self.policy.allows(digest) { Ok(()) } else { Err(Error::Incompatible) }
     }
 
     /// A frame has arrived.
@@ -308,7 +310,7 @@ impl Multiprocessing {
             State::Challenge => {
                 let message = frame.strip_prefix(CHALLENGE).ok_or(Error::Malformed)?;
                 if message == self.message.bytes() {
-                    return Err(Error::Refused(Refuse::Reflected));
+                    return Err(Error::Refused(KeyRejection::Reflected));
                 }
                 let (digest, named) = asked(message)?;
                 self.check(digest)?;
@@ -353,15 +355,23 @@ impl Multiprocessing {
 }
 
 /// Queues a frame that consists of `parts`.
-fn put_frame(out: &mut Transmit<'_>, parts: &[&[u8]]) {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
+fn put_frame(out: &mut Transmit<'_>, chunks: &[&[u8]]) {
+    let len: usize = chunks.iter().map(|chunk| chunk.len()).sum();
     out.put(&(len as u32).to_be_bytes());
-    parts.iter().for_each(|part| out.put(part));
+    chunks.iter().for_each(|chunk| out.put(chunk));
 }
 
 impl core::fmt::Debug for Multiprocessing {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_tuple("Multiprocessing").field(&self.state).finish()
+    }
+}
+
+impl config::Multiprocessing {
+    /// The digests that keys may be asked for, [`Purpose::Mac`](crate::Purpose::Mac) of each.
+    pub fn digests(self) -> impl Iterator<Item = Digest> {
+        let known = |digest: &Digest| label(*digest).is_some();
+        Digest::ALL.iter().copied().filter(known).filter(move |&digest| self.allows(digest))
     }
 }
 

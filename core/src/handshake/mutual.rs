@@ -3,11 +3,11 @@
 //! ```text
 //! server                                          client
 //! Bind                                            Bind             inside TLS: until bind_channel
-//! Hello ──── M1: versions, suites, nonce ───────▶ Greeted
-//!                                                 Prove            KeyNeeded
-//! Verify ◀── M2: kid, names, nonce, proof ─────── Proved
+//! ServerHello ──── M1: versions, suites, nonce ───────▶ AwaitHello
+//!                                                 AwaitKey            KeyNeeded
+//! Verify ◀── M2: kid, names, nonce, proof ─────── AwaitServerProof
 //! KeyNeeded
-//! Agreed ─── M3: name, limits, proof ───────────▶ Admit            KeyNeeded: with this name?
+//! Agreed ─── M3: name, limits, proof ───────────▶ AwaitAuthorization            KeyNeeded: with this name?
 //!                                                 Agreed
 //! ```
 //! What each end will say is written to the handshake's buffer at the start, with room for what is
@@ -17,19 +17,20 @@ mod message;
 
 use subtle::Choice;
 
-use super::{Handshake, Input, Known, Outcome, Parting, Sealing, Transmit, View};
+use super::buffer::{Transmit, View};
+use super::{FailureAlert, Handshake, HandshakeOutput, Input, PeerInfo};
 use crate::config;
-use crate::error::{ConfigError, Error, Identity, Refuse};
-use crate::key::{Candidate, Candidates, Purpose};
-use crate::machine::{KeyRequest, Role};
-use crate::name::{Kid, Name};
-use crate::nonce::Nonce;
-use crate::schedule::{
+use crate::crypto::key_schedule::{
     self, Absorbed, Derived, Fingerprint, Imported, Master, Prk, Secret, Transcript,
 };
-use message::{Answer, HEADER_LEN, Hello, MAC_LEN, Proof, VERSION, whole_len};
-
-pub(crate) use message::MIN_MAX_FRAME;
+use crate::crypto::keys::{Candidate, Candidates, Purpose};
+use crate::crypto::nonce::Nonce;
+use crate::error::{ConfigError, Error, IdentityError, KeyRejection};
+use crate::framing::SealingParams;
+use crate::key_request::KeyRequest;
+use crate::name::{KeyId, Name};
+use crate::peer::Role;
+use message::{ClientProof, HEADER_LEN, MAC_LEN, ServerHello, ServerProof, VERSION, whole_len};
 
 /// Every frame carries a tag.
 const TAGGED: u8 = 0x01;
@@ -48,7 +49,7 @@ const fn max(a: usize, b: usize) -> usize {
 /// What a server says in place of its next message for this reason.
 pub(super) const fn alert(error: Error) -> &'static [u8] {
     match error {
-        Error::NothingInCommon => &const { message::alert(2) },
+        Error::Incompatible => &const { message::alert(2) },
         Error::Aborted(_) => BUSY,
         Error::Malformed | Error::Truncated(_) => &const { message::alert(4) },
         Error::TimedOut(_) => &const { message::alert(5) },
@@ -82,19 +83,19 @@ pub(crate) struct Mutual {
 
 enum State {
     /// The channel binding is not known.
-    Bind { dummy: Prk },
+    AwaitBinding { dummy: Prk },
     /// Server: M1 is out, M2 is not in.
-    Hello { dummy: Prk },
+    AwaitProof { dummy: Prk },
     /// Server: M2 is in; the keys will tell whether it is right.
-    Verify { dummy: Prk },
+    AwaitVerificationKey { dummy: Prk },
     /// Client: M1 is not in.
-    Greeted,
+    AwaitHello,
     /// Client: M1 is in; the key will answer it.
-    Prove,
+    AwaitKey,
     /// Client: M2 is out, M3 is not in.
-    Proved { key: Imported, fingerprint: Fingerprint },
+    AwaitServerProof { key: Imported, fingerprint: Fingerprint },
     /// Client: M3 is right; whoever holds the key will tell whether it is for this server.
-    Admit(Agreed),
+    AwaitAuthorization(Agreed),
     /// It is over.
     Agreed(Agreed),
 }
@@ -127,19 +128,19 @@ impl Mutual {
             return Err(ConfigError::Unprotected);
         }
         let heartbeat_ms = mutual.heartbeat_ms()?;
-        let (nonce, instance) = (&nonce.first(), &mutual.instance.id);
+        let (nonce, process_id) = (&nonce.first(), &mutual.process_id.id);
         let name = mutual.name.as_str();
         match role {
             Role::Server => {
                 let suites: &[u8] = if mutual.untagged { &[UNTAGGED, TAGGED] } else { &[TAGGED] };
                 let len = message::write_hello(out.draft(), suites, nonce);
-                let server = message::Server { name, instance, max_frame, heartbeat_ms };
+                let server = message::Server { name, process_id, max_frame, heartbeat_ms };
                 message::write_server(&mut out.draft()[len..], &server);
             }
             Role::Client => {
                 let expected = mutual.expected.as_ref().map_or("", Name::as_str);
-                let kid = mutual.kid.as_str();
-                let client = message::Client { kid, name, expected, instance, max_frame, nonce };
+                let kid = mutual.key_id.as_str();
+                let client = message::Client { kid, name, expected, process_id, max_frame, nonce };
                 message::write_client(out.draft(), &client);
             }
         }
@@ -150,7 +151,7 @@ impl Mutual {
             start: 0,
             want: 0,
             binding: None,
-            state: State::Bind { dummy: Prk::dummy(&mutual.instance.dummy) },
+            state: State::AwaitBinding { dummy: Prk::dummy(&mutual.process_id.dummy) },
         };
         if !mutual.bound {
             new = new.begin(out);
@@ -158,15 +159,15 @@ impl Mutual {
         Ok(new)
     }
 
-    /// Leaves [`State::Bind`].
+    /// Leaves [`State::AwaitBinding`].
     fn begin(self, out: &mut Transmit<'_>) -> Self {
-        let State::Bind { dummy } = self.state else { return self };
+        let State::AwaitBinding { dummy } = self.state else { return self };
         let state = match self.role {
-            Role::Client => State::Greeted,
+            Role::Client => State::AwaitHello,
             Role::Server => {
                 let len = message::first(out.draft()).len();
                 out.queue(len);
-                State::Hello { dummy }
+                State::AwaitProof { dummy }
             }
         };
         Self { state, want: HEADER_LEN as u16, ..self }
@@ -177,12 +178,15 @@ impl Mutual {
     }
 
     pub(super) fn key_purpose(&self) -> Option<Purpose> {
-        let waits = matches!(self.state, State::Verify { .. } | State::Prove | State::Admit(_));
+        let waits = matches!(
+            self.state,
+            State::AwaitVerificationKey { .. } | State::AwaitKey | State::AwaitAuthorization(_)
+        );
         waits.then_some(Purpose::Derivation)
     }
 
     pub(super) fn needs_binding(&self) -> bool {
-        matches!(self.state, State::Bind { .. })
+        matches!(self.state, State::AwaitBinding { .. })
     }
 
     pub(super) fn is_agreed(&self) -> bool {
@@ -190,23 +194,23 @@ impl Mutual {
     }
 
     /// Behind M3 an alert would be a bad frame.
-    pub(super) fn parting(&self) -> Parting {
+    pub(super) fn failure_alert(&self) -> FailureAlert {
         match self.role {
-            Role::Server if !self.is_agreed() => Parting::Alert,
-            Role::Server | Role::Client => Parting::Silence,
+            Role::Server if !self.is_agreed() => FailureAlert::MutualAlert,
+            Role::Server | Role::Client => FailureAlert::None,
         }
     }
 
     pub(super) fn key_request<'a>(&self, view: View<'a>) -> Option<KeyRequest<'a>> {
         let (kid, name) = match self.state {
-            State::Verify { .. } => {
-                let m2 = Proof::parse(view.received).ok()?;
+            State::AwaitVerificationKey { .. } => {
+                let m2 = ClientProof::parse(view.received).ok()?;
                 (m2.kid, Some(m2.name))
             }
-            State::Prove => (Proof::parse(message::first(view.transmit)).ok()?.kid, None),
-            State::Admit(_) => {
-                let m2 = Proof::parse(message::first(view.transmit)).ok()?;
-                (m2.kid, Some(Answer::parse(self.awaited(view.received)).ok()?.name))
+            State::AwaitKey => (ClientProof::parse(message::first(view.transmit)).ok()?.kid, None),
+            State::AwaitAuthorization(_) => {
+                let m2 = ClientProof::parse(message::first(view.transmit)).ok()?;
+                (m2.kid, Some(ServerProof::parse(self.awaited(view.received)).ok()?.name))
             }
             _ => return None,
         };
@@ -225,17 +229,22 @@ impl Mutual {
         out: &mut Transmit<'_>,
     ) -> Result<Handshake, Error> {
         let next = match (&self.state, input) {
-            (State::Bind { .. }, Input::Channel(exporter)) => {
+            (State::AwaitBinding { .. }, Input::Channel(exporter)) => {
                 Self { binding: Some(Secret::new(*exporter)), ..self }.begin(out)
             }
-            (State::Hello { .. } | State::Greeted | State::Proved { .. }, Input::Received) => {
-                self.receive(received, out)?
+            (
+                State::AwaitProof { .. } | State::AwaitHello | State::AwaitServerProof { .. },
+                Input::Received,
+            ) => self.receive(received, out)?,
+            (State::AwaitVerificationKey { .. }, Input::Key(answer)) => {
+                self.verify(answer, received, out)?
             }
-            (State::Verify { .. }, Input::Key(answer)) => self.verify(answer, received, out)?,
-            (State::Prove, Input::Key(answer)) => {
+            (State::AwaitKey, Input::Key(answer)) => {
                 self.prove(answer.map_err(Error::Refused)?, received, out)
             }
-            (State::Admit(_), Input::Key(answer)) => self.admit(answer.map_err(Error::Refused)?)?,
+            (State::AwaitAuthorization(_), Input::Key(answer)) => {
+                self.admit(answer.map_err(Error::Refused)?)?
+            }
             // An input that was not asked for changes nothing.
             _ => self,
         };
@@ -247,8 +256,8 @@ impl Mutual {
         let message = self.awaited(received);
         if let Ok(header) = <[u8; HEADER_LEN]>::try_from(message) {
             let longest = match self.state {
-                State::Hello { .. } => message::MAX_M2,
-                State::Greeted => message::MAX_M1,
+                State::AwaitProof { .. } => message::MAX_M2,
+                State::AwaitHello => message::MAX_M1,
                 _ => message::MAX_M3,
             };
             let want = self.start + whole_len(header, longest)?;
@@ -258,25 +267,25 @@ impl Mutual {
         let untagged = self.untagged;
         let allowed = |suite| suite == TAGGED || (suite == UNTAGGED && untagged);
         match self.state {
-            State::Hello { dummy } => {
-                let m2 = Proof::parse(message)?;
+            State::AwaitProof { dummy } => {
+                let m2 = ClientProof::parse(message)?;
                 if m2.version != VERSION || !allowed(m2.suite) {
-                    return Err(Error::NothingInCommon);
+                    return Err(Error::Incompatible);
                 }
-                Ok(Self { suite: m2.suite, state: State::Verify { dummy }, ..self })
+                Ok(Self { suite: m2.suite, state: State::AwaitVerificationKey { dummy }, ..self })
             }
-            State::Greeted => {
-                let m1 = Hello::parse(message)?;
+            State::AwaitHello => {
+                let m1 = ServerHello::parse(message)?;
                 if !(m1.versions.0..=m1.versions.1).contains(&VERSION) {
-                    return Err(Error::NothingInCommon);
+                    return Err(Error::Incompatible);
                 }
                 let mut suites = m1.suites.iter().copied();
-                let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::NothingInCommon)?;
+                let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::Incompatible)?;
                 message::choose(out.draft(), suite);
-                Ok(Self { suite, state: State::Prove, ..self })
+                Ok(Self { suite, state: State::AwaitKey, ..self })
             }
-            State::Proved { key, fingerprint } => {
-                let m3 = Answer::parse(message)?;
+            State::AwaitServerProof { key, fingerprint } => {
+                let m3 = ServerProof::parse(message)?;
                 let (unproved, mac) = message::split_proof(message);
                 let transcript = Transcript::new(self.binding.as_deref())
                     .absorb(&received[..self.start.into()])
@@ -284,22 +293,22 @@ impl Mutual {
                     .absorb(unproved);
                 let key = key.absorb();
                 let proof = key.proof(Role::Server, &transcript.hash());
-                if !bool::from(schedule::verify(&proof, m3.mac)) {
+                if !bool::from(key_schedule::verify(&proof, m3.mac)) {
                     return Err(Error::WrongKey);
                 }
-                let me = Proof::parse(out.queued())?;
+                let me = ClientProof::parse(out.queued())?;
                 if me.expected.is_empty() {
                     if m3.name == me.name {
-                        return Err(Error::Identity(Identity::MyName));
+                        return Err(Error::Identity(IdentityError::SameName));
                     }
                 } else if m3.name != me.expected {
-                    return Err(Error::Identity(Identity::Unexpected));
+                    return Err(Error::Identity(IdentityError::UnexpectedServer));
                 }
-                if m3.instance == me.instance {
-                    return Err(Error::Identity(Identity::Myself));
+                if m3.process_id == me.process_id {
+                    return Err(Error::Identity(IdentityError::SameProcess));
                 }
                 let agreed = Agreed::new(&key, &transcript.absorb(mac), fingerprint);
-                Ok(Self { state: State::Admit(agreed), ..self })
+                Ok(Self { state: State::AwaitAuthorization(agreed), ..self })
             }
             _ => Ok(self),
         }
@@ -309,7 +318,7 @@ impl Mutual {
     fn prove(self, keys: Candidates<'_>, received: &[u8], out: &mut Transmit<'_>) -> Self {
         let Some(prk) = keys.first.prk() else { return self };
         let m2 = message::first_mut(out.draft());
-        let key = prk.import(self.suite, Proof::parse(m2).map_or("", |m2| m2.kid));
+        let key = prk.import(self.suite, ClientProof::parse(m2).map_or("", |m2| m2.kid));
         let (unproved, _) = message::split_proof(m2);
         let transcript = Transcript::new(self.binding.as_deref()).absorb(received).absorb(unproved);
         let proof = key.absorb().proof(Role::Client, &transcript.hash());
@@ -317,33 +326,33 @@ impl Mutual {
         m2[len - MAC_LEN..].copy_from_slice(proof.as_slice());
         out.queue(len);
         let start = received.len() as u16;
-        let state = State::Proved { key, fingerprint: prk.fingerprint() };
+        let state = State::AwaitServerProof { key, fingerprint: prk.fingerprint() };
         Self { start, want: start + HEADER_LEN as u16, state, ..self }
     }
 
     /// Client: the holder of the key has been told the server's name. What it says of the key that
     /// we proved ourselves with is what counts, whichever is the first by now.
     fn admit(self, keys: Candidates<'_>) -> Result<Self, Error> {
-        let State::Admit(agreed) = self.state else { return Ok(self) };
+        let State::AwaitAuthorization(agreed) = self.state else { return Ok(self) };
         let used = [Some(keys.first), keys.second].into_iter().flatten().find(|candidate| {
             candidate.prk().is_some_and(|prk| prk.fingerprint() == agreed.fingerprint)
         });
         match used {
-            Some(used) if used.admits => Ok(Self { state: State::Agreed(agreed), ..self }),
-            Some(_) => Err(Error::Identity(Identity::NotAdmitted)),
-            None => Err(Error::Refused(Refuse::Unknown)),
+            Some(used) if used.allowed => Ok(Self { state: State::Agreed(agreed), ..self }),
+            Some(_) => Err(Error::Identity(IdentityError::NameNotAllowed)),
+            None => Err(Error::Refused(KeyRejection::Unknown)),
         }
     }
 
     /// Server: answers M2 with M3, or not. The same work is done whatever the keys.
     fn verify(
         self,
-        answer: Result<Candidates<'_>, Refuse>,
+        answer: Result<Candidates<'_>, KeyRejection>,
         received: &[u8],
         out: &mut Transmit<'_>,
     ) -> Result<Self, Error> {
-        let State::Verify { dummy } = &self.state else { return Ok(self) };
-        let m2 = Proof::parse(received)?;
+        let State::AwaitVerificationKey { dummy } = &self.state else { return Ok(self) };
+        let m2 = ClientProof::parse(received)?;
         let (unproved, mac) = message::split_proof(received);
         let transcript =
             Transcript::new(self.binding.as_deref()).absorb(out.queued()).absorb(unproved);
@@ -357,7 +366,7 @@ impl Mutual {
             let real = Choice::from(u8::from(key.is_some()));
             let key = key.unwrap_or(dummy);
             let imported = key.import(self.suite, m2.kid);
-            let right = schedule::verify(&imported.absorb().proof(Role::Client, &th), m2.mac);
+            let right = key_schedule::verify(&imported.absorb().proof(Role::Client, &th), m2.mac);
             (imported, right & real)
         };
         let (first_key, first_right) = attempt(first.and_then(Candidate::prk));
@@ -371,18 +380,18 @@ impl Mutual {
         let (Some(chosen), Some(fingerprint), true) = (chosen, fingerprint, right.into()) else {
             return Err(Error::WrongKey);
         };
-        let me = Answer::parse(message::first(out.draft()))?;
+        let me = ServerProof::parse(message::first(out.draft()))?;
         if !m2.expected.is_empty() && m2.expected != me.name {
-            return Err(Error::Identity(Identity::NotMe));
+            return Err(Error::Identity(IdentityError::WrongServer));
         }
         if m2.name == me.name {
-            return Err(Error::Identity(Identity::MyName));
+            return Err(Error::Identity(IdentityError::SameName));
         }
-        if !chosen.admits {
-            return Err(Error::Identity(Identity::NotAdmitted));
+        if !chosen.allowed {
+            return Err(Error::Identity(IdentityError::NameNotAllowed));
         }
-        if m2.instance == me.instance {
-            return Err(Error::Identity(Identity::Myself));
+        if m2.process_id == me.process_id {
+            return Err(Error::Identity(IdentityError::SameProcess));
         }
 
         let m3 = message::first_mut(out.draft());
@@ -397,7 +406,7 @@ impl Mutual {
     }
 
     /// What came of it, once it is over.
-    pub(super) fn outcome(&self, view: View<'_>) -> Option<Outcome> {
+    pub(super) fn output(&self, view: View<'_>) -> Option<HandshakeOutput> {
         let State::Agreed(agreed) = &self.state else { return None };
         let (m2, m3) = match self.role {
             Role::Client => (message::first(view.transmit), self.awaited(view.received)),
@@ -406,28 +415,23 @@ impl Mutual {
                 (view.received, message::first(&view.transmit[m1..]))
             }
         };
-        let (client, server) = (Proof::parse(m2).ok()?, Answer::parse(m3).ok()?);
+        let (client, server) = (ClientProof::parse(m2).ok()?, ServerProof::parse(m3).ok()?);
         let (name, max_frame) = match self.role {
             Role::Client => (server.name, server.max_frame),
             Role::Server => (client.name, client.max_frame),
         };
         let Derived { send, receive, exporter } = agreed.master.derive(self.role);
-        let known = Known {
+        let peer = PeerInfo {
             authenticated: true,
             name: Name::new(name).ok(),
-            kid: Kid::new(client.kid).ok(),
+            key_id: KeyId::new(client.kid).ok(),
             fingerprint: Some(agreed.fingerprint),
             session: Some((agreed.session_id, exporter)),
         };
-        Some(Outcome {
-            known,
-            sealing: Some(Sealing {
-                send,
-                receive,
-                tagged: self.suite == TAGGED,
-                max_frame,
-                heartbeat_ms: server.heartbeat_ms,
-            }),
+        Some(HandshakeOutput {
+            peer,
+            sealing: Some(SealingParams { send, receive, tagged: self.suite == TAGGED, max_frame }),
+            heartbeat_ms: server.heartbeat_ms,
         })
     }
 }
@@ -435,13 +439,13 @@ impl Mutual {
 impl core::fmt::Debug for Mutual {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let state = match self.state {
-            State::Bind { .. } => "Bind",
-            State::Hello { .. } => "Hello",
-            State::Verify { .. } => "Verify",
-            State::Greeted => "Greeted",
-            State::Prove => "Prove",
-            State::Proved { .. } => "Proved",
-            State::Admit(_) => "Admit",
+            State::AwaitBinding { .. } => "AwaitBinding",
+            State::AwaitProof { .. } => "AwaitProof",
+            State::AwaitVerificationKey { .. } => "AwaitVerificationKey",
+            State::AwaitHello => "AwaitHello",
+            State::AwaitKey => "AwaitKey",
+            State::AwaitServerProof { .. } => "AwaitServerProof",
+            State::AwaitAuthorization(_) => "AwaitAuthorization",
             State::Agreed(_) => "Agreed",
         };
         f.debug_struct("Mutual").field("role", &self.role).field("state", &state).finish()

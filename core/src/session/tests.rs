@@ -6,9 +6,8 @@ mod close;
 mod control;
 mod errors;
 mod handshake;
+mod keepalive;
 mod leases;
-mod liveness;
-mod misuse;
 mod multiprocessing;
 mod mutual;
 mod pair;
@@ -17,13 +16,16 @@ mod sealed;
 mod secrets;
 mod send;
 mod timers;
+mod usage;
 
 use super::*;
 use crate::config::{Framing, Scheme};
-use crate::error::{KeyError, Refuse, SendError};
-use crate::key::{Candidates, Key};
-use crate::mac::{Digest, Mac};
-use crate::machine::{Challenge, KeyRequest, Machine, Rest};
+use crate::crypto::keys::{Candidates, Key};
+use crate::crypto::mac::{Digest, Mac};
+use crate::error::{KeyError, KeyRejection, SendError};
+use crate::event::Remaining;
+use crate::key_request::{Challenge, KeyRequest};
+use crate::protocol::Protocol;
 use core::cell::Cell;
 use std::rc::Rc;
 use std::vec;
@@ -131,7 +133,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 fn whole() -> Event {
-    Event::Message { first: true, rest: Rest::End }
+    Event::Chunk { first: true, remaining: Remaining::End }
 }
 
 impl End {
@@ -197,7 +199,7 @@ impl End {
         self.poll().unwrap_err()
     }
 
-    fn part(&mut self) -> &[u8] {
+    fn chunk(&mut self) -> &[u8] {
         self.session.split().0
     }
 
@@ -214,8 +216,8 @@ impl End {
         self.session.split().1.send(message)
     }
 
-    fn send_part(&mut self, part: &[u8], rest: Rest) -> Result<(), SendError> {
-        self.session.split().1.send_part(part, rest)
+    fn send_chunk(&mut self, chunk: &[u8], remaining: Remaining) -> Result<(), SendError> {
+        self.session.split().1.send_chunk(chunk, remaining)
     }
 
     fn finish(&mut self) {

@@ -6,8 +6,8 @@
 use std::hint::black_box;
 
 use countersign::{
-    Buffers, Candidates, Config, Digest, Event, Framing, Instance, Instant, Key, Machine,
-    Multiprocessing, Mutual, Nonce, Purpose, Scheme, Session,
+    Buffers, Candidates, Config, Digest, Event, Framing, Instant, Key, Multiprocessing, Mutual,
+    Nonce, ProcessId, Protocol, Purpose, Scheme, Session,
 };
 
 /// Nothing here takes time.
@@ -73,7 +73,7 @@ impl Way {
 
     fn named(with: fn(Mutual) -> Mutual) -> Self {
         let [client, server] = [("client", 1), ("server", 2)].map(|(name, process)| {
-            let instance = Instance::from_bytes(&[process; Instance::LEN]);
+            let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
             Scheme::Mutual(with(Mutual::new(name.parse().unwrap(), instance)))
         });
         Self::new(client, server, &[Purpose::Derivation])
@@ -133,7 +133,7 @@ impl Way {
                     let key = self.keys.iter().find(|key| key.purpose() == purpose).unwrap();
                     end.provide_key(Ok(Candidates::one(key)), NOW).unwrap();
                 }
-                Event::Message { .. } => {
+                Event::Chunk { .. } => {
                     taken += black_box(end.split().0).len();
                     end.consume(NOW);
                 }

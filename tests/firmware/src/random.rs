@@ -1,6 +1,6 @@
 //! Randomness where there is none (docs/PROTOCOL.md, "Randomness").
 
-use countersign::{Instance, Nonce};
+use countersign::{ProcessId, Nonce};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -38,7 +38,7 @@ impl Secret {
     }
 
     /// Of this boot.
-    pub fn instance(&self) -> Instance {
-        Instance::from_bytes(&self.draw(1, 0))
+    pub fn instance(&self) -> ProcessId {
+        ProcessId::from_bytes(&self.draw(1, 0))
     }
 }

@@ -4,8 +4,8 @@ use core::ops::DerefMut;
 use core::time::Duration;
 
 use cortex_m::singleton;
-use countersign::{Buffers, Instant, Machine, Session};
-use countersign_drive::Wait;
+use countersign::{Buffers, Instant, Protocol, Session};
+use countersign_driver::Wait;
 use countersign_embedded_io::ClientError;
 use countersign_embedded_io::blocking::{Client, Link};
 
@@ -77,7 +77,7 @@ pub fn done() -> ! {
 pub const LONGEST: usize = 3000;
 
 /// Sends messages of these lengths; each has to come back.
-pub fn exchange<M: DerefMut<Target: Machine>>(
+pub fn exchange<M: DerefMut<Target: Protocol>>(
     client: &mut Talk<M>,
     room: &mut [u8; LONGEST],
     lengths: &[usize],
@@ -91,7 +91,7 @@ pub fn exchange<M: DerefMut<Target: Machine>>(
         // Of a byte stream, it has come back when as much has come.
         let mut left = &message[..];
         loop {
-            match client.recv_part() {
+            match client.recv_chunk() {
                 Ok(Some(part)) if left.starts_with(part.bytes) => left = &left[part.bytes.len()..],
                 Ok(_) => wrong("answer"),
                 Err(error) => ended(error),
@@ -107,18 +107,18 @@ pub fn exchange<M: DerefMut<Target: Machine>>(
 }
 
 /// Waits for the end of a connection that will not end in order.
-pub fn wait<M: DerefMut<Target: Machine>>(client: &mut Talk<M>) -> ! {
+pub fn wait<M: DerefMut<Target: Protocol>>(client: &mut Talk<M>) -> ! {
     host::line("waiting");
-    match client.recv_part() {
+    match client.recv_chunk() {
         Ok(_) => wrong("message"),
         Err(error) => ended(error),
     }
 }
 
 /// Waits at an idle line for so many seconds.
-pub fn idle<M: DerefMut<Target: Machine>>(client: &mut Talk<M>, seconds: u32) {
+pub fn idle<M: DerefMut<Target: Protocol>>(client: &mut Talk<M>, seconds: u32) {
     client.set_timeout(Some(Duration::from_secs(seconds.into())));
-    match client.recv_part() {
+    match client.recv_chunk() {
         Err(ClientError::TimedOut) => {}
         Ok(_) => wrong("message"),
         Err(error) => ended(error),

@@ -7,7 +7,7 @@ mod common;
 
 use arbitrary::Arbitrary;
 use common::{EXPORTER, HEARTBEAT, Speech, drain, hear, meet};
-use countersign::{Error, Event, Instant, Machine, Reason, Rest, Role};
+use countersign::{Error, Event, Instant, Protocol, CloseReason, Remaining, Role};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -24,7 +24,7 @@ struct Setup {
 enum Step<'a> {
     /// The peer's next frames arrive.
     Message(&'a [u8]),
-    Part(&'a [u8]),
+    Chunk(&'a [u8]),
     Ping,
     Finish,
     Close,
@@ -60,9 +60,9 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
                     said.extend_from_slice(bytes);
                 }
             }
-            Step::Part(bytes) => {
+            Step::Chunk(bytes) => {
                 let mut out = peer.split().1;
-                if out.send_part(bytes, Rest::Unknown).is_ok() {
+                if out.send_chunk(bytes, Remaining::Unknown).is_ok() {
                     said.extend_from_slice(bytes);
                 }
             }
@@ -71,7 +71,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
                 peer.handle_timeout(now);
             }
             Step::Finish => peer.finish(now),
-            Step::Close => peer.abort(Reason::Application, now),
+            Step::Close => peer.abort(CloseReason::Application, now),
             Step::Flip(at, bits) => {
                 let len = waiting.len();
                 if len > 0 {
@@ -111,15 +111,15 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         steps += 1;
         assert!(steps < 4 * wire.len() + 64, "more steps than bytes");
         match tested.poll_event(now) {
-            Ok(Some(Event::Message { first, rest })) => {
+            Ok(Some(Event::Chunk { first, remaining })) => {
                 assert!(!finished);
                 if speech.is_mutual() {
                     assert_eq!(first, !in_message, "where a message begins");
-                    in_message = rest != Rest::End;
+                    in_message = remaining != Remaining::End;
                 }
-                let (part, out) = tested.split();
-                assert!(part.len() <= out.max_part());
-                heard.extend_from_slice(part);
+                let (chunk, out) = tested.split();
+                assert!(chunk.len() <= out.max_chunk());
+                heard.extend_from_slice(chunk);
                 tested.consume(now);
                 continue;
             }
@@ -148,7 +148,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         assert!(said.starts_with(&heard), "{heard:?} is not what was said");
         if let (false, Some(error)) = (changed, error) {
             let cut = matches!(error, Error::Truncated(_) | Error::PeerClosed(_));
-            let fin_in_message = matches!(error, Error::Frame(countersign::BadFrame::Order));
+            let fin_in_message = matches!(error, Error::Frame(countersign::FrameError::Order));
             assert!(cut || fin_in_message, "an honest peer was refused: {error:?}");
         }
         assert!(changed || heard == said, "not all of what was said");

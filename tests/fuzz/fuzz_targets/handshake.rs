@@ -7,7 +7,7 @@
 mod common;
 
 use common::{EXPORTER, Speech, drain, hear, meet};
-use countersign::{Error, Event, Instant, Machine, Role};
+use countersign::{Error, Event, Instant, Protocol, Role};
 use libfuzzer_sys::fuzz_target;
 
 /// What came of it: whether it was established, and the error.

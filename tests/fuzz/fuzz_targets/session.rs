@@ -11,7 +11,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use common::{EXPORTER, HEARTBEAT, Ring, Speech, drain, hear, meet};
 use countersign::{
-    BadFrame, Candidates, Error, Event, Instant, Machine, Reason, Refuse, Rest, Role, SendError,
+    FrameError, Candidates, Error, Event, Instant, Protocol, CloseReason, KeyRejection, Remaining, Role, SendError,
     Session,
 };
 use libfuzzer_sys::fuzz_target;
@@ -61,7 +61,7 @@ enum Tail {
     Unknown,
 }
 
-impl From<Tail> for Rest {
+impl From<Tail> for Remaining {
     fn from(tail: Tail) -> Self {
         match tail {
             Tail::End => Self::End,
@@ -110,11 +110,11 @@ impl Fuzz {
                         let proved = honest && self.speech.proves_to(self.role);
                         assert_eq!(peer.authenticated, proved, "authenticated without the key");
                     }
-                    Event::Message { .. } => {
+                    Event::Chunk { .. } => {
                         assert!(self.established && !self.at_hand);
                         self.at_hand = true;
-                        let (part, outbox) = self.session.split();
-                        assert!(part.len() <= outbox.max_part());
+                        let (chunk, outbox) = self.session.split();
+                        assert!(chunk.len() <= outbox.max_chunk());
                     }
                     Event::Writable => {
                         assert!(self.full, "Writable without Full");
@@ -184,7 +184,7 @@ impl Fuzz {
                 self.at_hand = false;
             }
             Step::Send(bytes, tail) => {
-                let sent = self.session.split().1.send_part(bytes, tail.into());
+                let sent = self.session.split().1.send_chunk(bytes, tail.into());
                 self.sent(sent.map(|()| bytes.len()));
             }
             Step::Space(len, tail, commit) => {
@@ -197,10 +197,10 @@ impl Fuzz {
                 self.sent(space.map(|()| accepted));
             }
             Step::Finish => self.session.finish(self.now),
-            Step::Abort(false) => self.session.abort(Reason::Application, self.now),
-            Step::Abort(true) => self.session.split().1.abort(Reason::Application),
+            Step::Abort(false) => self.session.abort(CloseReason::Application, self.now),
+            Step::Abort(true) => self.session.split().1.abort(CloseReason::Application),
             Step::Key(0) => {
-                let _ = self.session.provide_key(Err(Refuse::Unknown), self.now);
+                let _ = self.session.provide_key(Err(KeyRejection::Unknown), self.now);
             }
             Step::Key(_) => {
                 let answer = match self.session.key_request() {
@@ -225,21 +225,21 @@ impl Fuzz {
                 let Some(mut peer) = self.peer.take() else { return };
                 match what {
                     Peer::Sends(bytes, tail) => {
-                        let _ = peer.split().1.send_part(bytes, tail.into());
+                        let _ = peer.split().1.send_chunk(bytes, tail.into());
                     }
                     Peer::Pings => {
                         self.now = self.now.saturating_add(HEARTBEAT);
                         peer.handle_timeout(self.now);
                     }
                     Peer::Finishes => peer.finish(self.now),
-                    Peer::Aborts => peer.abort(Reason::Application, self.now),
+                    Peer::Aborts => peer.abort(CloseReason::Application, self.now),
                     Peer::Hears => {
                         let unheard = std::mem::take(&mut self.unheard);
                         let heard =
                             hear(&mut peer, &self.ring, &unheard, self.now, &mut Vec::new());
                         if let Err(Error::Frame(what)) = heard {
                             // A message may be cut off by its own sender.
-                            assert_eq!(what, BadFrame::Order, "our frames are no frames");
+                            assert_eq!(what, FrameError::Order, "our frames are no frames");
                         }
                     }
                 }

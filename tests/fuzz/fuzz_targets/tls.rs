@@ -20,7 +20,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use common::{Ring, Speech};
 use countersign::{
-    Candidates, Error, Event, Instant, KeyError, KeyRequest, Machine, Outbox, Peer, Reason, Refuse,
+    Candidates, Error, Event, Instant, KeyError, KeyRequest, Protocol, Outbox, Peer, CloseReason, KeyRejection,
     Role, Session,
 };
 use countersign_tls::Tls;
@@ -125,7 +125,7 @@ struct Watched {
     log: Rc<RefCell<Log>>,
 }
 
-impl Machine for Watched {
+impl Protocol for Watched {
     fn peer(&self) -> Option<Peer<'_>> {
         self.session.peer()
     }
@@ -142,8 +142,8 @@ impl Machine for Watched {
         self.session.wants_write()
     }
 
-    fn starved(&self) -> bool {
-        self.session.starved()
+    fn awaiting_buffer(&self) -> bool {
+        self.session.awaiting_buffer()
     }
 
     fn wants_shutdown(&self) -> bool {
@@ -164,7 +164,7 @@ impl Machine for Watched {
 
     fn provide_key(
         &mut self,
-        answer: Result<Candidates<'_>, Refuse>,
+        answer: Result<Candidates<'_>, KeyRejection>,
         now: Instant,
     ) -> Result<(), KeyError> {
         self.session.provide_key(answer, now)
@@ -192,7 +192,7 @@ impl Machine for Watched {
         self.session.finish(now);
     }
 
-    fn abort(&mut self, why: Reason, now: Instant) {
+    fn abort(&mut self, why: CloseReason, now: Instant) {
         let mut log = self.log.borrow_mut();
         log.meant &= self.session.wants_shutdown();
         log.failed = true;
@@ -285,7 +285,7 @@ impl End {
                         let answer = ring.answer(&request);
                         self.machine.provide_key(answer, now).expect("the right kind");
                     }
-                    Event::Message { .. } => {
+                    Event::Chunk { .. } => {
                         assert!(!self.at_hand);
                         self.at_hand = true;
                     }
@@ -526,7 +526,7 @@ impl Fuzz {
             What::Finish => end.machine.finish(now),
             What::Abort(transmit) => {
                 self.calm = false;
-                end.machine.abort(Reason::Application, now);
+                end.machine.abort(CloseReason::Application, now);
                 if transmit {
                     self.transmit(at, usize::MAX);
                 }

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 use std::time::Duration;
 
-use countersign::{Candidates, Error, Instant, KeyRequest, Outbox, Peer, Refuse};
-use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{BoxedMachine, Connection, Failure, Flow, Keys, Part, Service, Turn, Wait};
+use countersign::{Candidates, Error, Instant, KeyRejection, KeyRequest, Outbox, Peer};
+use countersign_driver::services::{Echo, Upper};
+use countersign_driver::{Chunk, Connection, Failure, Flow, Keys, Progress, Service, Wait};
+use countersign_host::BoxedProtocol;
 
 use super::network::{Reset, Socket};
 use crate::{Met, Ring, answer};
@@ -16,7 +17,7 @@ use crate::{Met, Ring, answer};
 struct OfAnyId<'a>(&'a Ring);
 
 impl Keys for OfAnyId<'_> {
-    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
         answer(self.0, request)
     }
 
@@ -41,10 +42,10 @@ impl Service for Answer {
         }
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         match self {
-            Self::Echo(echo) => echo.on_message(part, out, now),
-            Self::Upper(upper) => upper.on_message(part, out, now),
+            Self::Echo(echo) => echo.on_message(chunk, out, now),
+            Self::Upper(upper) => upper.on_message(chunk, out, now),
         }
     }
 }
@@ -61,7 +62,7 @@ impl Wake for Woken {
 /// A connection, and what it waits for; `None` once it is over.
 pub(crate) struct Driven<S> {
     /// Dropped when it is over, as adapters do: what it has leased goes back.
-    pub(crate) connection: Option<Connection<BoxedMachine, Watched<S>>>,
+    pub(crate) connection: Option<Connection<BoxedProtocol, Watched<S>>>,
     pub(crate) wait: Option<Wait>,
     pub(crate) woken: Arc<Woken>,
     pub(crate) over: Option<(S, Ended)>,
@@ -103,13 +104,13 @@ impl<S: Service> Service for Watched<S> {
         self.inner.on_open(peer, out, now);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         match self.hold {
-            Hold::Not => self.inner.on_message(part, out, now),
-            Hold::Until(_) => Flow::Blocked,
+            Hold::Not => self.inner.on_message(chunk, out, now),
+            Hold::Until(_) => Flow::Backpressure,
             Hold::For(time) => {
                 self.hold = Hold::Until(now.saturating_add(time));
-                Flow::Blocked
+                Flow::Backpressure
             }
         }
     }
@@ -146,7 +147,7 @@ impl<S: Service> Service for Watched<S> {
 }
 
 impl<S: Service> Driven<S> {
-    pub(crate) fn new(machine: BoxedMachine, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
+    pub(crate) fn new(machine: BoxedProtocol, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
         // The first turn needs no reason.
         let wait = Some(Wait { read: true, write: true, until: Some(Instant::EPOCH) });
         let service = Watched { inner, met: None, hold };
@@ -171,9 +172,9 @@ impl<S: Service> Driven<S> {
             connection.wake();
         }
         self.wait = match connection.turn(socket, &OfAnyId(ring), socket.now) {
-            Turn::Again => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
-            Turn::Wait(wait) => Some(wait),
-            Turn::Over(how) => {
+            Progress::Yield => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
+            Progress::Wait(wait) => Some(wait),
+            Progress::Closed(how) => {
                 let at = socket.now;
                 let failed_at = self.failed_at.or(how.is_err().then_some(at));
                 self.over =

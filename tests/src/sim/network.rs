@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use countersign::Instant;
-use countersign_drive::Io;
+use countersign_driver::Io;
 
 use super::rng::Rng;
 

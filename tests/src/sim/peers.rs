@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
-use countersign_drive::{Flow, Part, Service};
+use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
+use countersign_driver::{Chunk, Flow, Service};
 
 use super::rng::Rng;
 
@@ -51,12 +51,12 @@ impl Script {
     fn send(&mut self, out: &mut Outbox<'_>) {
         while let Some(message) = self.messages.get(self.at.0) {
             let left = &message[self.at.1..];
-            let part = &left[..left.len().min(out.max_part())];
-            let more = (left.len() - part.len()) as u64;
-            let rest = if more == 0 { Rest::End } else { Rest::Bytes(more) };
-            match out.send_part(part, rest) {
+            let chunk = &left[..left.len().min(out.max_chunk())];
+            let more = (left.len() - chunk.len()) as u64;
+            let remaining = if more == 0 { Remaining::End } else { Remaining::Bytes(more) };
+            match out.send_chunk(chunk, remaining) {
                 Ok(()) if more == 0 => self.at = (self.at.0 + 1, 0),
-                Ok(()) => self.at.1 += part.len(),
+                Ok(()) => self.at.1 += chunk.len(),
                 Err(SendError::Full) => return,
                 // The server had finished, and so have we.
                 Err(SendError::Finished) => return,
@@ -81,11 +81,11 @@ impl Service for Script {
         self.send(out);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.heard.extend_from_slice(part.bytes);
-        self.answers += usize::from(part.rest == Rest::End);
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.heard.extend_from_slice(chunk.bytes);
+        self.answers += usize::from(chunk.remaining == Remaining::End);
         self.finish(out);
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {

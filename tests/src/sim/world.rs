@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use countersign::{Config, Instance, Instant, Nonce, Role, Session};
-use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions, Wait};
+use countersign::{Config, Instant, Nonce, ProcessId, Role, Session};
+use countersign_driver::Wait;
+use countersign_driver::services::{Echo, Upper};
+use countersign_host::{
+    BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+};
 
 use super::driven::{Answer, Driven, Ended, Hold, Woken};
 use super::network::{Pipe, Quality, Socket};
@@ -28,7 +31,7 @@ pub struct Setup {
     /// What both ends speak.
     pub speech: Speech,
     /// Puts the end of this role inside something else, TLS for one.
-    pub inside: Option<fn(Role, BoxedMachine) -> BoxedMachine>,
+    pub inside: Option<fn(Role, BoxedProtocol) -> BoxedProtocol>,
     /// How often they give a sign of life, where they do; 0: never.
     pub heartbeat: Duration,
     /// For how long at most, and three quarters of it at least, honest ends hold their first part.
@@ -57,11 +60,11 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Outcome {
     /// The honest clients whose link did not break.
-    pub served: Vec<Served>,
+    pub served: Vec<ServedConnection>,
     /// The honest clients whose link did.
-    pub reset: Vec<Served>,
+    pub reset: Vec<ServedConnection>,
     /// The honest clients whose link fell silent, and when.
-    pub frozen: Vec<(Served, Instant)>,
+    pub frozen: Vec<(ServedConnection, Instant)>,
     /// The server's ends of strangers' connections.
     pub strangers: Vec<Ended>,
     /// When the last connection ended.
@@ -72,7 +75,7 @@ pub struct Outcome {
 
 /// An honest client and the two ends of its connection.
 #[derive(Debug)]
-pub struct Served {
+pub struct ServedConnection {
     /// The client.
     pub script: Script,
     /// Its end.
@@ -116,7 +119,7 @@ pub struct World {
     keys: Keys,
     pools: Pools,
     /// The server's challenges, and those of all clients: each side plays a process of its own.
-    outstanding: [Outstanding; 2],
+    outstanding: [OutstandingChallenges; 2],
     pairs: Vec<Pair>,
     stopped: bool,
 }
@@ -143,7 +146,7 @@ impl World {
             now: Instant::EPOCH,
             keys,
             pools,
-            outstanding: [Outstanding::new(), Outstanding::new()],
+            outstanding: [OutstandingChallenges::new(), OutstandingChallenges::new()],
             pairs: Vec::new(),
             stopped: false,
         };
@@ -163,8 +166,8 @@ impl World {
         let mut config = speech.config(role, heartbeat);
         if role == Role::Client {
             // Each is a process of its own.
-            let instance = self.rng.bytes(Instance::LEN).try_into().unwrap();
-            config = config.with_instance(Instance::from_bytes(&instance));
+            let instance = self.rng.bytes(ProcessId::LEN).try_into().unwrap();
+            config = config.with_process_id(ProcessId::from_bytes(&instance));
         }
         config.with_handshake_timeout(HANDSHAKE).with_stall_timeout(STALL)
     }
@@ -180,16 +183,16 @@ impl World {
         }
     }
 
-    fn machine(&mut self, role: Role, pools: &Pools, woken: &Arc<Woken>) -> BoxedMachine {
+    fn machine(&mut self, role: Role, pools: &Pools, woken: &Arc<Woken>) -> BoxedProtocol {
         let (config, nonce, wake) = (self.config(role), self.nonce(), Waker::from(woken.clone()));
         if let Speech::Multiprocessing(..) = self.setup.speech {
             // Those of adapters, which know each other's challenges. They draw their nonces
             // themselves, and nothing but bytes on the wire depends on these.
             let outstanding = self.outstanding[role as usize].clone();
-            let sessions = Sessions::new(config, pools.clone()).with_outstanding(outstanding);
+            let sessions = SessionFactory::new(config, pools.clone()).with_outstanding(outstanding);
             let make = match role {
-                Role::Client => Protocol::client,
-                Role::Server => Protocol::server,
+                Role::Client => ProtocolFactory::client,
+                Role::Server => ProtocolFactory::server,
             };
             return self.put(role, make(&sessions, &wake, self.now).unwrap());
         }
@@ -202,7 +205,7 @@ impl World {
     }
 
     /// Where it is to be.
-    fn put(&self, role: Role, mut machine: BoxedMachine) -> BoxedMachine {
+    fn put(&self, role: Role, mut machine: BoxedProtocol) -> BoxedProtocol {
         if let Some(inside) = self.setup.inside {
             return inside(role, machine);
         }
@@ -338,7 +341,7 @@ impl World {
                 continue;
             };
             let (script, client) = client.over.unwrap();
-            let served = Served { script, client, server };
+            let served = ServedConnection { script, client, server };
             match pair.frozen {
                 Some(at) => outcome.frozen.push((served, at)),
                 None if pair.broken => outcome.reset.push(served),
@@ -346,7 +349,7 @@ impl World {
             }
         }
         for outstanding in self.outstanding {
-            let none = format!("{:?}", Outstanding::new());
+            let none = format!("{:?}", OutstandingChallenges::new());
             assert_eq!(format!("{outstanding:?}"), none, "challenges outlive their sessions");
         }
         let Pools { handshake, receive, send, .. } = self.pools;

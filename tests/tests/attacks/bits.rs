@@ -1,6 +1,6 @@
 //! Every bit of what is said, changed on the way.
 
-use countersign::{BadFrame, Error, Refuse, Truncated};
+use countersign::{Error, FrameError, KeyRejection, Truncated};
 
 use crate::ends::{Who, alert, flips, honest};
 
@@ -23,7 +23,7 @@ fn a_bit_of_m1_changed_leaves_both_ends_alone() {
             client.eof();
             // Where the length grew it waits for the rest.
             let right =
-                [Error::Malformed, Error::NothingInCommon, Error::Truncated(Truncated::Handshake)];
+                [Error::Malformed, Error::Incompatible, Error::Truncated(Truncated::Handshake)];
             assert!(right.contains(&client.error.unwrap()), "byte {at}: {:?}", client.error);
             assert_eq!(client.sent(), b"");
         } else {
@@ -56,9 +56,9 @@ fn a_bit_of_m2_changed_gets_no_m3() {
         let right = match error {
             Error::Malformed => said == alert(4),
             Error::Truncated(Truncated::Handshake) => said == alert(4) && at < 4,
-            Error::NothingInCommon => said == alert(2) && (at == 5 || at == 6),
+            Error::Incompatible => said == alert(2) && (at == 5 || at == 6),
             Error::WrongKey => said == alert(1),
-            Error::Refused(Refuse::Unknown) => said == alert(1) && (8..10).contains(&at),
+            Error::Refused(KeyRejection::Unknown) => said == alert(1) && (8..10).contains(&at),
             _ => false,
         };
         assert!(right, "byte {at}: {error:?}, and it said {said:?}");
@@ -110,8 +110,8 @@ fn a_bit_of_a_frame_changed_is_never_heard() {
         server.feed(&[&flipped[..], &after].concat());
         let right = match server.error {
             Some(Error::FrameTooLong { .. }) => at < 3,
-            Some(Error::Frame(BadFrame::Payload)) => at == 3,
-            Some(Error::Frame(BadFrame::Tag)) => true,
+            Some(Error::Frame(FrameError::Payload)) => at == 3,
+            Some(Error::Frame(FrameError::Tag)) => true,
             _ => false,
         };
         assert!(right, "byte {at}: {:?}", server.error);

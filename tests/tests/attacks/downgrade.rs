@@ -1,6 +1,6 @@
 //! Somebody on the way wants the ends to settle for less.
 
-use countersign::{Alert, BadFrame, ConfigError, Error, Machine, Nonce, Role};
+use countersign::{Alert, ConfigError, Error, FrameError, Nonce, Protocol, Role};
 
 use crate::ends::{Who, alert, begin, honest, introduce, pair};
 use Refused::{ByClient, ByServer};
@@ -64,7 +64,7 @@ fn an_offer_of_versions_that_was_changed_is_not_agreed_on() {
         assert_eq!(offer(min, max), ByServer(Error::WrongKey));
     }
     for (min, max) in [(0, 0), (2, 2), (2, 255)] {
-        assert_eq!(offer(min, max), ByClient(Error::NothingInCommon));
+        assert_eq!(offer(min, max), ByClient(Error::Incompatible));
     }
     assert_eq!(offer(1, 0), ByClient(Error::Malformed));
 }
@@ -76,9 +76,9 @@ fn a_version_that_was_not_offered_cannot_be_chosen() {
         let mut m2 = client.answer(&server.sent());
         m2[M2_VERSION] = version;
         assert_eq!(server.answer(&m2), alert(2));
-        assert_eq!(server.error, Some(Error::NothingInCommon));
+        assert_eq!(server.error, Some(Error::Incompatible));
         client.feed(&alert(2));
-        assert_eq!(client.error, Some(Error::Alert(Alert::NothingInCommon)));
+        assert_eq!(client.error, Some(Error::Alert(Alert::Incompatible)));
     }
 }
 
@@ -91,7 +91,7 @@ fn a_client_does_not_take_the_suite_none_unless_told_to_inside_tls() {
     {
         for suites in [&[0][..], &[0, 2], &[2], &[0; 8]] {
             let refused = between(&client, &server, |m1| offering(&m1, suites));
-            assert_eq!(refused, ByClient(Error::NothingInCommon), "{suites:?}");
+            assert_eq!(refused, ByClient(Error::Incompatible), "{suites:?}");
         }
         // It takes the other one that it is offered, which was not the server's offer.
         for suites in [&[0, 1][..], &[1, 0], &[1, 1], &[2, 1], &[9, 8, 7, 6, 5, 4, 3, 1]] {
@@ -116,7 +116,7 @@ fn a_suite_that_was_not_offered_cannot_be_chosen() {
             let mut m2 = client.answer(&server.sent());
             m2[M2_SUITE] = suite;
             assert_eq!(server.answer(&m2), alert(2));
-            assert_eq!(server.error, Some(Error::NothingInCommon));
+            assert_eq!(server.error, Some(Error::Incompatible));
         }
     }
 }
@@ -173,7 +173,7 @@ fn nobody_can_be_configured_to_do_without_tags_outside_tls() {
 fn a_forged_alert_is_an_error_and_nothing_else() {
     let meaning = |code| match code {
         1 => Alert::Refused,
-        2 => Alert::NothingInCommon,
+        2 => Alert::Incompatible,
         3 => Alert::Busy,
         4 => Alert::Malformed,
         5 => Alert::TimedOut,
@@ -189,7 +189,10 @@ fn a_forged_alert_is_an_error_and_nothing_else() {
             }
             assert_eq!(client.answer(&alert(code)), b"");
             assert_eq!(client.error, Some(Error::Alert(meaning(code))));
-            assert!(!client.error.unwrap().is_refusal(), "it would count against the server");
+            assert!(
+                !client.error.unwrap().is_authentication_failure(),
+                "it would count against the server"
+            );
             assert!(client.session.is_done() && !client.is_established());
             // Nothing follows, on this connection.
             assert_eq!(client.answer(&m1), b"");
@@ -219,7 +222,7 @@ fn an_alert_means_nothing_to_a_server_or_once_a_session_is_established() {
         let (mut client, mut server, _) = honest();
         for end in [&mut client, &mut server] {
             end.feed(&alert(code));
-            assert_eq!(end.error, Some(Error::Frame(BadFrame::Payload)));
+            assert_eq!(end.error, Some(Error::Frame(FrameError::Payload)));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use countersign::{
-    Buffers, Candidate, Candidates, Config, ConfigError, Error, Event, Instance, Instant, Key,
-    Machine, Mutual, Nonce, Refuse, Rest, Role, Scheme, Session,
+    Buffers, Candidate, Candidates, Config, ConfigError, Error, Event, Instant, Key, KeyRejection,
+    Mutual, Nonce, ProcessId, Protocol, Remaining, Role, Scheme, Session,
 };
 
 pub(crate) const SECRET: &[u8] = b"a secret of both ends, long enough";
@@ -19,7 +19,7 @@ pub(crate) struct Who {
     pub(crate) kid: &'static str,
     pub(crate) expected: Option<&'static str>,
     /// What it has for its kid, or why it says that it has nothing.
-    pub(crate) secrets: Result<&'static [&'static [u8]], Refuse>,
+    pub(crate) secrets: Result<&'static [&'static [u8]], KeyRejection>,
     /// Whether it admits the name that the peer gives.
     pub(crate) admits: bool,
     pub(crate) nonce: u8,
@@ -52,9 +52,9 @@ impl Who {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let instance = Instance::from_bytes(&[self.instance; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[self.instance; ProcessId::LEN]);
         let mut mutual = Mutual::new(self.name.parse().unwrap(), instance)
-            .with_kid(self.kid.parse().unwrap())
+            .with_key_id(self.kid.parse().unwrap())
             .with_heartbeat(Duration::from_millis(self.heartbeat_ms));
         if let Some(name) = self.expected {
             mutual = mutual.with_expected_server(name.parse().unwrap());
@@ -96,7 +96,7 @@ impl Who {
 #[derive(Debug)]
 pub(crate) struct Keyring {
     pub(crate) kid: Option<&'static str>,
-    pub(crate) keys: Result<Vec<Key>, Refuse>,
+    pub(crate) keys: Result<Vec<Key>, KeyRejection>,
     pub(crate) admits: bool,
 }
 
@@ -149,16 +149,16 @@ impl End {
 
     /// Gives it bytes; those that it does not want are lost. Returns how many it took.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.session.wants_read() {
+        let mut remaining = bytes;
+        while !remaining.is_empty() && self.session.wants_read() {
             let space = self.session.recv_space();
-            let n = space.len().min(rest.len());
-            space[..n].copy_from_slice(&rest[..n]);
+            let n = space.len().min(remaining.len());
+            space[..n].copy_from_slice(&remaining[..n]);
             self.session.handle_received(n, self.now);
-            rest = &rest[n..];
+            remaining = &remaining[n..];
             self.turn();
         }
-        bytes.len() - rest.len()
+        bytes.len() - remaining.len()
     }
 
     /// Gives it bytes and takes what it sends.
@@ -191,8 +191,8 @@ impl End {
     }
 
     /// What it sends when its application says this and has not ended the message.
-    pub(crate) fn say_part(&mut self, part: &[u8]) -> Vec<u8> {
-        self.session.split().1.send_part(part, Rest::More).unwrap();
+    pub(crate) fn say_part(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.session.split().1.send_chunk(chunk, Remaining::More).unwrap();
         self.sent()
     }
 
@@ -221,7 +221,7 @@ impl End {
                     self.events.push(Event::KeyNeeded);
                     self.provide_key();
                 }
-                Ok(Some(Event::Message { .. })) => {
+                Ok(Some(Event::Chunk { .. })) => {
                     self.heard.push(self.session.split().0.to_vec());
                     self.session.consume(self.now);
                 }
@@ -243,14 +243,15 @@ impl End {
     fn provide_key(&mut self) {
         let request = self.session.key_request().unwrap();
         let Keyring { kid, keys, admits } = &self.keyring;
-        let answer = if request.kid == *kid { keys.as_deref() } else { Err(&Refuse::Unknown) };
+        let answer =
+            if request.key_id == *kid { keys.as_deref() } else { Err(&KeyRejection::Unknown) };
         let candidate = |key| match admits {
             true => Candidate::new(key),
-            false => Candidate::name_refused(key),
+            false => Candidate::name_not_allowed(key),
         };
         let answer = answer.map_err(|&why| why).and_then(|keys| {
             let mut fit = keys.iter().filter(|key| key.purpose() == request.purpose).map(candidate);
-            let first = fit.next().ok_or(Refuse::Unknown)?;
+            let first = fit.next().ok_or(KeyRejection::Unknown)?;
             Ok(Candidates::new(first, fit.next()))
         });
         self.session.provide_key(answer, self.now).unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign::{Alert, Error, Identity, Key, Machine, Refuse, Role};
+use countersign::{Alert, Error, IdentityError, Key, KeyRejection, Protocol, Role};
 
 use crate::ends::{End, Handshake, OTHER, SECRET, Who, alert, introduce, pair};
 
@@ -19,7 +19,7 @@ fn fails(client: &Who, server: &Who) -> (End, End, Handshake) {
 fn server_refuses(client: &Who, server: &Who, why: Error) {
     let (client, server, handshake) = fails(client, server);
     assert_eq!(server.error, Some(why));
-    assert!(why.is_refusal());
+    assert!(why.is_authentication_failure());
     assert_eq!(handshake.m3, alert(1));
     assert_eq!(client.error, Some(Error::Alert(Alert::Refused)));
 }
@@ -28,20 +28,20 @@ fn server_refuses(client: &Who, server: &Who, why: Error) {
 fn a_process_does_not_talk_to_itself_whatever_it_calls_itself() {
     let me = Who { name: "carol", instance: b'c', ..Who::client() };
     let server = Who { name: "dave", instance: b'c', ..Who::server() };
-    server_refuses(&me, &server, Error::Identity(Identity::Myself));
+    server_refuses(&me, &server, Error::Identity(IdentityError::SameProcess));
     // Under one name it is the name that is noticed first.
     let server = Who { name: "carol", ..server };
-    server_refuses(&me, &server, Error::Identity(Identity::MyName));
+    server_refuses(&me, &server, Error::Identity(IdentityError::SameName));
 }
 
 #[test]
 fn an_end_does_not_talk_to_its_own_name_whatever_process_it_is() {
     let client = Who { name: "carol", instance: b'c', ..Who::client() };
     let server = Who { name: "carol", instance: b'd', ..Who::server() };
-    server_refuses(&client, &server, Error::Identity(Identity::MyName));
+    server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
     // To expect one's own name is no way around it.
     let client = Who { expected: Some("carol"), ..client };
-    server_refuses(&client, &server, Error::Identity(Identity::MyName));
+    server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
 }
 
 #[test]
@@ -50,7 +50,11 @@ fn a_client_that_is_led_to_another_server_is_refused_there() {
     pair(&client, &Who::server());
     // Names that begin or end the same are others.
     for name in ["mallory", "bo", "bobb", "Bob"] {
-        server_refuses(&client, &Who { name, ..Who::server() }, Error::Identity(Identity::NotMe));
+        server_refuses(
+            &client,
+            &Who { name, ..Who::server() },
+            Error::Identity(IdentityError::WrongServer),
+        );
     }
 }
 
@@ -63,7 +67,7 @@ fn a_client_does_not_take_a_server_whose_name_its_key_does_not_admit() {
     let m3 = server.answer(&m2);
     assert!(server.is_established());
     assert_eq!(client.answer(&m3), b"");
-    assert_eq!(client.error, Some(Error::Identity(Identity::NotAdmitted)));
+    assert_eq!(client.error, Some(Error::Identity(IdentityError::NameNotAllowed)));
     assert!(!client.is_established());
 }
 
@@ -73,15 +77,15 @@ fn a_server_refuses_in_the_same_bytes_whatever_the_reason() {
     let (alice, bob) = (Who::client(), Who::server());
     let refuse = |why| Who { secrets: Err(why), ..bob };
     let cases = [
-        (alice, refuse(Refuse::Unknown), Error::Refused(Refuse::Unknown)),
-        (alice, refuse(Refuse::OutOfDate), Error::Refused(Refuse::OutOfDate)),
-        (alice, refuse(Refuse::WrongRole), Error::Refused(Refuse::WrongRole)),
-        (Who { kid: "k2", ..alice }, bob, Error::Refused(Refuse::Unknown)),
+        (alice, refuse(KeyRejection::Unknown), Error::Refused(KeyRejection::Unknown)),
+        (alice, refuse(KeyRejection::OutOfDate), Error::Refused(KeyRejection::OutOfDate)),
+        (alice, refuse(KeyRejection::WrongRole), Error::Refused(KeyRejection::WrongRole)),
+        (Who { kid: "k2", ..alice }, bob, Error::Refused(KeyRejection::Unknown)),
         (Who { secrets: Ok(&[OTHER]), ..alice }, bob, Error::WrongKey),
-        (alice, Who { admits: false, ..bob }, Error::Identity(Identity::NotAdmitted)),
-        (Who { name: "bob", ..alice }, bob, Error::Identity(Identity::MyName)),
-        (Who { expected: Some("eve"), ..alice }, bob, Error::Identity(Identity::NotMe)),
-        (Who { instance: b'b', ..alice }, bob, Error::Identity(Identity::Myself)),
+        (alice, Who { admits: false, ..bob }, Error::Identity(IdentityError::NameNotAllowed)),
+        (Who { name: "bob", ..alice }, bob, Error::Identity(IdentityError::SameName)),
+        (Who { expected: Some("eve"), ..alice }, bob, Error::Identity(IdentityError::WrongServer)),
+        (Who { instance: b'b', ..alice }, bob, Error::Identity(IdentityError::SameProcess)),
     ];
     for (client, server, why) in cases {
         let (mut client, mut server) = (client.start(), server.start());
@@ -100,10 +104,10 @@ fn a_server_refuses_in_the_same_bytes_whatever_the_reason() {
 
 #[test]
 fn a_key_that_is_not_for_a_client_proves_nothing_as_one() {
-    let client = Who { secrets: Err(Refuse::WrongRole), ..Who::client() };
+    let client = Who { secrets: Err(KeyRejection::WrongRole), ..Who::client() };
     let mut client = client.start();
     assert_eq!(client.answer(&Who::server().start().sent()), b"");
-    assert_eq!(client.error, Some(Error::Refused(Refuse::WrongRole)));
+    assert_eq!(client.error, Some(Error::Refused(KeyRejection::WrongRole)));
 }
 
 #[test]

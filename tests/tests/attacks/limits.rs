@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::{ConfigError, Error, Instant, Machine, Nonce, Role, TimedOut};
+use countersign::{ConfigError, Error, Instant, Nonce, Protocol, Role, TimedOut};
 
 use crate::ends::{End, Who, alert, begin, honest, pair};
 
@@ -69,7 +69,7 @@ fn a_frame_that_is_too_long_is_refused_at_its_length() {
     }
     // One that is as long as can be is taken.
     let (mut client, mut server, _) = honest();
-    assert_eq!(client.session.split().1.max_part(), 1000 - 17);
+    assert_eq!(client.session.split().1.max_chunk(), 1000 - 17);
     let frame = client.say(&[7; 1000 - 17]);
     assert_eq!(frame[..4], header(1000));
     server.feed(&frame);
@@ -167,7 +167,7 @@ fn the_least_frame_is_enough_to_talk_and_nobody_asks_for_less() {
         let least = 256.max(max_frame as u32);
         let m2 = &whole.m2[whole.m2.len() - 68..];
         assert_eq!(m2[..4], header(least));
-        assert_eq!(client.session.split().1.max_part(), least as usize - 17);
+        assert_eq!(client.session.split().1.max_chunk(), least as usize - 17);
         let frame = client.say(&vec![7; least as usize - 17]);
         server.feed(&frame);
         assert_eq!(server.heard.len(), 1);

@@ -8,7 +8,7 @@ mod reflection;
 mod replay;
 mod truncation;
 
-use countersign::{Config, Digest, Framing, Key, Mac, Machine, Role};
+use countersign::{Config, Digest, Framing, Key, Mac, Protocol, Role};
 use countersign_tests::python::PYTHONS;
 use countersign_tests::{Honest, Policy, Speech, frame};
 

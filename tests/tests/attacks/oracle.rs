@@ -2,8 +2,8 @@
 //! have one secret. Nor does `multiprocessing` for either.
 
 use countersign::{
-    Candidates, Config, Digest, Error, Event, Instant, Key, KeyError, Machine, Nonce, Refuse, Role,
-    Scheme, Truncated,
+    Candidates, Config, Digest, Error, Event, Instant, Key, KeyError, KeyRejection, Nonce,
+    Protocol, Role, Scheme, Truncated,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -78,11 +78,11 @@ fn a_client_of_the_scheme_challenge_takes_nobody_for_authenticated() {
 fn a_challenge_that_comes_back_on_another_connection_can_be_refused() {
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
     let outstanding = server(1).sent();
-    let keys = Err(Refuse::Reflected);
+    let keys = Err(KeyRejection::Reflected);
     let ring = Keyring { kid: None, keys, admits: true };
     let mut client = End::new(&config, Role::Client, 9, ring);
     assert_eq!(client.answer(&outstanding), b"");
-    assert_eq!(client.error, Some(Error::Refused(Refuse::Reflected)));
+    assert_eq!(client.error, Some(Error::Refused(KeyRejection::Reflected)));
 }
 
 /// An M1's nonce is given to a client of `challenge` to answer, and its answer is used as the proof

@@ -3,11 +3,11 @@
 use core::convert::Infallible;
 
 use countersign::rand_core::{TryCryptoRng, TryRng};
-use countersign::{BadFrame, Error, Instance, Nonce};
+use countersign::{Error, FrameError, Nonce, ProcessId};
 
 use crate::ends::{Who, alert, honest, introduce, pair};
 
-const TAG: Option<Error> = Some(Error::Frame(BadFrame::Tag));
+const TAG: Option<Error> = Some(Error::Frame(FrameError::Tag));
 
 /// A generator that gives so many bytes and then fails.
 struct Failing(usize);
@@ -53,12 +53,12 @@ fn a_generator_that_fails_gives_no_nonce_and_no_instance() {
     for bytes in 0..Nonce::LEN {
         assert_eq!(Nonce::generate(&mut Failing(bytes)).unwrap_err(), Exhausted);
     }
-    for bytes in 0..Instance::LEN {
-        assert_eq!(Instance::generate(&mut Failing(bytes)).unwrap_err(), Exhausted);
+    for bytes in 0..ProcessId::LEN {
+        assert_eq!(ProcessId::generate(&mut Failing(bytes)).unwrap_err(), Exhausted);
     }
     // All that there is goes into them, and no more is asked for.
     assert!(Nonce::generate(&mut Failing(Nonce::LEN)).is_ok());
-    assert!(Instance::generate(&mut Failing(Instance::LEN)).is_ok());
+    assert!(ProcessId::generate(&mut Failing(ProcessId::LEN)).is_ok());
 }
 
 /// A session that a server repeats to the byte: its nonce again, its process the same. The attacker

@@ -1,10 +1,10 @@
 //! What was said once, said again, elsewhere, or to whom it came from.
 
-use countersign::{Alert, BadFrame, Error, Role, Truncated};
+use countersign::{Alert, Error, FrameError, Role, Truncated};
 
 use crate::ends::{End, Who, alert, honest, introduce, pair};
 
-const TAG: Option<Error> = Some(Error::Frame(BadFrame::Tag));
+const TAG: Option<Error> = Some(Error::Frame(FrameError::Tag));
 
 #[test]
 fn an_m2_is_good_for_the_connection_whose_m1_it_answers_and_no_other() {

@@ -1,6 +1,6 @@
 //! A session cut off after every byte.
 
-use countersign::{BadFrame, Error, Event, Machine, Role, Truncated};
+use countersign::{Error, Event, FrameError, Protocol, Role, Truncated};
 
 use crate::ends::{End, Who, honest, introduce};
 
@@ -91,7 +91,7 @@ fn a_message_cut_off_by_fin_is_an_error_and_not_the_end() {
         }
         stream.extend(client.finish());
         server.feed(&stream);
-        assert_eq!(server.error, Some(Error::Frame(BadFrame::Order)));
+        assert_eq!(server.error, Some(Error::Frame(FrameError::Order)));
         assert!(!server.events.contains(&Event::PeerFinished));
     }
 }

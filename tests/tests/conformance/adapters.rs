@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use countersign::Error;
-use countersign_drive::{
-    Address, ClientError, ClientOptions, Keys, Listener, Open, Protocol, Remote, ServerOptions,
-    SharedKeys,
+use countersign_driver::Keys;
+use countersign_host::{
+    Address, ClientError, ClientOptions, Listener, Open, ProtocolFactory, ServerHandle,
+    ServerOptions, SharedKeys,
 };
 use smol::block_on;
 
@@ -15,14 +16,14 @@ use crate::looped::Looped;
 
 /// A runtime's server and its client.
 pub(crate) trait Adapter {
-    /// Serves on a thread of its own until `Remote::stop`.
+    /// Serves on a thread of its own until `ServerHandle::stop`.
     fn serve<O: Open<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
         open: O,
         options: ServerOptions,
-    ) -> (Remote, JoinHandle<()>);
+    ) -> (ServerHandle, JoinHandle<()>);
 
     /// Connects, and returns when the handshake is over.
     fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error>;
@@ -31,12 +32,12 @@ pub(crate) trait Adapter {
 /// What a client needs to connect.
 #[derive(Clone)]
 pub(crate) struct With {
-    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) protocol: Arc<dyn ProtocolFactory>,
     pub(crate) keys: Arc<dyn Keys + Send + Sync>,
 }
 
 /// A connection of a client's, used by several threads at once. How it fails is told as the protocol
-/// has it; a transport that fails is [`Error::Lost`].
+/// has it; a transport that fails is [`Error::Transport`].
 pub(crate) trait Client: Send + Sync {
     /// Returns when the message has been taken.
     fn send(&self, message: &[u8]) -> Result<(), Error>;
@@ -84,11 +85,11 @@ pub(crate) struct Mio;
 impl Adapter for Mio {
     fn serve<O: Open<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
         open: O,
         options: ServerOptions,
-    ) -> (Remote, JoinHandle<()>) {
+    ) -> (ServerHandle, JoinHandle<()>) {
         let server = countersign_mio::Server::new(listeners, protocol, keys, open, options);
         let mut server = server.unwrap();
         (server.remote(), thread::spawn(move || server.run().unwrap()))
@@ -104,11 +105,11 @@ pub(crate) struct Smol;
 impl Adapter for Smol {
     fn serve<O: Open<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
         open: O,
         options: ServerOptions,
-    ) -> (Remote, JoinHandle<()>) {
+    ) -> (ServerHandle, JoinHandle<()>) {
         let server = countersign_smol::Server::new(listeners, protocol, keys, open, options);
         let server = server.unwrap();
         (server.remote(), thread::spawn(move || block_on(server.run())))
@@ -140,11 +141,11 @@ pub(crate) struct Std;
 impl Adapter for Std {
     fn serve<O: Open<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn Protocol>,
+        protocol: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
         open: O,
         options: ServerOptions,
-    ) -> (Remote, JoinHandle<()>) {
+    ) -> (ServerHandle, JoinHandle<()>) {
         let server = countersign_std::Server::new(listeners, protocol, keys, open, options);
         let mut server = server.unwrap();
         (server.remote(), thread::spawn(move || server.run()))
@@ -182,7 +183,7 @@ pub(crate) fn client_options() -> ClientOptions {
 pub(crate) fn why(error: ClientError) -> Error {
     match error {
         ClientError::Protocol(error) => error,
-        ClientError::Io(_) | ClientError::Connect(_) => Error::Lost,
+        ClientError::Io(_) | ClientError::Connect(_) => Error::Transport,
         error => panic!("{error}"),
     }
 }

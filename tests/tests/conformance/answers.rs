@@ -5,8 +5,8 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{Address, Open, Origin};
+use countersign_driver::services::{Echo, Upper};
+use countersign_host::{Address, Open, PeerAddr};
 
 use crate::adapters::{Adapter, CLIENTS, Client, Connect};
 use crate::at_once;
@@ -25,20 +25,20 @@ on_every_adapter! {
 type Answer = fn(&[u8]) -> Vec<u8>;
 
 fn an_echo<A: Adapter>() {
-    talk_to_each::<A, _>(|| |_: &Origin, _| Echo, <[u8]>::to_vec);
+    talk_to_each::<A, _>(|| |_: &PeerAddr, _| Echo, <[u8]>::to_vec);
 }
 
 fn capitals<A: Adapter>() {
-    talk_to_each::<A, _>(|| |_: &Origin, _| Upper, <[u8]>::to_ascii_uppercase);
+    talk_to_each::<A, _>(|| |_: &PeerAddr, _| Upper, <[u8]>::to_ascii_uppercase);
 }
 
 fn a_gateway_whose_answers_another_thread_gives<A: Adapter>() {
-    let open = || |_: &Origin, wake: Waker| Later::new(How::Worker(wake));
+    let open = || |_: &PeerAddr, wake: Waker| Later::new(How::Worker(wake));
     talk_to_each::<A, _>(open, <[u8]>::to_ascii_uppercase);
 }
 
 fn a_service_that_takes_its_time<A: Adapter>() {
-    let open = || |_: &Origin, _| Later::new(How::Timer(Duration::from_millis(1)));
+    let open = || |_: &PeerAddr, _| Later::new(How::Timer(Duration::from_millis(1)));
     talk_to_each::<A, _>(open, <[u8]>::to_ascii_uppercase);
 }
 

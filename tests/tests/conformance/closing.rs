@@ -4,8 +4,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use countersign::{Error, Instant, Outbox, Peer as Who, Truncated};
-use countersign_drive::services::Echo;
-use countersign_drive::{Flow, Origin, Part, Service};
+use countersign_driver::services::Echo;
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::PeerAddr;
 
 use crate::adapters::{Adapter, CLIENTS};
 use crate::peer::{Peer, answer, frame};
@@ -25,7 +26,7 @@ fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
     const LONG: usize = 3 << 20;
     for at in [0, 1] {
         let (ended, how) = channel();
-        let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
         let server = Setup::new(Way::FRAMES).start::<A>(open);
         let peer = Peer::connect(&server.at[at]);
         let all = [frame(b"one"), frame(b""), frame(&vec![b'x'; LONG])].concat();
@@ -34,13 +35,13 @@ fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
                 peer.send(&all);
                 peer.finish();
             });
-            assert!(peer.rest() == all);
+            assert!(peer.remaining() == all);
         });
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
         // One that has nothing to say is no different.
         let peer = Peer::connect(&server.at[at]);
         peer.finish();
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
     }
 }
@@ -54,9 +55,9 @@ impl Service for Deaf {
         out.finish();
     }
 
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.0.send(part.bytes.to_vec()).unwrap();
-        Flow::Done
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.0.send(chunk.bytes.to_vec()).unwrap();
+        Flow::Consumed
     }
 
     fn on_finished(&mut self, _: &mut Outbox<'_>, _: Instant) {
@@ -68,12 +69,12 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
     // A TLS connection ends as a whole for rustls's peers only if they want it to: so here as well.
     at_once(Way::all(), |&way| {
         let (said, heard) = channel();
-        let server = Setup::new(way).start::<A>(move |_: &Origin, _| Deaf(said.clone()));
+        let server = Setup::new(way).start::<A>(move |_: &PeerAddr, _| Deaf(said.clone()));
         for (&(name, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
             let client = connect(at, &way.client()).unwrap();
             let mut word = Vec::new();
-            while let Some(part) = client.recv().unwrap() {
-                word.extend(part);
+            while let Some(chunk) = client.recv().unwrap() {
+                word.extend(chunk);
             }
             assert_eq!(word, b"this is all", "{name}");
             let message = vec![b'x'; 100_000];
@@ -81,11 +82,11 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
             client.finish().unwrap();
             let mut all = Vec::new();
             loop {
-                let part = heard.recv_timeout(PATIENCE).unwrap();
-                if part == b"finished" {
+                let chunk = heard.recv_timeout(PATIENCE).unwrap();
+                if chunk == b"finished" {
                     break;
                 }
-                all.extend(part);
+                all.extend(chunk);
             }
             assert!(all == message, "{name}: {} bytes", all.len());
         }
@@ -96,12 +97,12 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
 fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
     for at in [0, 1] {
         let (ended, how) = channel();
-        let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
         let server = Setup::new(Way::FRAMES).start::<A>(open.clone());
         let peer = Peer::connect(&server.at[at]);
         peer.send(&[frame(b"one"), frame(b"two")[..6].to_vec()].concat());
         peer.finish();
-        assert_eq!(peer.rest(), frame(b"one"));
+        assert_eq!(peer.remaining(), frame(b"one"));
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Truncated(Truncated::Message)));
 
         let server = Setup::new(Way::CHALLENGE).start::<A>(open);
@@ -109,7 +110,7 @@ fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
         let challenge = peer.read(32);
         peer.send(&answer(&challenge)[..31]);
         peer.finish();
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
         assert_eq!(
             how.recv_timeout(PATIENCE).unwrap(),
             Err(Error::Truncated(Truncated::Handshake))
@@ -119,7 +120,7 @@ fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
 
 fn a_reset_at_any_stage_harms_nobody_else<A: Adapter>() {
     for at in [0, 1] {
-        let server = Setup::new(Way::CHALLENGE).start::<A>(|_: &Origin, _| Echo);
+        let server = Setup::new(Way::CHALLENGE).start::<A>(|_: &PeerAddr, _| Echo);
         let at = &server.at[at];
         let neighbour = Peer::enter(at);
         let is_well = || {
@@ -159,7 +160,7 @@ fn a_reset_at_any_stage_harms_nobody_else<A: Adapter>() {
         drop(neighbour);
         server.until_empty();
 
-        let server = Setup::new(Way::FRAMES).start::<A>(|_: &Origin, _| Echo);
+        let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Echo);
         for len in [2, 4, 9] {
             let peer = Peer::connect(server.tcp());
             peer.send(&frame(b"hello, hello")[..len]);

@@ -4,9 +4,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign::{Config, Error, Reason, TimedOut};
-use countersign_drive::Origin;
-use countersign_drive::services::Echo;
+use countersign::{CloseReason, Config, Error, TimedOut};
+use countersign_driver::services::Echo;
+use countersign_host::PeerAddr;
 
 use crate::adapters::{Adapter, CLIENTS};
 use crate::peer::{Peer, answer, frame};
@@ -35,7 +35,7 @@ fn impatient<A: Adapter>(way: Way) -> (Running, Ends) {
     let mut setup = Setup::new(way);
     setup.config =
         |config: Config| config.with_handshake_timeout(DEADLINE).with_stall_timeout(DEADLINE);
-    (setup.start::<A>(move |_: &Origin, _| Reporting(Echo, ended.clone())), how)
+    (setup.start::<A>(move |_: &PeerAddr, _| Reporting(Echo, ended.clone())), how)
 }
 
 fn a_handshake_has_so_long_and_no_byte_puts_it_off<A: Adapter>() {
@@ -90,7 +90,7 @@ fn half_a_frame_has_so_long<A: Adapter>() {
         peer.send(&frame(b"two")[..6]);
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::TimedOut(TimedOut::Receive)));
         assert!(began.elapsed() >= DEADLINE, "after {:?}", began.elapsed());
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
     }
     // Between messages there is no hurry.
     let peer = Peer::connect(server.tcp());
@@ -102,12 +102,12 @@ fn half_a_frame_has_so_long<A: Adapter>() {
 fn who_stays_after_the_end_is_left<A: Adapter>() {
     let mut setup = Setup::new(Way::FRAMES);
     setup.config = |config: Config| config.with_max_frame(9);
-    let server = setup.start::<A>(|_: &Origin, _| Echo);
+    let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
     // They send and read, and do not close.
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
         peer.send(&[frame(b"one"), frame(b"far too long")].concat());
-        assert_eq!(peer.rest(), frame(b"one"));
+        assert_eq!(peer.remaining(), frame(b"one"));
     }
     server.until_open(0);
     drop(peers);
@@ -118,7 +118,7 @@ fn a_peer_that_falls_silent_is_given_up_and_one_that_is_idle_is_not<A: Adapter>(
         let (ended, how) = channel();
         let mut setup = Setup::new(way);
         setup.heartbeat = Duration::from_secs(1);
-        let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
         let server = setup.start::<A>(open);
         let began = Instant::now();
         // Nothing happens but in its calls, and nobody makes any.
@@ -152,7 +152,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop<A: Adapter>() {
         options.stop_timeout = DEADLINE;
         options
     };
-    let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+    let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
     let server = setup.start::<A>(open);
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
@@ -164,11 +164,11 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop<A: Adapter>() {
     let began = Instant::now();
     server.remote.stop();
     for _ in &peers {
-        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(Reason::Shutdown)));
+        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(CloseReason::Shutdown)));
     }
     assert!(began.elapsed() >= DEADLINE, "after {:?}", began.elapsed());
     for peer in &peers {
-        assert!(peer.rest_or_reset().is_empty());
+        assert!(peer.remaining_or_reset().is_empty());
     }
     server.join();
 }

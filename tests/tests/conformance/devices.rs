@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use countersign::device::{DeviceClient, DeviceError, Kind, Response};
-use countersign_drive::device::{Device, DeviceEntry, Devices, Registry};
-use countersign_drive::{Address, ClientError};
+use countersign_device::{Device, DeviceEntry, Devices, Registry};
+use countersign_device::{DeviceClient, DeviceError, Kind, Response};
+use countersign_host::{Address, ClientError};
 use countersign_std::{Runner, Stopper};
 
 use crate::adapters::Adapter;
@@ -120,7 +120,7 @@ fn a_device_that_falls_silent_is_given_up<A: Adapter>() {
         let began = Instant::now();
         let silent = Peer::connect(at);
         silent.send(&frame(format!("\0\0{APP_ID}{}", imei(n)).as_bytes()));
-        assert_eq!(silent.rest(), b"\0\0\0\x02\0\0");
+        assert_eq!(silent.remaining(), b"\0\0\0\x02\0\0");
         assert!(began.elapsed() >= INTERVAL * 3, "{:?}", began.elapsed());
         until_listed(&registry, |list| list.iter().all(|it| !it.connected));
         assert_eq!(registry.list().len(), n + 1);

@@ -7,9 +7,9 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use countersign_drive::Address;
-use countersign_drive::Origin;
-use countersign_drive::services::Echo;
+use countersign_driver::services::Echo;
+use countersign_host::Address;
+use countersign_host::PeerAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::adapters::Adapter;
@@ -129,7 +129,7 @@ fn serve<A: Adapter>(files: u64) {
     let mut setup = Setup::new(Way::CHALLENGE);
     // No place is given back by itself.
     setup.config = |config| config.with_handshake_timeout(10 * PATIENCE);
-    let server = setup.start::<A>(|_: &Origin, _| Echo);
+    let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
     for at in &server.at {
         let mut out = std::io::stdout();
         // The harness may have begun this line.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use countersign::{Error, Reason};
-use countersign_drive::services::Echo;
-use countersign_drive::{Keyring, Origin, SharedKeys};
+use countersign::{CloseReason, Error};
+use countersign_driver::services::Echo;
+use countersign_host::{Keyring, PeerAddr, SharedKeys};
 use countersign_tests::{ANOTHER_SECRET, KID, SECRET};
 
 use crate::adapters::{Adapter, CLIENTS, Client};
@@ -42,7 +42,7 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
         let (ended, how) = channel();
         let mut setup = Setup::new(way);
         setup.keys = Some(keys.clone());
-        let server = setup.start::<A>(move |_: &Origin, _| Reporting(Echo, ended.clone()));
+        let server = setup.start::<A>(move |_: &PeerAddr, _| Reporting(Echo, ended.clone()));
         let with = way.client();
         let clients: Vec<_> = server
             .at
@@ -62,9 +62,9 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
         keys.replace(keyring(ANOTHER_SECRET));
         server.remote.keys_changed();
         for client in &clients {
-            assert_eq!(client.recv(), Err(Error::PeerClosed(Reason::Application)));
+            assert_eq!(client.recv(), Err(Error::PeerClosed(CloseReason::Application)));
             let told = how.recv_timeout(PATIENCE).unwrap();
-            assert_eq!(told, Err(Error::Aborted(Reason::Application)));
+            assert_eq!(told, Err(Error::Aborted(CloseReason::Application)));
         }
         drop(clients);
         server.until_open(0);
@@ -78,7 +78,7 @@ fn a_key_that_is_replaced_is_of_use_to_nobody_who_comes_later<A: Adapter>() {
         let keys = SharedKeys::new(Arc::new(way.ring(SECRET)));
         let mut setup = Setup::new(way);
         setup.keys = Some(keys.clone());
-        let server = setup.start::<A>(|_: &Origin, _| Echo);
+        let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
         let old = A::connect(server.tcp(), &way.client()).unwrap();
         ask(&*old);
         keys.replace(Arc::new(way.ring(ANOTHER_SECRET)));
@@ -103,7 +103,7 @@ fn who_holds_another_key_is_refused_whatever_is_spoken<A: Adapter>() {
     let all = Way::all().into_iter().filter(|way| way.has_key());
     at_once(all.collect::<Vec<_>>(), |&way| {
         let (ended, how) = channel();
-        let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
         let server = Setup::new(way).start::<A>(open);
         for (&(_, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
             is_refused(connect(at, &way.client_with(ANOTHER_SECRET)));

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 
-use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
-use countersign_drive::{Address, Clock, Failure, Flow, Notice, Part, Service};
+use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
+use countersign_driver::{Chunk, Failure, Flow, Service};
+use countersign_host::{Address, Clock, ConnectionEvent};
 use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
 
@@ -22,7 +23,7 @@ const WAITING: usize = 4;
 
 pub(crate) struct Looped {
     post: Mutex<SyncSender<Post>>,
-    parts: Mutex<Receiver<Received>>,
+    chunks: Mutex<Receiver<Received>>,
     shared: Arc<Shared>,
     wake: Waker,
     thread: Option<JoinHandle<()>>,
@@ -34,7 +35,7 @@ enum Post {
 }
 
 enum Received {
-    Part(Vec<u8>, Rest),
+    Chunk(Vec<u8>, Remaining),
     Finished,
 }
 
@@ -49,7 +50,7 @@ impl Looped {
     /// The loop has a thread and a connection of its own.
     pub(crate) fn connect(to: &Address, with: &With) -> Result<Self, Error> {
         let (post, posted) = sync_channel(1);
-        let (arrived, parts) = channel();
+        let (arrived, chunks) = channel();
         let (opened, is_open) = sync_channel(1);
         let (woken_by, waker) = sync_channel(1);
         let shared = Arc::<Shared>::default();
@@ -63,10 +64,10 @@ impl Looped {
         let (to, with) = (to.clone(), with.clone());
         let here = shared.clone();
         let thread = thread::spawn(move || run(&to, &with, talk, &woken_by, &here));
-        let wake = waker.recv_timeout(PATIENCE).map_err(|_| Error::Lost)?;
+        let wake = waker.recv_timeout(PATIENCE).map_err(|_| Error::Transport)?;
         let client = Self {
             post: Mutex::new(post),
-            parts: Mutex::new(parts),
+            chunks: Mutex::new(chunks),
             shared,
             wake,
             thread: Some(thread),
@@ -80,7 +81,7 @@ impl Looped {
 
     /// Why there is nothing any more.
     fn why(&self) -> Error {
-        self.shared.ended.get().copied().and_then(Result::err).unwrap_or(Error::Lost)
+        self.shared.ended.get().copied().and_then(Result::err).unwrap_or(Error::Transport)
     }
 
     fn post(&self, post: Post) -> Result<(), Error> {
@@ -108,9 +109,9 @@ fn run(to: &Address, with: &With, talk: Talk, woken_by: &SyncSender<Waker>, shar
     while !connections.is_empty() && !shared.leave.load(Ordering::SeqCst) {
         connections.run(&*with.keys, clock.now(), |notice, ()| {
             // A reset after the end is none of the application's business.
-            if let Notice::Ended(ended) = notice {
+            if let ConnectionEvent::Ended(ended) = notice {
                 let how = ended.how.map_err(|failure| match failure {
-                    Failure::Io(_) => Error::Lost,
+                    Failure::Io(_) => Error::Transport,
                     Failure::Protocol(error) => error,
                 });
                 let _ = shared.ended.set(how);
@@ -132,15 +133,15 @@ impl Client for Looped {
     }
 
     fn recv(&self) -> Result<Option<Vec<u8>>, Error> {
-        let parts = self.parts.lock().unwrap();
+        let chunks = self.chunks.lock().unwrap();
         let mut message = Vec::new();
         loop {
-            match parts.recv_timeout(PATIENCE) {
-                Ok(Received::Part(bytes, rest)) => {
+            match chunks.recv_timeout(PATIENCE) {
+                Ok(Received::Chunk(bytes, remaining)) => {
                     self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
                     self.wake.wake_by_ref();
                     message.extend(bytes);
-                    if matches!(rest, Rest::End | Rest::Unknown) {
+                    if matches!(remaining, Remaining::End | Remaining::Unknown) {
                         return Ok(Some(message));
                     }
                 }
@@ -187,11 +188,11 @@ impl Talk {
                 continue;
             };
             let left = &message[*sent..];
-            let part = &left[..left.len().min(out.max_part())];
-            let more = left.len() - part.len();
-            let rest = if more == 0 { Rest::End } else { Rest::Bytes(more as u64) };
-            match out.send_part(part, rest) {
-                Ok(()) => *sent += part.len(),
+            let chunk = &left[..left.len().min(out.max_chunk())];
+            let more = left.len() - chunk.len();
+            let remaining = if more == 0 { Remaining::End } else { Remaining::Bytes(more as u64) };
+            match out.send_chunk(chunk, remaining) {
+                Ok(()) => *sent += chunk.len(),
                 Err(SendError::Full) => return,
                 Err(_) => *sent = message.len(),
             }
@@ -209,15 +210,15 @@ impl Service for Talk {
         }
     }
 
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         if self.shared.waiting.load(Ordering::SeqCst) >= WAITING {
-            return Flow::Blocked;
+            return Flow::Backpressure;
         }
         self.shared.waiting.fetch_add(1, Ordering::SeqCst);
         if let Some(arrived) = &self.arrived {
-            let _ = arrived.send(Received::Part(part.bytes.to_vec(), part.rest));
+            let _ = arrived.send(Received::Chunk(chunk.bytes.to_vec(), chunk.remaining));
         }
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use countersign::{Digest, Mac};
-use countersign_drive::Address;
+use countersign_host::Address;
 use countersign_tests::SECRET;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -108,14 +108,14 @@ impl Peer {
     }
 
     /// All that still comes, until an orderly end.
-    pub(crate) fn rest(&self) -> Vec<u8> {
+    pub(crate) fn remaining(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         (&self.0).read_to_end(&mut bytes).unwrap();
         bytes
     }
 
     /// All that still comes, until an end of any kind.
-    pub(crate) fn rest_or_reset(&self) -> Vec<u8> {
+    pub(crate) fn remaining_or_reset(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match (&self.0).read_to_end(&mut bytes) {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use countersign::Config;
-use countersign_drive::{
-    Address, Gate, Open, PoolOptions, Pools, Remote, ServerOptions, SharedKeys,
+use countersign_host::{
+    Address, ConnectionLimit, Open, PoolOptions, Pools, ServerHandle, ServerOptions, SharedKeys,
 };
 use countersign_tests::SECRET;
 
@@ -100,8 +100,8 @@ pub(crate) struct Running {
     /// Over TCP and over a Unix socket.
     pub(crate) at: [Address; 2],
     pub(crate) pools: Pools,
-    pub(crate) gate: Gate,
-    pub(crate) remote: Remote,
+    pub(crate) gate: ConnectionLimit,
+    pub(crate) remote: ServerHandle,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
 }

@@ -8,8 +8,8 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use countersign::{Error, Instant, Outbox, Peer, Rest, SendError};
-use countersign_drive::{Flow, Part, Service};
+use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
+use countersign_driver::{Chunk, Flow, Service};
 
 /// Answers in capitals, one part at a time, later.
 pub(crate) struct Later {
@@ -29,11 +29,11 @@ pub(crate) enum How {
 enum Stage {
     Idle,
     /// The other thread has it.
-    Asked(Rest, Slot),
+    Asked(Remaining, Slot),
     /// It is ready then.
-    Due(Instant, Vec<u8>, Rest),
+    Due(Instant, Vec<u8>, Remaining),
     /// There was no room for it yet.
-    Ready(Vec<u8>, Rest),
+    Ready(Vec<u8>, Remaining),
 }
 
 type Slot = Arc<Mutex<Option<Vec<u8>>>>;
@@ -63,23 +63,23 @@ impl Later {
 
     /// Sends the answer if it is there.
     fn flush(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let (answer, rest) = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Asked(rest, slot) => match slot.lock().unwrap().take() {
-                Some(answer) => (answer, rest),
+        let (answer, remaining) = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Asked(remaining, slot) => match slot.lock().unwrap().take() {
+                Some(answer) => (answer, remaining),
                 None => {
-                    self.stage = Stage::Asked(rest, slot.clone());
+                    self.stage = Stage::Asked(remaining, slot.clone());
                     return;
                 }
             },
-            Stage::Due(at, answer, rest) if at <= now => (answer, rest),
-            Stage::Ready(answer, rest) => (answer, rest),
+            Stage::Due(at, answer, remaining) if at <= now => (answer, remaining),
+            Stage::Ready(answer, remaining) => (answer, remaining),
             other => {
                 self.stage = other;
                 return self.finish(out);
             }
         };
-        if out.send_part(&answer, rest) == Err(SendError::Full) {
-            self.stage = Stage::Ready(answer, rest);
+        if out.send_chunk(&answer, remaining) == Err(SendError::Full) {
+            self.stage = Stage::Ready(answer, remaining);
         }
         self.finish(out);
     }
@@ -92,22 +92,24 @@ impl Later {
 }
 
 impl Service for Later {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         self.flush(out, now);
-        let Stage::Idle = self.stage else { return Flow::Blocked };
+        let Stage::Idle = self.stage else { return Flow::Backpressure };
         self.stage = match &self.how {
             How::Worker(wake) => {
                 let slot = Slot::default();
                 let job =
-                    Job { question: part.bytes.to_vec(), slot: slot.clone(), wake: wake.clone() };
+                    Job { question: chunk.bytes.to_vec(), slot: slot.clone(), wake: wake.clone() };
                 WORKER.lock().unwrap().send(job).unwrap();
-                Stage::Asked(part.rest, slot)
+                Stage::Asked(chunk.remaining, slot)
             }
-            How::Timer(time) => {
-                Stage::Due(now.saturating_add(*time), part.bytes.to_ascii_uppercase(), part.rest)
-            }
+            How::Timer(time) => Stage::Due(
+                now.saturating_add(*time),
+                chunk.bytes.to_ascii_uppercase(),
+                chunk.remaining,
+            ),
         };
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
@@ -144,8 +146,8 @@ impl<S: Service> Service for Reporting<S> {
         self.0.on_open(peer, out, now);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.0.on_message(part, out, now)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.0.on_message(chunk, out, now)
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
@@ -207,11 +209,11 @@ impl Sleeper {
 }
 
 impl Service for Sleeper {
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         let told = Arc::<AtomicBool>::default();
-        self.asked.push_back((part.bytes.to_vec(), told.clone()));
+        self.asked.push_back((chunk.bytes.to_vec(), told.clone()));
         self.out.send(Asked { waker: self.waker.clone(), told }).unwrap();
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {

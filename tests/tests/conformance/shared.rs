@@ -4,8 +4,9 @@ use std::sync::mpsc::channel;
 use std::task::Waker;
 use std::thread;
 
-use countersign::{Error, Instant, Outbox, Reason};
-use countersign_drive::{Flow, Origin, Part, Service};
+use countersign::{CloseReason, Error, Instant, Outbox};
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::PeerAddr;
 
 use crate::PATIENCE;
 use crate::adapters::Adapter;
@@ -23,7 +24,7 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
     const PEERS: usize = 50;
     const ROUNDS: usize = 10;
     let (out, questions) = channel();
-    let open = move |_: &Origin, waker: Waker| Sleeper::new(waker, out.clone());
+    let open = move |_: &PeerAddr, waker: Waker| Sleeper::new(waker, out.clone());
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers: Vec<_> = (0..PEERS).map(|n| Peer::connect(&server.at[n % 2])).collect();
     for round in 0..ROUNDS {
@@ -51,14 +52,14 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
 struct Panicking;
 
 impl Service for Panicking {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        assert_ne!(part.bytes, b"panic", "as it was told to");
-        out.send_part(part.bytes, part.rest).unwrap();
-        Flow::Done
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        assert_ne!(chunk.bytes, b"panic", "as it was told to");
+        out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
+        Flow::Consumed
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
-        assert_ne!(why, Err(Error::Aborted(Reason::Application)), "as it was told to, again");
+        assert_ne!(why, Err(Error::Aborted(CloseReason::Application)), "as it was told to, again");
     }
 }
 
@@ -68,14 +69,14 @@ struct Reported(Reporting<Quiet>, Panicking);
 struct Quiet;
 
 impl Service for Quiet {
-    fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        Flow::Done
+    fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        Flow::Consumed
     }
 }
 
 impl Service for Reported {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.1.on_message(part, out, now)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.1.on_message(chunk, out, now)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -86,7 +87,7 @@ impl Service for Reported {
 
 fn a_service_that_panics_ends_its_own_connection_and_nobody_elses<A: Adapter>() {
     let (ended, how) = channel();
-    let open = move |_: &Origin, _| Reported(Reporting(Quiet, ended.clone()), Panicking);
+    let open = move |_: &PeerAddr, _| Reported(Reporting(Quiet, ended.clone()), Panicking);
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let others = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for at in &server.at {
@@ -94,9 +95,9 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses<A: Adapter>() 
         let peer = Peer::connect(at);
         assert_eq!(peer.ask(b"hello"), b"hello");
         peer.send(&frame(b"panic"));
-        assert!(peer.rest_or_reset().is_empty());
+        assert!(peer.remaining_or_reset().is_empty());
         let told = how.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(told, Err(Error::Aborted(Reason::Application)));
+        assert_eq!(told, Err(Error::Aborted(CloseReason::Application)));
         server.until_open(2);
         assert_eq!(Peer::connect(at).ask(b"hello"), b"hello");
         assert_eq!(how.recv_timeout(PATIENCE), Ok(Ok(())));

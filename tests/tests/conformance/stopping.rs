@@ -7,9 +7,9 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign::{Error, Reason};
-use countersign_drive::Origin;
-use countersign_drive::services::{Echo, Upper};
+use countersign::{CloseReason, Error};
+use countersign_driver::services::{Echo, Upper};
+use countersign_host::PeerAddr;
 
 use crate::adapters::{Adapter, CLIENTS, Client, Std};
 use crate::peer::{Peer, frame};
@@ -30,7 +30,7 @@ on_every_adapter! {
 fn idle_connections_and_strangers_keep_no_server_from_ending<A: Adapter>() {
     at_once(Way::FEW, |&way| {
         let (ended, how) = channel();
-        let open = move |_: &Origin, _| Reporting(Echo, ended.clone());
+        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
         let server = Setup::new(way).start::<A>(open);
         let strangers: Vec<_> = server.at.iter().map(Peer::connect).collect();
         // Who has been answered is established.
@@ -53,23 +53,23 @@ fn idle_connections_and_strangers_keep_no_server_from_ending<A: Adapter>() {
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
         let ends: Vec<_> = how.try_iter().collect();
         assert_eq!(ends.len(), strangers.len() + clients.len());
-        let given_up = Err(Error::Aborted(Reason::Shutdown));
+        let given_up = Err(Error::Aborted(CloseReason::Shutdown));
         assert!(ends.iter().all(|end| [Ok(()), given_up].contains(end)), "{ends:?}");
     });
 }
 
 fn a_stop_under_load_loses_no_answer_that_was_due<A: Adapter>() {
-    load::<A, _>(&|_: &Origin, _| Upper);
+    load::<A, _>(&|_: &PeerAddr, _| Upper);
 }
 
 fn a_stop_under_load_loses_no_answer_of_a_gateways<A: Adapter>() {
-    load::<A, _>(&|_: &Origin, wake: Waker| Later::new(How::Worker(wake)));
+    load::<A, _>(&|_: &PeerAddr, wake: Waker| Later::new(How::Worker(wake)));
 }
 
 /// Stops a server while many ask. Whoever had sent its question before then has its answer.
 fn load<A: Adapter, O>(open: &O)
 where
-    O: countersign_drive::Open<Service: 'static> + Clone + 'static,
+    O: countersign_host::Open<Service: 'static> + Clone + 'static,
 {
     const CLIENTS: usize = 6;
     /// What each still asks when it knows of the stop, and may not be answered.
@@ -126,7 +126,7 @@ where
 }
 
 fn a_message_under_way_is_read_to_its_end_and_answered<A: Adapter>() {
-    let server = Setup::new(Way::FRAMES).start::<A>(|_: &Origin, _| Upper);
+    let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Upper);
     let message = frame(b"half of it before, and half of it after");
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
@@ -139,20 +139,20 @@ fn a_message_under_way_is_read_to_its_end_and_answered<A: Adapter>() {
     for peer in &peers {
         peer.send(&message[25..]);
         assert_eq!(peer.hear(), message[4..].to_ascii_uppercase());
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
     }
     drop(peers);
     server.join();
 }
 
 /// Waits until nobody listens there any more.
-fn refuses_everybody(at: &countersign_drive::Address) {
+fn refuses_everybody(at: &countersign_host::Address) {
     until("it goes on accepting", || Peer::try_connect(at).is_err());
 }
 
 fn answers_that_wait_for_their_reader_are_delivered<A: Adapter>() {
     at_once([0, 1], |&at: &usize| {
-        let server = Setup::new(Way::FRAMES).start::<A>(|_: &Origin, _| Upper);
+        let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Upper);
         let peer = Peer::connect(&server.at[at]);
         let message = frame(&[b'x'; 60_000]);
         // We take no answers, so in the end the server takes no more questions.
@@ -167,7 +167,7 @@ fn answers_that_wait_for_their_reader_are_delivered<A: Adapter>() {
                 assert!(peer.hear() == [b'X'; 60_000]);
             }
         });
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
         drop(peer);
         server.join();
     });
@@ -177,7 +177,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives<A: Ad
     /// For as long as an idle connection would be closed in.
     const QUIET: Duration = Duration::from_millis(300);
     let (out, questions) = channel();
-    let open = move |_: &Origin, waker| Sleeper::new(waker, out.clone());
+    let open = move |_: &PeerAddr, waker| Sleeper::new(waker, out.clone());
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     peers.iter().for_each(|peer| peer.send(&frame(b"hello")));
@@ -191,7 +191,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives<A: Ad
     asked.into_iter().for_each(Asked::tell);
     for peer in &peers {
         assert_eq!(peer.hear(), b"hello");
-        assert!(peer.rest().is_empty());
+        assert!(peer.remaining().is_empty());
     }
     drop(peers);
     server.join();

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use countersign::{Candidates, Config, Digest, Framing, Key, KeyRequest, Peer, Refuse, Role};
-use countersign_drive::{Keys, Outstanding, Pools, Protocol, Sessions};
+use countersign::{Candidates, Config, Digest, Framing, KeyRejection, KeyRequest, Peer, Role};
+use countersign_driver::Keys;
+use countersign_host::{KeyList, OutstandingChallenges, Pools, ProtocolFactory, SessionFactory};
 use countersign_tests::{Cover, FRAMINGS, Policy, SECRET, Speech};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_tls::{Credentials, TlsFactory};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use crate::adapters::With;
@@ -88,10 +89,10 @@ impl Way {
     }
 
     /// What a server speaks, with buffers from `pools`.
-    pub(crate) fn server(self, pools: &Pools, config: Config) -> Arc<dyn Protocol> {
-        let sessions = Sessions::new(config, pools.clone());
+    pub(crate) fn server(self, pools: &Pools, config: Config) -> Arc<dyn ProtocolFactory> {
+        let sessions = SessionFactory::new(config, pools.clone());
         if self.tls {
-            Arc::new(TlsSessions::server(sessions, &CREDENTIALS.0).unwrap())
+            Arc::new(TlsFactory::server(sessions, &CREDENTIALS.0).unwrap())
         } else {
             Arc::new(sessions)
         }
@@ -110,11 +111,11 @@ impl Way {
     /// One that is configured otherwise.
     pub(crate) fn client_that(self, change: impl FnOnce(Config) -> Config) -> With {
         let config = self.speech.config(Role::Client, Duration::ZERO);
-        let sessions = Sessions::new(change(config), pools())
+        let sessions = SessionFactory::new(change(config), pools())
             // What a process says to itself is refused, and here one plays both ends.
-            .with_outstanding(Outstanding::new());
-        let protocol: Arc<dyn Protocol> = if self.tls {
-            Arc::new(TlsSessions::client(sessions, &CREDENTIALS.1, NAME).unwrap())
+            .with_outstanding(OutstandingChallenges::new());
+        let protocol: Arc<dyn ProtocolFactory> = if self.tls {
+            Arc::new(TlsFactory::client(sessions, &CREDENTIALS.1, NAME).unwrap())
         } else {
             Arc::new(sessions)
         };
@@ -123,17 +124,19 @@ impl Way {
 
     /// Keys made of `secret`.
     pub(crate) fn ring(self, secret: &[u8]) -> Ring {
-        Ring(self.speech.ring(secret).unwrap_or_default())
+        Ring(self.speech.ring(secret).unwrap_or_default().into_iter().collect())
     }
 }
 
 /// The keys of an end, whatever id they are asked for by.
-pub(crate) struct Ring(Vec<Key>);
+pub(crate) struct Ring(KeyList);
 
 impl Keys for Ring {
-    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
-        let key = self.0.iter().find(|key| key.purpose() == request.purpose);
-        key.map(Candidates::one).ok_or(Refuse::Unknown)
+    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
+        // The key id does not matter here.
+        let mut request = *request;
+        request.key_id = None;
+        self.0.candidates(&request)
     }
 
     fn hold(&self, peer: &Peer<'_>) -> bool {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::protocol::{
-    Buffers, Candidates, Config, Event, Instance, Instant, Key, Machine, Mutual, Nonce, Refuse,
-    Scheme, Session,
+    Buffers, Candidates, Config, Event, Instant, Key, KeyRejection, Mutual, Nonce, ProcessId,
+    Protocol, Scheme, Session,
 };
 use crate::world::{Facts, Report, Side, Spec, secret};
 
@@ -29,9 +29,9 @@ struct End<'a> {
 }
 
 fn session(spec: &Spec) -> Session<Vec<u8>> {
-    let instance = Instance::from_bytes(&[spec.instance; Instance::LEN]);
+    let instance = ProcessId::from_bytes(&[spec.instance; ProcessId::LEN]);
     let mut mutual = Mutual::new(spec.name.parse().unwrap(), instance)
-        .with_kid(spec.kid.parse().unwrap())
+        .with_key_id(spec.key_id.parse().unwrap())
         .with_heartbeat(Duration::ZERO);
     if let Some(name) = spec.expected {
         mutual = mutual.with_expected_server(name.parse().unwrap());
@@ -79,7 +79,7 @@ impl End<'_> {
                         self.session.split().1.send(&message).unwrap();
                     }
                 }
-                Ok(Some(Event::Message { .. })) => {
+                Ok(Some(Event::Chunk { .. })) => {
                     self.report.heard.push(self.session.split().0.to_vec());
                     self.session.consume(NOW);
                 }
@@ -101,20 +101,20 @@ impl End<'_> {
         let n = records.len();
         self.session.handle_transmitted(n, NOW);
         while let Some((header, _)) = records.split_first_chunk() {
-            let rest = records.split_off(4 + u32::from_be_bytes(*header) as usize);
-            self.report.emitted.push(std::mem::replace(&mut records, rest));
+            let remaining = records.split_off(4 + u32::from_be_bytes(*header) as usize);
+            self.report.emitted.push(std::mem::replace(&mut records, remaining));
         }
         n
     }
 
     fn provide_key(&mut self) {
-        let kid = self.session.key_request().unwrap().kid.unwrap();
-        let keys: Vec<Key> = match kid == self.spec.kid {
+        let kid = self.session.key_request().unwrap().key_id.unwrap();
+        let keys: Vec<Key> = match kid == self.spec.key_id {
             true => self.spec.secrets.iter().map(|&number| key(number)).collect(),
             false => Vec::new(),
         };
         let answer = match &keys[..] {
-            [] => Err(Refuse::Unknown),
+            [] => Err(KeyRejection::Unknown),
             [one] => Ok(Candidates::one(one)),
             [first, second] => Ok(Candidates::two(first, second)),
             _ => panic!("no more than two keys of an id"),
@@ -128,7 +128,7 @@ impl End<'_> {
         let used = |number: &&u8| key(**number).fingerprint() == peer.fingerprint;
         Some(Facts {
             peer: peer.name.unwrap().to_owned(),
-            kid: peer.kid.unwrap().to_owned(),
+            key_id: peer.key_id.unwrap().to_owned(),
             secret: *self.spec.secrets.iter().find(used).unwrap(),
             session_id: *peer.session_id.unwrap(),
             exporter: *peer.exporter.unwrap(),

@@ -5,7 +5,7 @@
 //! is what was delivered to it, and that of a world is the states of its machines; how they came
 //! about does not matter, for what the attacker once has he keeps. Each machine's states are found
 //! by running it from its beginning, once for each state and record, and the world's by combining
-//! them. Sessions that have failed are one state if they sent and know the same.
+//! them. SessionFactory that have failed are one state if they sent and know the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 

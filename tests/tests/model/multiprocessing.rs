@@ -11,7 +11,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
 
 use countersign::{Digest, Framing, Instant, Role};
-use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions};
+use countersign_host::{
+    BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+};
 use countersign_tests::{Honest, Policy, SECRET, Speech, drain, frame, hear};
 
 const NOW: Instant = Instant::EPOCH;
@@ -70,7 +72,7 @@ impl Local {
 
 /// Real machines, and what they said.
 struct Play {
-    machines: Vec<BoxedMachine>,
+    machines: Vec<BoxedProtocol>,
     said: Vec<[Vec<u8>; 2]>,
     speech: Speech,
 }
@@ -78,11 +80,11 @@ struct Play {
 impl Play {
     fn new(speech: Speech, world: &World, guarded: bool) -> Self {
         let pools = Pools::new(&PoolOptions::default());
-        let processes: Vec<_> = world.iter().map(|_| Outstanding::new()).collect();
+        let processes: Vec<_> = world.iter().map(|_| OutstandingChallenges::new()).collect();
         let machine = |(at, (role, process)): (usize, &(Role, usize))| {
             let config = speech.config(*role, Honest::HEARTBEAT);
             let process = if guarded { *process } else { at };
-            let sessions = Sessions::new(config, pools.clone());
+            let sessions = SessionFactory::new(config, pools.clone());
             let sessions = sessions.with_outstanding(processes[process].clone());
             match role {
                 Role::Client => sessions.client(Waker::noop(), NOW),

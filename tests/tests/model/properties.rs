@@ -120,8 +120,8 @@ fn check_client(
     let agree = at_client.facts().zip(at_server.facts()).is_some_and(|(ours, theirs)| {
         ours.peer == server.name
             && theirs.peer == client.name
-            && (&ours.kid, ours.secret, ours.exporter)
-                == (&theirs.kid, theirs.secret, theirs.exporter)
+            && (&ours.key_id, ours.secret, ours.exporter)
+                == (&theirs.key_id, theirs.secret, theirs.exporter)
     });
     if !agree || at_client.m2 != at_server.m2 {
         found.insert(Violation::Disagreement);

@@ -15,7 +15,7 @@ pub(crate) struct Spec {
     pub(crate) side: Side,
     pub(crate) name: &'static str,
     pub(crate) instance: u8,
-    pub(crate) kid: &'static str,
+    pub(crate) key_id: &'static str,
     pub(crate) expected: Option<&'static str>,
     /// Numbers of the secrets that it has for its kid.
     pub(crate) secrets: &'static [u8],
@@ -31,7 +31,7 @@ impl Spec {
 
     /// Whether the two are to come together if the network lets them.
     fn fits(&self, server: &Self) -> bool {
-        self.kid == server.kid
+        self.key_id == server.key_id
             && server.secrets.contains(&self.secrets[0])
             && self.channel == server.channel
             && self.name != server.name
@@ -62,7 +62,7 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Facts {
     pub(crate) peer: String,
-    pub(crate) kid: String,
+    pub(crate) key_id: String,
     pub(crate) secret: u8,
     pub(crate) session_id: [u8; 16],
     pub(crate) exporter: [u8; 32],
@@ -104,7 +104,7 @@ const CLIENT: Spec = Spec {
     side: Side::Client,
     name: "c",
     instance: b'c',
-    kid: "k",
+    key_id: "k",
     expected: None,
     secrets: &[1],
     channel: None,
@@ -193,8 +193,8 @@ pub(crate) fn strangers() -> World {
 
 /// The same secret under two ids.
 pub(crate) fn two_ids() -> World {
-    let client = Spec { kid: "l", ..CLIENT };
-    let server = Spec { kid: "l", ..SERVER };
+    let client = Spec { key_id: "l", ..CLIENT };
+    let server = Spec { key_id: "l", ..SERVER };
     World::new("one secret under two ids", [CLIENT, client, SERVER, server])
 }
 

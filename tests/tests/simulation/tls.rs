@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use countersign::Role;
-use countersign_drive::BoxedMachine;
+use countersign_host::BoxedProtocol;
 use countersign_tests::sim::{Outcome, Rng, Setup};
 use countersign_tls::Tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
@@ -69,7 +69,7 @@ fn ends() -> &'static Ends {
     })
 }
 
-fn inside(role: Role, machine: BoxedMachine) -> BoxedMachine {
+fn inside(role: Role, machine: BoxedProtocol) -> BoxedProtocol {
     let Ends { client, server } = ends();
     match role {
         Role::Client => {

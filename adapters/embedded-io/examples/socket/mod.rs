@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 
 use countersign::Instant;
-use countersign_drive::Wait;
+use countersign_driver::Wait;
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use embedded_io_adapters::std::FromStd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

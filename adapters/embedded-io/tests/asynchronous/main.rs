@@ -13,11 +13,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use countersign::{
-    Alert, Buffers, Config, Digest, Error, Instance, Instant, Key, Multiprocessing, Mutual, Nonce,
-    Outbox, Rest, Role, Scheme, SendError, Session, TimedOut, Truncated,
+    Alert, Buffers, Config, Digest, Error, Instant, Key, Multiprocessing, Mutual, Nonce, Outbox,
+    ProcessId, Remaining, Role, Scheme, SendError, Session, TimedOut, Truncated,
 };
-use countersign_drive::services::Echo;
-use countersign_drive::{Connection, Failure, Flow, Part, Service};
+use countersign_driver::services::Echo;
+use countersign_driver::{Chunk, Connection, Failure, Flow, Service};
 use countersign_embedded_io::asynchronous::{Client, Link};
 use countersign_embedded_io::{ClientError, Message};
 use embedded_hal_async::delay::DelayNs;
@@ -39,8 +39,8 @@ fn buffers() -> Buffers<Memory> {
 /// One end of a session of `scheme`; the other has other randomness.
 fn session(scheme: Scheme, role: Role, world: &World) -> Session<Memory> {
     let byte = role as u8;
-    let instance = Instance::from_bytes(&[byte; Instance::LEN]);
-    let config = Config::new(scheme).with_instance(instance);
+    let instance = ProcessId::from_bytes(&[byte; ProcessId::LEN]);
+    let config = Config::new(scheme).with_process_id(instance);
     let make = match role {
         Role::Client => Session::client,
         Role::Server => Session::server,
@@ -52,7 +52,7 @@ fn session(scheme: Scheme, role: Role, world: &World) -> Session<Memory> {
 fn mutual(role: Role) -> Scheme {
     let name = if role == Role::Client { "client" } else { "server" };
     // The instance is the session's: see above.
-    let instance = Instance::from_bytes(&[7; Instance::LEN]);
+    let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
     let mutual = Mutual::new(name.parse().unwrap(), instance);
     Scheme::Mutual(mutual.with_heartbeat(Duration::from_secs(1)))
 }
@@ -111,31 +111,31 @@ struct Whole {
 impl Whole {
     fn answer(&mut self, out: &mut Outbox<'_>) {
         while let Some(sent) = self.sent {
-            let part = &self.message[sent..];
-            let part = &part[..part.len().min(out.max_part())];
-            let left = self.message.len() - sent - part.len();
-            let rest = if left == 0 { Rest::End } else { Rest::Bytes(left as u64) };
-            match out.send_part(part, rest) {
+            let chunk = &self.message[sent..];
+            let chunk = &chunk[..chunk.len().min(out.max_chunk())];
+            let left = self.message.len() - sent - chunk.len();
+            let remaining = if left == 0 { Remaining::End } else { Remaining::Bytes(left as u64) };
+            match out.send_chunk(chunk, remaining) {
                 Err(SendError::Full) => return,
                 sent => sent.unwrap(),
             }
-            self.sent = (left > 0).then_some(sent + part.len());
+            self.sent = (left > 0).then_some(sent + chunk.len());
         }
         self.message.clear();
     }
 }
 
 impl Service for Whole {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
         if self.sent.is_some() {
-            return Flow::Blocked;
+            return Flow::Backpressure;
         }
-        self.message.extend_from_slice(part.bytes);
-        if matches!(part.rest, Rest::End | Rest::Unknown) {
+        self.message.extend_from_slice(chunk.bytes);
+        if matches!(chunk.remaining, Remaining::End | Remaining::Unknown) {
             self.sent = Some(0);
             self.answer(out);
         }
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, _: Instant) {
@@ -155,7 +155,7 @@ async fn recv_bytes<D: DelayNs, C: Fn() -> Instant>(
 ) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < len {
-        all.extend_from_slice(client.recv_part().await.unwrap().unwrap().bytes);
+        all.extend_from_slice(client.recv_chunk().await.unwrap().unwrap().bytes);
     }
     all
 }
@@ -181,12 +181,12 @@ fn messages_of_any_length_come_back_however_they_are_cut() {
                     let got = recv_bytes(&mut client, len).await;
                     assert_eq!(got, sent, "{name}");
                     if len == 0 && name != "challenge" {
-                        assert!(client.recv_part().await.unwrap().unwrap().bytes.is_empty());
+                        assert!(client.recv_chunk().await.unwrap().unwrap().bytes.is_empty());
                     }
                 }
                 client.finish().await.unwrap();
                 client.finish().await.unwrap();
-                assert!(client.recv_part().await.unwrap().is_none());
+                assert!(client.recv_chunk().await.unwrap().is_none());
                 client.close().await.unwrap();
                 assert_eq!(client.send(b"late").await, Err(ClientError::Send(SendError::Finished)));
             };
@@ -293,7 +293,7 @@ fn an_idle_line_keeps_its_heartbeats_for_as_long_as_it_is_waited_at() {
         let mut hour = pin!(hour.delay_us(3_600_000_000));
         // The hour is up, or something came.
         let came = {
-            let mut recv = pin!(client.recv_part());
+            let mut recv = pin!(client.recv_chunk());
             poll_fn(|context| match hour.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(None),
                 Poll::Pending => recv.as_mut().poll(context).map(|came| Some(came.is_ok())),
@@ -302,7 +302,7 @@ fn an_idle_line_keeps_its_heartbeats_for_as_long_as_it_is_waited_at() {
         };
         assert_eq!(came, None);
         client.send(b"still there").await.unwrap();
-        assert_eq!(client.recv_part().await.unwrap().unwrap().bytes, b"still there");
+        assert_eq!(client.recv_chunk().await.unwrap().unwrap().bytes, b"still there");
         client.close().await.unwrap();
     };
     let (client, server) = world.run(client, server);
@@ -330,24 +330,24 @@ fn after(then: impl Fn(&Pipe, &Pipe), scheme: fn(Role) -> Scheme) -> (ClientErro
         let mut session = session(scheme(Role::Client), Role::Client, &world);
         let mut client = Client::connect(link(here, &world), &mut session, &key).await.unwrap();
         client.send(b"hello").await.unwrap();
-        assert_eq!(client.recv_part().await.unwrap().unwrap().bytes, b"hello");
+        assert_eq!(client.recv_chunk().await.unwrap().unwrap().bytes, b"hello");
         stop.set(true);
         then(&input, &output);
         let before = world.now();
         let error = loop {
-            match client.recv_part().await {
+            match client.recv_chunk().await {
                 Err(error) => break error,
-                Ok(part) => assert!(part.is_some(), "no end in order"),
+                Ok(chunk) => assert!(chunk.is_some(), "no end in order"),
             }
         };
         let took = world.now().saturating_duration_since(before).as_millis() as u64;
         // And it stays so.
-        let lost = Error::Lost;
+        let lost = Error::Transport;
         let then = match error {
             ClientError::Io(_) => ClientError::Protocol(lost),
             other => other,
         };
-        assert_eq!(client.recv_part().await.err(), Some(then));
+        assert_eq!(client.recv_chunk().await.err(), Some(then));
         assert_eq!(client.send(b"x").await.err(), Some(then));
         assert_eq!(client.flush().await.err(), Some(then));
         assert_eq!(client.close().await.err(), Some(then));
@@ -425,7 +425,7 @@ fn who_does_not_read_is_not_written_to_and_loses_nothing() {
         assert!(sent > 10, "{sent}");
         assert!(up.len() <= 100);
         for _ in 0..sent {
-            assert_eq!(client.recv_part().await.unwrap().unwrap().bytes, message(100));
+            assert_eq!(client.recv_chunk().await.unwrap().unwrap().bytes, message(100));
         }
         client.close().await.unwrap();
     };
@@ -442,9 +442,9 @@ struct Listener {
 }
 
 impl Service for Listener {
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.bytes += part.bytes.len();
-        Flow::Done
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.bytes += chunk.bytes.len();
+        Flow::Consumed
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -471,7 +471,7 @@ fn what_came_before_writing_failed_is_heard() {
     let (how, _) = world.run(test, async {});
     assert_eq!(how, Some(Err(Failure::Io(Broken))));
     let heard = connection.into_service().0;
-    assert_eq!((heard.bytes, heard.closed), (90, Some(Err(Error::Lost))));
+    assert_eq!((heard.bytes, heard.closed), (90, Some(Err(Error::Transport))));
 }
 
 /// Says hello, and listens.
@@ -483,8 +483,8 @@ impl Service for Hello {
         out.send(b"hello").unwrap();
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.0.on_message(part, out, now)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.0.on_message(chunk, out, now)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -548,7 +548,7 @@ fn a_message_that_is_too_long_is_to_be_taken_in_parts() {
         let mut all = received.bytes().to_vec();
         assert!(!received.is_whole());
         while all.len() < 1000 {
-            all.extend_from_slice(client.recv_part().await.unwrap().unwrap().bytes);
+            all.extend_from_slice(client.recv_chunk().await.unwrap().unwrap().bytes);
         }
         assert_eq!(all, message(1000));
         received.clear();

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, Config, Error, Key, Role, Scheme};
-use countersign_drive::services::Echo;
-use countersign_drive::{
-    Address, Clock, Origin, PoolOptions, Pools, ServerOptions, Sessions, instance,
-};
+use countersign_driver::services::Echo;
 use countersign_embedded_io::asynchronous::{Client, Link};
 use countersign_embedded_io::{ClientError, Message};
+use countersign_host::{
+    Address, Clock, PeerAddr, PoolOptions, Pools, ServerOptions, SessionFactory, process_id,
+};
 use countersign_mio::Server;
 use embedded_hal_async::delay::DelayNs;
 use embedded_io_adapters::tokio_1::FromTokio;
@@ -30,12 +30,12 @@ impl DelayNs for Timer {
 /// Where our server listens, which echoes and whose heart beats every second.
 fn server() -> String {
     let Scheme::Mutual(mutual) = mutual(Role::Server) else { unreachable!() };
-    let config = Config::new(Scheme::Mutual(mutual)).with_instance(instance().unwrap());
-    let protocol = Arc::new(Sessions::new(config, Pools::new(&PoolOptions::default())));
+    let config = Config::new(Scheme::Mutual(mutual)).with_process_id(process_id().unwrap());
+    let protocol = Arc::new(SessionFactory::new(config, Pools::new(&PoolOptions::default())));
     let keys = Arc::new(Key::mutual(SECRET).unwrap());
     let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
     let at = listeners[0].address().unwrap().to_string();
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let mut server =
         Server::new(listeners, protocol, keys, open, ServerOptions::default()).unwrap();
     thread::spawn(move || server.run());
@@ -59,7 +59,7 @@ async fn over_tcp_messages_come_back_and_an_idle_line_stays() {
         let mut received = Message::new(&mut buffer);
         assert_eq!(client.recv(&mut received).await.unwrap().unwrap(), message(len));
         // More than one heartbeat passes.
-        let idle = tokio::time::timeout(Duration::from_millis(1_200), client.recv_part()).await;
+        let idle = tokio::time::timeout(Duration::from_millis(1_200), client.recv_chunk()).await;
         assert!(idle.is_err());
     }
     client.close().await.unwrap();

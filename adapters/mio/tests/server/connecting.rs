@@ -5,8 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
-use countersign::{Error, Reason};
-use countersign_drive::{Address, Ended, Failure};
+use countersign::{CloseReason, Error};
+use countersign_driver::Failure;
+use countersign_host::{Address, Ended};
 use socket2::{Domain, Socket, Type};
 
 use super::neighbour::{Call, Loop, next};
@@ -79,7 +80,7 @@ fn where_nobody_listens_the_connection_ends_with_the_systems_error() {
     let kind = match looped.connect(&address, PATIENCE, &Rc::new(())) {
         Err(error) => error.kind(),
         Ok(told) => {
-            assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Lost)));
+            assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Transport)));
             let ended = end(&mut looped);
             assert!(!ended.established && ended.origin.to_string() == address.to_string());
             let Err(Failure::Io(error)) = ended.how else { panic!("{ended:?}") };
@@ -96,7 +97,7 @@ fn a_connection_that_is_not_made_in_time_is_given_up() {
     let held = Rc::new(());
     let told = looped.connect(&address, std::time::Duration::from_millis(50), &held).unwrap();
     // Its service is not told of a peer that there is not.
-    assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Lost)));
+    assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Transport)));
     let ended = end(&mut looped);
     let Err(Failure::Io(error)) = ended.how else { panic!("{ended:?}") };
     assert_eq!((error.kind(), Rc::strong_count(&held)), (ErrorKind::TimedOut, 1));
@@ -109,7 +110,7 @@ fn a_connection_that_is_being_made_is_given_up_when_all_stop() {
     let told = looped.connect(&address, PATIENCE, &Rc::new(())).unwrap();
     looped.settle();
     looped.connections.stop();
-    let shutdown = Error::Aborted(Reason::Shutdown);
+    let shutdown = Error::Aborted(CloseReason::Shutdown);
     assert_eq!(next(&mut looped, &told), Call::Closed(Err(shutdown)));
     let ended = end(&mut looped);
     assert!(matches!(ended.how, Err(Failure::Protocol(error)) if error == shutdown), "{ended:?}");

@@ -10,10 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use countersign::{Instant as Moment, Key, Outbox, Peer, Reason};
-use countersign_drive::{
-    Address, BoxedMachine, Clock, Ended, Failure, Flow, Notice, Origin, Part, PoolOptions,
-    Protocol, Service, Stream,
+use countersign::{CloseReason, Instant as Moment, Key, Outbox, Peer};
+use countersign_driver::{Chunk, Failure, Flow, Service};
+use countersign_host::{
+    Address, BoxedProtocol, Clock, ConnectionEvent, Ended, PeerAddr, PoolOptions, ProtocolFactory,
+    Stream,
 };
 use countersign_mio::Connections;
 use mio::unix::SourceFd;
@@ -54,9 +55,13 @@ impl Service for Telling {
         self.tell(Call::Open);
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        self.tell(Call::Message(part.bytes.to_vec()));
-        if out.send_part(part.bytes, part.rest).is_ok() { Flow::Done } else { Flow::Blocked }
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        self.tell(Call::Message(chunk.bytes.to_vec()));
+        if out.send_chunk(chunk.bytes, chunk.remaining).is_ok() {
+            Flow::Consumed
+        } else {
+            Flow::Backpressure
+        }
     }
 
     fn on_wake(&mut self, _: &mut Outbox<'_>, _: Moment) {
@@ -116,12 +121,12 @@ impl Loop {
         let mut pools = PoolOptions::default();
         pools.buffer_len = 1024;
         let now = self.clock.now();
-        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedProtocol, Telling), Box<dyn Error>> {
             waker = Some(wake.clone());
             let machine = sessions(&pools).server(wake, now).map_err(Box::new)?;
             Ok((machine, Telling { calls, timeouts }))
         };
-        self.connections.insert(Stream::Unix(ours), Origin::Unix, held.clone(), make).unwrap();
+        self.connections.insert(Stream::Unix(ours), PeerAddr::Unix, held.clone(), make).unwrap();
         (theirs, waker.unwrap(), told)
     }
 
@@ -146,8 +151,8 @@ impl Loop {
     fn run(&mut self) {
         let now = self.clock.now();
         self.connections.run(&NO_KEY, now, |notice, _| match notice {
-            Notice::Established { .. } => self.established += 1,
-            Notice::Ended(ended) => self.ended.push(ended),
+            ConnectionEvent::Established { .. } => self.established += 1,
+            ConnectionEvent::Ended(ended) => self.ended.push(ended),
         });
     }
 
@@ -228,7 +233,7 @@ fn the_owner_of_a_loop_keeps_its_own_events() {
     assert_eq!(Rc::strong_count(&held), 1);
     assert_eq!((looped.established, looped.ended.len()), (1, 1));
     let ended = &looped.ended[0];
-    assert!(ended.how.is_ok() && ended.established && ended.origin == Origin::Unix, "{ended:?}");
+    assert!(ended.how.is_ok() && ended.established && ended.origin == PeerAddr::Unix, "{ended:?}");
     assert_eq!(theirs.read(&mut answer).unwrap(), 0);
 }
 
@@ -396,14 +401,14 @@ fn an_end_is_reported_once_and_before_the_peer_has_left() {
 
 #[test]
 fn services_are_told_when_their_connections_are_dropped_or_abandoned() {
-    let shutdown = Err(countersign::Error::Aborted(Reason::Shutdown));
+    let shutdown = Err(countersign::Error::Aborted(CloseReason::Shutdown));
     let held = Rc::new(());
     let mut looped = Loop::new();
     let (_theirs, _, told) = looped.insert(Vec::new(), &held);
     looped.settle();
     let mut ended = Vec::new();
     looped.connections.abandon(|notice, held| {
-        let Notice::Ended(end) = notice else { panic!("{notice:?}") };
+        let ConnectionEvent::Ended(end) = notice else { panic!("{notice:?}") };
         ended.push((end, held.clone()));
     });
     assert_eq!(told.try_iter().last(), Some(Call::Closed(shutdown)));
@@ -427,11 +432,11 @@ fn a_machine_that_cannot_be_made_leaves_nothing_behind() {
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut pools = PoolOptions::default();
     pools.handshakes = 0;
-    let make = |wake: &Waker, _: &Stream| -> Result<(BoxedMachine, Telling), Box<dyn Error>> {
+    let make = |wake: &Waker, _: &Stream| -> Result<(BoxedProtocol, Telling), Box<dyn Error>> {
         let machine = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
         Ok((machine, Telling { calls: channel().0, timeouts: Vec::new() }))
     };
-    let refused = looped.connections.insert(Stream::Unix(ours), Origin::Unix, held.clone(), make);
+    let refused = looped.connections.insert(Stream::Unix(ours), PeerAddr::Unix, held.clone(), make);
     assert!(refused.is_err());
     assert!(looped.connections.is_empty());
     assert_eq!(Rc::strong_count(&held), 1);

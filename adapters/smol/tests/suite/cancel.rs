@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use countersign::{Error, Instant, Outbox, Reason, Role};
-use countersign_drive::services::Echo;
-use countersign_drive::{Flow, Part, Protocol, Service};
+use countersign::{CloseReason, Error, Instant, Outbox, Role};
+use countersign_driver::services::Echo;
+use countersign_driver::{Chunk, Flow, Service};
+use countersign_host::ProtocolFactory;
 use countersign_smol::{Client, Link, Messages};
 use futures_sink::Sink;
 use smol::future::{self, yield_now};
@@ -76,14 +77,14 @@ impl Hearing {
 }
 
 impl Service for Hearing {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        let flow = echo(part, out);
-        if flow == Flow::Done {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        let flow = echo(chunk, out);
+        if flow == Flow::Consumed {
             let messages = &mut self.0.borrow_mut().messages;
-            if part.first {
+            if chunk.first {
                 messages.push(Vec::new());
             }
-            messages.last_mut().unwrap().extend_from_slice(part.bytes);
+            messages.last_mut().unwrap().extend_from_slice(chunk.bytes);
         }
         flow
     }
@@ -122,12 +123,12 @@ fn message(n: usize) -> Vec<u8> {
 
 /// All that is yet to be received, and then the end.
 async fn finish(client: &Client<Pipe>, polls: usize) -> Vec<Vec<u8>> {
-    let mut rest = Vec::new();
+    let mut remaining = Vec::new();
     insist(polls, || client.finish()).await.unwrap();
     while let Some(message) = insist(polls, || client.recv()).await.unwrap() {
-        rest.push(message);
+        remaining.push(message);
     }
-    rest
+    remaining
 }
 
 #[test]
@@ -165,12 +166,12 @@ fn parts_that_nobody_waited_for_are_there_for_the_next_call() {
                             heard = whole.unwrap().unwrap();
                             break;
                         }
-                        if let Some(part) = cut(polls, client.recv_part()).await {
-                            let part = part.unwrap().unwrap();
-                            assert_eq!(part.first, heard.is_empty());
-                            heard.extend(part.bytes);
+                        if let Some(chunk) = cut(polls, client.recv_chunk()).await {
+                            let chunk = chunk.unwrap().unwrap();
+                            assert_eq!(chunk.first, heard.is_empty());
+                            heard.extend(chunk.bytes);
                             while heard.len() < message(n).len() {
-                                let next = insist(polls, || client.recv_part()).await;
+                                let next = insist(polls, || client.recv_chunk()).await;
                                 heard.extend(next.unwrap().unwrap().bytes);
                             }
                             break;
@@ -296,7 +297,7 @@ fn a_service_is_told_once_whenever_its_link_is_dropped() {
                 break;
             }
         }
-        assert_eq!(told.first(), Some(&Err(Error::Aborted(Reason::Shutdown))));
+        assert_eq!(told.first(), Some(&Err(Error::Aborted(CloseReason::Shutdown))));
         assert_eq!(told.last(), Some(&Ok(())), "{kind:?}");
         assert!(told.len() > 20, "{}", told.len());
     }

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::task::{Context, Wake, Waker};
 use std::thread::JoinHandle;
 
-use countersign::{Error, Rest, SendError, TimedOut, Truncated};
-use countersign_drive::services::Echo;
-use countersign_drive::{ClientError, Origin};
+use countersign::{Error, Remaining, SendError, TimedOut, Truncated};
+use countersign_driver::services::Echo;
+use countersign_host::{ClientError, PeerAddr};
 use countersign_smol::{Client, Messages, Socket};
 use futures_sink::Sink;
 use smol::stream::StreamExt;
@@ -61,9 +61,9 @@ async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, ClientError>) -> 
 fn one_task_sends_while_another_receives_on_every_executor() {
     const LEN: usize = 20 << 20;
     for on in On::ALL {
-        let open = |_: &Origin, _| Echo;
+        let open = |_: &PeerAddr, _| Echo;
         let config = Kind::None.config(Role::Server).with_max_frame(LEN as u64);
-        let sessions = Sessions::new(config.clone(), Pools::new(&PoolOptions::default()));
+        let sessions = SessionFactory::new(config.clone(), Pools::new(&PoolOptions::default()));
         let keys = Arc::new(NO_KEY);
         let server = Running::start_at(on, &tcp(), sessions, keys, open, options());
         let executor = Executor::new();
@@ -74,7 +74,7 @@ fn one_task_sends_while_another_receives_on_every_executor() {
                 scope.spawn(|| smol::block_on(executor.run(is_over.recv())));
             }
             run(async {
-                let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+                let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
                 let options = client_options(PATIENCE);
                 let client = Client::connect(&server.address, &sessions, &NO_KEY, &options).await;
                 let client = Arc::new(client.unwrap());
@@ -104,7 +104,7 @@ fn one_task_sends_while_another_receives_on_every_executor() {
 
 #[test]
 fn a_client_is_a_stream_and_a_sink() {
-    let server = Running::start(|_: &Origin, _| Echo, options());
+    let server = Running::start(|_: &PeerAddr, _| Echo, options());
     run(async {
         let client = Arc::new(connect(&server.address, PATIENCE).await);
         let mut sink = Messages::of(client.clone());
@@ -212,7 +212,7 @@ fn handshakes_that_fail_say_why() {
     let attempt = |kind: Kind, timeout, play: fn(Raw)| {
         let (address, playing) = played(play);
         let config = kind.config(Role::Client).with_handshake_timeout(SHORT);
-        let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+        let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
         let options = client_options(timeout);
         let failed =
             run(Client::connect(&address, &sessions, &kind.key(SECRET), &options)).unwrap_err();
@@ -269,7 +269,7 @@ fn a_reset_is_the_transports_failure_and_stays_one() {
 
 #[test]
 fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
-    let server = Running::start(|_: &Origin, _| Echo, options());
+    let server = Running::start(|_: &PeerAddr, _| Echo, options());
     run(async {
         let sessions = Kind::None.sessions(Role::Client);
         let mut options = client_options(PATIENCE);
@@ -282,10 +282,10 @@ fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
         }
         let mut heard = Vec::new();
         loop {
-            let part = client.recv_part().await.unwrap().unwrap();
+            let part = client.recv_chunk().await.unwrap().unwrap();
             assert_eq!(part.first, heard.is_empty());
             heard.extend(part.bytes);
-            if part.rest == Rest::End {
+            if part.remaining == Remaining::End {
                 break;
             }
         }
@@ -337,7 +337,7 @@ fn at_a_unix_socket_a_crowd_is_waited_for() {
 
 #[test]
 fn a_name_is_looked_up() {
-    let server = Running::start(|_: &Origin, _| Echo, options());
+    let server = Running::start(|_: &PeerAddr, _| Echo, options());
     let Address::Tcp { port, .. } = server.address else { panic!() };
     run(async {
         let address = Address::Tcp { host: "localhost".into(), port };
@@ -365,7 +365,7 @@ impl Wake for Prying {
 fn whoever_is_woken_or_let_go_may_use_the_client_at_once() {
     let (done, is_done) = channel();
     thread::spawn(move || {
-        let server = Running::start(|_: &Origin, _| Echo, options());
+        let server = Running::start(|_: &PeerAddr, _| Echo, options());
         // Without a timeout: a timer has the waker too.
         let (sessions, options) = (Kind::None.sessions(Role::Client), ClientOptions::default());
         let client = run(Client::connect(&server.address, &sessions, &NO_KEY, &options));

@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll};
 
-use countersign::{Error, Instant as Moment, Peer, Reason};
-use countersign_drive::services::{Echo, Upper};
-use countersign_drive::{Failure, Origin, Protocol, Service};
+use countersign::{CloseReason, Error, Instant as Moment, Peer};
+use countersign_driver::services::{Echo, Upper};
+use countersign_driver::{Failure, Service};
+use countersign_host::{PeerAddr, ProtocolFactory};
 use countersign_smol::{Client, Link, Socket};
 
 use super::*;
@@ -22,10 +23,10 @@ impl Service for Asking {
         out.send(b"hello").unwrap();
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        self.heard.extend_from_slice(part.bytes);
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        self.heard.extend_from_slice(chunk.bytes);
         out.finish();
-        Flow::Done
+        Flow::Consumed
     }
 }
 
@@ -33,7 +34,7 @@ impl Service for Asking {
 fn a_service_can_be_the_client_of_a_server() {
     for kind in Kind::ALL {
         for address in [tcp(), unix()] {
-            let open = |_: &Origin, _| Upper;
+            let open = |_: &PeerAddr, _| Upper;
             let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
             let server =
                 Running::start_at(On::TwoThreads, &address, sessions, keys, open, options());
@@ -89,8 +90,8 @@ impl Service for Telling {
         self.out.send("open").unwrap();
     }
 
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        echo(part, out)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        echo(chunk, out)
     }
 
     fn on_wake(&mut self, _: &mut Outbox<'_>, _: Moment) {
@@ -113,7 +114,7 @@ impl Service for Telling {
 
 #[test]
 fn a_link_is_woken_timed_and_stopped_whatever_task_drives_it() {
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let server = Running::start(open, options());
     let socket = run(Socket::connect(&server.address, PATIENCE)).unwrap();
     let link = Link::from(socket);
@@ -148,7 +149,7 @@ fn a_stopped_link_whose_peer_does_not_agree_ends_all_the_same() {
     // Before it is driven: it is told all the same.
     link.stopper().stop();
     let (_, how) = run(link.drive(machine, Echo, &NO_KEY));
-    let shutdown = Error::Aborted(Reason::Shutdown);
+    let shutdown = Error::Aborted(CloseReason::Shutdown);
     assert!(matches!(how, Err(Failure::Protocol(error)) if error == shutdown), "{how:?}");
 }
 

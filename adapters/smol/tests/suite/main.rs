@@ -21,11 +21,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{
-    Config, Digest, Framing, Instance, Key, Multiprocessing, Mutual, Outbox, Role, Scheme,
+    Config, Digest, Framing, Key, Multiprocessing, Mutual, Outbox, ProcessId, Role, Scheme,
 };
-use countersign_drive::{
-    Address, ClientOptions, Flow, Open, Outstanding, Part, PoolOptions, Pools, Remote,
-    ServerOptions, Sessions, SharedKeys,
+use countersign_driver::{Chunk, Flow};
+use countersign_host::{
+    Address, ClientOptions, Open, OutstandingChallenges, PoolOptions, Pools, ServerHandle,
+    ServerOptions, SessionFactory, SharedKeys,
 };
 use countersign_smol::Server;
 use smol::{Executor, Timer, channel as async_channel, future};
@@ -62,7 +63,7 @@ impl Kind {
                 Config::new(scheme).with_framing(Framing::U32)
             }
             Self::Mutual => {
-                let instance = Instance::from_bytes(&[process; Instance::LEN]);
+                let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
                 Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
             }
             Self::Multiprocessing => {
@@ -72,12 +73,13 @@ impl Kind {
     }
 
     /// One end, of a process of its own.
-    pub(crate) fn sessions(self, role: Role) -> Sessions {
+    pub(crate) fn sessions(self, role: Role) -> SessionFactory {
         self.sessions_in(role, &PoolOptions::default())
     }
 
-    pub(crate) fn sessions_in(self, role: Role, pools: &PoolOptions) -> Sessions {
-        Sessions::new(self.config(role), Pools::new(pools)).with_outstanding(Outstanding::new())
+    pub(crate) fn sessions_in(self, role: Role, pools: &PoolOptions) -> SessionFactory {
+        SessionFactory::new(self.config(role), Pools::new(pools))
+            .with_outstanding(OutstandingChallenges::new())
     }
 
     pub(crate) fn key(self, secret: &[u8]) -> Option<Key> {
@@ -140,8 +142,12 @@ pub(crate) fn client_options(timeout: Duration) -> ClientOptions {
 }
 
 /// Sends a part back, and insists.
-pub(crate) fn echo(part: Part<'_>, out: &mut Outbox<'_>) -> Flow {
-    if out.send_part(part.bytes, part.rest).is_ok() { Flow::Done } else { Flow::Blocked }
+pub(crate) fn echo(chunk: Chunk<'_>, out: &mut Outbox<'_>) -> Flow {
+    if out.send_chunk(chunk.bytes, chunk.remaining).is_ok() {
+        Flow::Consumed
+    } else {
+        Flow::Backpressure
+    }
 }
 
 /// What polls a server.
@@ -194,7 +200,7 @@ pub(crate) fn unix() -> Address {
 /// A server, stopped on drop.
 pub(crate) struct Running {
     pub(crate) address: Address,
-    pub(crate) remote: Remote,
+    pub(crate) remote: ServerHandle,
     end: Receiver<()>,
 }
 
@@ -211,7 +217,7 @@ impl Running {
     pub(crate) fn start_at(
         on: On,
         address: &Address,
-        protocol: Sessions,
+        protocol: SessionFactory,
         keys: impl Into<SharedKeys>,
         open: impl Open<Service: 'static> + 'static,
         options: ServerOptions,

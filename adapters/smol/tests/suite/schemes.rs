@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use countersign::{Error, Role};
-use countersign_drive::services::Echo;
-use countersign_drive::{Address, ClientError, Origin};
+use countersign_driver::services::Echo;
+use countersign_host::{Address, ClientError, PeerAddr};
 use countersign_smol::Client;
 use smol::future;
 
@@ -16,7 +16,7 @@ const LENGTHS: [usize; 5] = [1, 16_383, 16_384, 16_385, 1 << 20];
 
 fn serve(on: On, kind: Kind, address: &Address) -> Running {
     let keys = Arc::new(kind.key(SECRET));
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     Running::start_at(on, address, kind.sessions(Role::Server), keys, open, options())
 }
 
@@ -25,7 +25,7 @@ fn with_mio(kind: Kind, address: &Address, talk: impl FnOnce(&Address)) {
     let listeners = address.listen(1).unwrap();
     let at = listeners[0].address().unwrap();
     let (protocol, keys) = (Arc::new(kind.sessions(Role::Server)), Arc::new(kind.key(SECRET)));
-    let open = |_: &Origin, _| Echo;
+    let open = |_: &PeerAddr, _| Echo;
     let mut server =
         countersign_mio::Server::new(listeners, protocol, keys, open, options()).unwrap();
     let remote = server.remote();

@@ -4,9 +4,10 @@ use std::net::Shutdown;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Waker};
 
-use countersign::{Error, Instant as Moment, Key, Peer, Reason, TimedOut};
-use countersign_drive::services::Echo;
-use countersign_drive::{ClientError, Gate, Origin, Service};
+use countersign::{CloseReason, Error, Instant as Moment, Key, Peer, TimedOut};
+use countersign_driver::Service;
+use countersign_driver::services::Echo;
+use countersign_host::{ClientError, ConnectionLimit, PeerAddr};
 use countersign_smol::Client;
 use futures_lite::FutureExt as _;
 
@@ -20,10 +21,10 @@ struct Sleeper {
 }
 
 impl Service for Sleeper {
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
-        self.asked.push(part.bytes.to_vec());
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+        self.asked.push(chunk.bytes.to_vec());
         self.out.send(self.waker.clone()).unwrap();
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Moment) {
@@ -41,7 +42,8 @@ fn wakes_from_other_threads_reach_their_connections() {
     const ROUNDS: usize = 20;
     for on in On::ALL {
         let (out, wakers) = channel();
-        let open = move |_: &Origin, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
+        let open =
+            move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
         let sessions = Kind::None.sessions(Role::Server);
         let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
         let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
@@ -66,10 +68,10 @@ fn wakes_from_other_threads_reach_their_connections() {
 
 #[test]
 fn one_connection_too_many_is_closed_at_once_and_a_place_given_back_is_a_place() {
-    let gate = Gate::new(2);
+    let gate = ConnectionLimit::new(2);
     let mut options = options();
     options.gate = gate.clone();
-    let server = Running::start(|_: &Origin, _| Echo, options);
+    let server = Running::start(|_: &PeerAddr, _| Echo, options);
     let mut clients = vec![server.client(), server.client()];
     clients.iter().for_each(|client| client.ask(b"hello"));
     for _ in 0..3 {
@@ -87,8 +89,8 @@ fn one_buffer_each_way_serves_everybody() {
     let mut options = PoolOptions::default();
     (options.receiving, options.sending, options.buffer_len) = (1, 1, 4096);
     let pools = Pools::new(&options);
-    let sessions = Sessions::new(Kind::None.config(Role::Server), pools.clone());
-    let (on, keys, open) = (On::TwoThreads, Arc::new(NO_KEY), |_: &Origin, _| Echo);
+    let sessions = SessionFactory::new(Kind::None.config(Role::Server), pools.clone());
+    let (on, keys, open) = (On::TwoThreads, Arc::new(NO_KEY), |_: &PeerAddr, _| Echo);
     let server = Running::start_at(on, &tcp(), sessions, keys, open, super::options());
     let clients: Vec<_> = (0..=CLIENTS).map(|_| server.client()).collect();
     // Most are longer than the buffer.
@@ -111,7 +113,7 @@ fn one_buffer_each_way_serves_everybody() {
 
 #[test]
 fn a_connection_that_is_never_idle_does_not_hold_up_the_others() {
-    let server = Running::start(|_: &Origin, _| Echo, options());
+    let server = Running::start(|_: &PeerAddr, _| Echo, options());
     let (busy, other) = (server.client(), server.client());
     let over = std::sync::atomic::AtomicBool::new(false);
     let many = frame(&[7; 100]).repeat(1_000);
@@ -134,9 +136,9 @@ fn a_connection_that_is_never_idle_does_not_hold_up_the_others() {
 struct Panicking(Sender<Result<(), Error>>, bool);
 
 impl Service for Panicking {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        assert_ne!(part.bytes, b"panic", "as it was told to");
-        echo(part, out)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        assert_ne!(chunk.bytes, b"panic", "as it was told to");
+        echo(chunk, out)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -156,11 +158,11 @@ impl Drop for Panicking {
 fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
     for on in On::ALL {
         let (ended, how) = channel();
-        let gate = Gate::new(2);
+        let gate = ConnectionLimit::new(2);
         let mut options = options();
         options.gate = gate.clone();
         let opened = AtomicUsize::new(0);
-        let open = move |_: &Origin, _| {
+        let open = move |_: &PeerAddr, _| {
             assert_ne!(opened.fetch_add(1, Ordering::Relaxed), 2, "the third is not opened");
             Panicking(ended.clone(), false)
         };
@@ -170,7 +172,7 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
         other.ask(b"hello");
         client.say(b"panic");
         assert!(client.is_closed());
-        let aborted = Err(Error::Aborted(Reason::Application));
+        let aborted = Err(Error::Aborted(CloseReason::Application));
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), aborted);
         other.ask(b"still here");
         until("the place is not given back", || gate.open() == 1);
@@ -193,9 +195,9 @@ impl Service for Leaving {
         out.finish();
     }
 
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
-        self.0.send(part.bytes.to_vec()).unwrap();
-        Flow::Done
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+        self.0.send(chunk.bytes.to_vec()).unwrap();
+        Flow::Consumed
     }
 }
 
@@ -203,7 +205,7 @@ impl Service for Leaving {
 fn who_has_finished_still_receives_whichever_end_it_is() {
     for kind in Kind::ALL {
         let (heard, told) = channel();
-        let open = move |_: &Origin, _| Leaving(heard.clone());
+        let open = move |_: &PeerAddr, _| Leaving(heard.clone());
         let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
         let server = Running::start_at(On::OneThread, &tcp(), sessions, keys, open, options());
         let (sessions, key) = (kind.sessions(Role::Client), kind.key(SECRET));
@@ -219,7 +221,7 @@ fn who_has_finished_still_receives_whichever_end_it_is() {
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"more");
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"to say");
     }
-    let server = Running::start(|_: &Origin, _| Echo, options());
+    let server = Running::start(|_: &PeerAddr, _| Echo, options());
     let client = server.client();
     (&client.0).write_all(&frame(&bytes(100_000)).repeat(20)).unwrap();
     client.0.shutdown(Shutdown::Write).unwrap();
@@ -233,9 +235,9 @@ fn who_has_finished_still_receives_whichever_end_it_is() {
 fn deadlines_pass_though_nothing_happens() {
     for kind in [Kind::Challenge, Kind::Mutual, Kind::Multiprocessing] {
         let config = kind.config(Role::Server).with_handshake_timeout(SHORT);
-        let sessions = Sessions::new(config, Pools::new(&PoolOptions::default()));
+        let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
         let (ended, how) = channel();
-        let open = move |_: &Origin, _| Telling(ended.clone());
+        let open = move |_: &PeerAddr, _| Telling(ended.clone());
         let keys = Arc::new(kind.key(SECRET));
         let server = Running::start_at(On::TwoThreads, &tcp(), sessions, keys, open, options());
         let begun = Instant::now();
@@ -252,8 +254,8 @@ fn deadlines_pass_though_nothing_happens() {
 struct Telling(Sender<Result<(), Error>>);
 
 impl Service for Telling {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        echo(part, out)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        echo(chunk, out)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -266,7 +268,7 @@ fn keys_that_are_replaced_end_the_sessions_of_those_that_are_gone() {
     let kind = Kind::Mutual;
     let keys = SharedKeys::new(Arc::new(Key::mutual(SECRET).unwrap()));
     let (ended, how) = channel();
-    let open = move |_: &Origin, _| Telling(ended.clone());
+    let open = move |_: &PeerAddr, _| Telling(ended.clone());
     let sessions = kind.sessions(Role::Server);
     let server = Running::start_at(On::TwoThreads, &tcp(), sessions, keys.clone(), open, options());
     let other = b"another key that is long enough";
@@ -291,7 +293,7 @@ fn keys_that_are_replaced_end_the_sessions_of_those_that_are_gone() {
         assert!(connect(SECRET).await.is_err());
         assert!(connect(other).await.is_ok());
     });
-    let aborted = Err(Error::Aborted(Reason::Application));
+    let aborted = Err(Error::Aborted(CloseReason::Application));
     assert_eq!(how.recv_timeout(PATIENCE).unwrap(), aborted);
 }
 
@@ -302,12 +304,12 @@ fn to_drop_the_future_of_a_server_is_to_end_it_and_its_services_are_told() {
         let address = listeners[0].address().unwrap();
         let (ended, how) = channel();
         let (opened, is_open) = channel();
-        let open = move |_: &Origin, _| {
+        let open = move |_: &PeerAddr, _| {
             opened.send(()).unwrap();
             Telling(ended.clone())
         };
         let protocol = Arc::new(Kind::None.sessions(Role::Server));
-        let gate = Gate::new(100);
+        let gate = ConnectionLimit::new(100);
         let mut options = options();
         options.gate = gate.clone();
         let server = Server::new(listeners, protocol, Arc::new(NO_KEY), open, options).unwrap();
@@ -325,7 +327,7 @@ fn to_drop_the_future_of_a_server_is_to_end_it_and_its_services_are_told() {
             waiting == 0
         });
         drop(serving);
-        let shutdown = Err(Error::Aborted(Reason::Shutdown));
+        let shutdown = Err(Error::Aborted(CloseReason::Shutdown));
         // Before the drop has returned.
         assert_eq!(how.try_iter().collect::<Vec<_>>(), vec![shutdown; clients.len()]);
         assert_eq!(gate.open(), 0);

@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::task::Waker;
 
-use countersign::{Error, Instant as Moment, Reason};
-use countersign_drive::services::Echo;
-use countersign_drive::{Origin, Service};
+use countersign::{CloseReason, Error, Instant as Moment};
+use countersign_driver::Service;
+use countersign_driver::services::Echo;
+use countersign_host::PeerAddr;
 
 use super::*;
 
@@ -18,7 +19,7 @@ const SLOW: Duration = Duration::from_millis(250);
 fn a_server_whose_connections_are_idle_stops_soon() {
     for on in On::ALL {
         let sessions = Kind::None.sessions(Role::Server);
-        let open = |_: &Origin, _| Echo;
+        let open = |_: &PeerAddr, _| Echo;
         let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
         let client = server.client();
         client.ask(b"hello");
@@ -35,7 +36,7 @@ fn a_server_without_connections_stops_at_once_even_before_it_runs() {
         let listeners = tcp().listen(1).unwrap();
         let address = listeners[0].address().unwrap();
         let protocol = Arc::new(Kind::None.sessions(Role::Server));
-        let open = |_: &Origin, _| Echo;
+        let open = |_: &PeerAddr, _| Echo;
         let server = Server::new(listeners, protocol, Arc::new(NO_KEY), open, options()).unwrap();
         let remote = server.remote();
         if before {
@@ -55,8 +56,8 @@ struct Hold {
 }
 
 impl Service for Holding {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        match part.bytes {
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        match chunk.bytes {
             b"hold" => {
                 let _ = self.0.held.send(());
                 let _ = self.0.go.lock().unwrap().recv();
@@ -64,7 +65,7 @@ impl Service for Holding {
             b"slow" => thread::sleep(SLOW),
             _ => {}
         }
-        echo(part, out)
+        echo(chunk, out)
     }
 }
 
@@ -75,7 +76,7 @@ fn a_stop_answers_requests_that_the_server_has_not_seen() {
         let (held, is_held) = channel();
         let (go, told) = channel();
         let hold = Arc::new(Hold { held, go: Mutex::new(told) });
-        let open = move |_: &Origin, _| Holding(hold.clone());
+        let open = move |_: &PeerAddr, _| Holding(hold.clone());
         let sessions = Kind::None.sessions(Role::Server);
         let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
         let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
@@ -119,10 +120,10 @@ struct Thinking {
 }
 
 impl Service for Thinking {
-    fn on_message(&mut self, _: Part<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+    fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
         self.asked = true;
         self.out.send(self.waker.clone()).unwrap();
-        Flow::Done
+        Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Moment) {
@@ -142,7 +143,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
     let (out, wakers) = channel();
     let thought = Arc::new(AtomicBool::new(false));
     let thinking = thought.clone();
-    let open = move |_: &Origin, waker| {
+    let open = move |_: &PeerAddr, waker| {
         let (out, thought) = (out.clone(), thinking.clone());
         Thinking { waker, out, thought, asked: false }
     };
@@ -169,8 +170,8 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
 struct Owing(Sender<Result<(), Error>>);
 
 impl Service for Owing {
-    fn on_message(&mut self, part: Part<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        echo(part, out)
+    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        echo(chunk, out)
     }
 
     fn is_idle(&self) -> bool {
@@ -188,7 +189,7 @@ fn who_is_stuck_is_given_up_at_the_stop_timeout() {
         let (ended, how) = channel();
         let mut options = options();
         options.stop_timeout = SLOW;
-        let open = move |_: &Origin, _| Owing(ended.clone());
+        let open = move |_: &PeerAddr, _| Owing(ended.clone());
         let sessions = Kind::None.sessions(Role::Server);
         let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options);
         // One to whom an answer is owed, one who reads none of its own.
@@ -210,7 +211,7 @@ fn who_is_stuck_is_given_up_at_the_stop_timeout() {
         server.remote.stop();
         server.join();
         assert!(begun.elapsed() >= SLOW);
-        let shutdown = Err(Error::Aborted(Reason::Shutdown));
+        let shutdown = Err(Error::Aborted(CloseReason::Shutdown));
         assert_eq!(how.try_iter().collect::<Vec<_>>(), [shutdown, shutdown]);
         assert!(client.is_closed());
     }

@@ -3,7 +3,8 @@
 use std::io::{self, Read};
 use std::ops::DerefMut;
 
-use countersign::{BadTls, Error, Instant, Machine, Truncated};
+use crate::error::TlsError;
+use countersign::{Error, Instant, Protocol, Truncated};
 
 use super::{STALL, Tls};
 use crate::error::tls_error;
@@ -23,7 +24,7 @@ impl Read for Nothing {
     }
 }
 
-impl<M: DerefMut<Target: Machine>> Tls<M> {
+impl<M: DerefMut<Target: Protocol>> Tls<M> {
     /// Has rustls look at what was read, if anything was and it takes it. Whether it did.
     pub(super) fn decrypt(&mut self) -> bool {
         if self.taken == self.filled || self.broken.is_some() {
@@ -42,7 +43,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
         }
         // What it reads from is memory: its only error is of a message that is too long for it.
         if read.is_err() || self.handshake > MAX_HANDSHAKE {
-            self.broken = Some(Error::Tls(BadTls::Broken));
+            self.broken = Some(Error::from(TlsError::Broken));
             return false;
         }
         // What came before an error counts all the same.
@@ -98,7 +99,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
 
     /// What ends it when there is nothing more to deal with first.
     pub(super) fn end(&mut self, now: Instant) -> Result<(), Error> {
-        if self.part || self.plain {
+        if self.chunk || self.plain {
             return Ok(());
         }
         if let Some(error) = self.broken {

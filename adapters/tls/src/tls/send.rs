@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::ops::DerefMut;
 
-use countersign::{BadTls, Error, Instant, Machine};
+use crate::error::TlsError;
+use countersign::{Error, Instant, Protocol};
 
 use super::{LAST_WORD, STALL, Tls};
 
@@ -13,7 +14,7 @@ const MAX_FRAGMENT: usize = 16 << 10;
 /// How much rustls takes at once, in bytes: its buffer is empty then.
 const MAX_TAKEN: usize = 64 << 10;
 
-impl<M: DerefMut<Target: Machine>> Tls<M> {
+impl<M: DerefMut<Target: Protocol>> Tls<M> {
     /// Encrypts what the inner machine has to say, if all before it is out.
     pub(super) fn encrypt(&mut self, now: Instant) {
         if self.sent < self.output.len() {
@@ -26,7 +27,7 @@ impl<M: DerefMut<Target: Machine>> Tls<M> {
             let bytes = &bytes[..bytes.len().min(MAX_TAKEN)];
             let records = bytes.len().div_ceil(MAX_FRAGMENT) as u64;
             if records > self.records_left {
-                self.fail(Error::Tls(BadTls::KeysUsedUp), now);
+                self.fail(Error::from(TlsError::KeysExhausted), now);
             } else {
                 self.records_left -= records;
                 self.carried = self.tls.writer().write(bytes).unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign::{BadTls, Error, Reason, TimedOut, Truncated};
+use countersign::{CloseReason, Error, TimedOut, Truncated};
+use countersign_tls::TlsError;
 use rustls::{AlertDescription, Connection, ServerConnection};
 
 use crate::ends::{End, Inside};
@@ -29,18 +30,18 @@ fn alert(number: u8) -> [u8; 7] {
 fn what_a_stranger_is_refused_for_leaves_before_the_end_of_the_stream() {
     let pki = Pki::new();
     let mut hello = said(&mut client(&Arc::new(pki.client_config(Version::Tls12))).into());
-    let refused = |bytes: &[u8], why: BadTls, number: u8| {
+    let refused = |bytes: &[u8], why: TlsError, number: u8| {
         let mut server = End::new(pki.server(Inside::None, Version::Tls13));
         server.hears_all(bytes);
-        assert_eq!(server.error(), Error::Tls(why));
+        assert_eq!(server.error(), Error::from(why));
         assert_eq!(last_word(&mut server), alert(number));
     };
     let (protocol_version, decode_error) = (70, 50);
-    refused(&hello, BadTls::NothingInCommon, protocol_version);
-    refused(b"GET / HTTP/1.1\r\n\r\n", BadTls::Broken, decode_error);
+    refused(&hello, TlsError::Incompatible, protocol_version);
+    refused(b"GET / HTTP/1.1\r\n\r\n", TlsError::Broken, decode_error);
     // A session id that is longer than may be.
     hello[5 + 4 + 2 + 32] = 0xff;
-    refused(&hello, BadTls::Broken, decode_error);
+    refused(&hello, TlsError::Broken, decode_error);
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn what_is_wrong_with_a_certificate_leaves_before_the_end_of_the_stream() {
         let mut tls = ServerConnection::new(config).unwrap().into();
         hears(&mut tls, &end.said(usize::MAX));
         end.hears_all(&said(&mut tls));
-        assert_eq!(end.error(), Error::Tls(BadTls::Untrusted));
+        assert_eq!(end.error(), Error::from(TlsError::Untrusted));
         told(&mut end, &mut tls, version);
 
         // And the other way round: it knows the server, and not the other way.
@@ -65,7 +66,7 @@ fn what_is_wrong_with_a_certificate_leaves_before_the_end_of_the_stream() {
                 hears(&mut tls, &end.said(usize::MAX));
             }
         }
-        assert_eq!(end.error(), Error::Tls(BadTls::Untrusted));
+        assert_eq!(end.error(), Error::from(TlsError::Untrusted));
         told(&mut end, &mut tls, version);
     }
 }
@@ -89,11 +90,11 @@ fn a_handshake_that_is_given_up_ends_without_a_word() {
     };
     let stopped = |end: &mut End| {
         let now = end.now;
-        end.machine.abort(Reason::Shutdown, now);
+        end.machine.abort(CloseReason::Shutdown, now);
         // Not before it was asked either.
         assert!(end.said(usize::MAX).is_empty());
         end.poll();
-        assert_eq!(end.error(), Error::Aborted(Reason::Shutdown));
+        assert_eq!(end.error(), Error::Aborted(CloseReason::Shutdown));
     };
     let pki = Pki::new();
     let hello = |inside, version| pki.link(inside, version).client.said(usize::MAX);
@@ -128,13 +129,13 @@ fn an_end_that_fails_says_no_close_notify_whoever_asks_first() {
             let mut link = pki.link(inside, version);
             link.run();
             let now = link.server.now;
-            link.server.machine.abort(Reason::Shutdown, now);
+            link.server.machine.abort(CloseReason::Shutdown, now);
             let said = link.server.said(usize::MAX);
             link.client.hears_all(&said);
             link.run();
             let told = matches!(inside, Inside::Mutual | Inside::Untagged);
             let expected = match told {
-                true => Error::PeerClosed(Reason::Shutdown),
+                true => Error::PeerClosed(CloseReason::Shutdown),
                 false => Error::Truncated(Truncated::Stream),
             };
             assert_eq!(link.client.error(), expected, "{inside:?} {version:?}");

@@ -1,7 +1,7 @@
 //! Who is let in by their certificates, and what everybody else is told.
 
-use countersign::{BadTls, Error, Role};
-use countersign_tls::{Credentials, CredentialsError, TlsSessions};
+use countersign::{Error, Role};
+use countersign_tls::{Credentials, CredentialsError, TlsError, TlsFactory};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 
 use crate::ends::{Inside, Link};
@@ -15,11 +15,10 @@ fn meet(client: &Credentials, server: &Credentials, name: &str) -> Link {
 }
 
 /// How the client ends, and the server.
-fn refused(client: &Credentials, server: &Credentials, name: &str) -> (BadTls, BadTls) {
+fn refused(client: &Credentials, server: &Credentials, name: &str) -> (TlsError, TlsError) {
     let link = meet(client, server, name);
     match (link.client.error(), link.server.error()) {
-        (Error::Tls(client), Error::Tls(server)) => (client, server),
-        other => panic!("{other:?}"),
+        (client, server) => (TlsError::of(client).unwrap(), TlsError::of(server).unwrap()),
     }
 }
 
@@ -56,28 +55,31 @@ fn each_end_is_told_what_is_wrong_with_the_others_certificate() {
     let client = credentials(Some(&good), Some(&ca.pem));
     let server = |own: &Pem| credentials(Some(own), Some(&ca.pem));
     for (own, why, alert) in [
-        (&expired, BadTls::Expired, 45),
-        (&early, BadTls::Expired, 45),
-        (&elsewhere, BadTls::Untrusted, 48),
-        (&misused, BadTls::Unusable, 43),
+        (&expired, TlsError::Expired, 45),
+        (&early, TlsError::Expired, 45),
+        (&elsewhere, TlsError::Untrusted, 48),
+        (&misused, TlsError::Unusable, 43),
     ] {
         let (client, server) = refused(&client, &server(own), "server.example");
-        assert_eq!((client, server), (why, BadTls::Alert(alert)));
+        assert_eq!((client, server), (why, TlsError::Alert(alert)));
     }
     let (told, server_told) = refused(&client, &server(&good), "other.example");
-    assert_eq!((told, server_told), (BadTls::OtherName, BadTls::Alert(42)));
+    assert_eq!((told, server_told), (TlsError::WrongName, TlsError::Alert(42)));
 
     for (own, why, alert) in [
-        (Some(&expired), BadTls::Expired, 45),
-        (Some(&early), BadTls::Expired, 45),
-        (Some(&elsewhere), BadTls::Untrusted, 48),
-        (Some(&misused), BadTls::Unusable, 43),
-        (None, BadTls::NoCertificate, 116),
+        (Some(&expired), TlsError::Expired, 45),
+        (Some(&early), TlsError::Expired, 45),
+        (Some(&elsewhere), TlsError::Untrusted, 48),
+        (Some(&misused), TlsError::Unusable, 43),
+        (None, TlsError::NoCertificate, 116),
     ] {
         let client = credentials(own, Some(&ca.pem));
         let (client, server) = refused(&client, &server(&good), "server.example");
-        assert_eq!((server, client), (why, BadTls::Alert(alert)));
-        assert!(Error::Tls(server).is_refusal() && !Error::Tls(client).is_refusal());
+        assert_eq!((server, client), (why, TlsError::Alert(alert)));
+        assert!(
+            Error::from(server).is_authentication_failure()
+                && !Error::from(client).is_authentication_failure()
+        );
     }
     open(&client, &server(&good), "server.example");
 }
@@ -104,9 +106,9 @@ fn a_certificate_that_is_no_cas_is_a_pin_whose_name_and_dates_do_not_matter() {
     // The like of it is not it.
     let another = self_signed(|params| params.is_ca = IsCa::NoCa);
     let (why, told) = refused(&credentials(Some(&client), Some(&another)), &server, "self.example");
-    assert_eq!((why, told), (BadTls::Untrusted, BadTls::Alert(48)));
+    assert_eq!((why, told), (TlsError::Untrusted, TlsError::Alert(48)));
     let (told, why) = refused(&credentials(Some(&another), Some(&leaf)), &server, "self.example");
-    assert_eq!((why, told), (BadTls::Untrusted, BadTls::Alert(48)));
+    assert_eq!((why, told), (TlsError::Untrusted, TlsError::Alert(48)));
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn a_pin_signs_for_nobody_else() {
     let forged = Pem { certificate: forged.pem(), key: key.serialize_pem() };
     let client = credentials(None, Some(&pinned));
     let (why, _) = refused(&client, &credentials(Some(&forged), None), "server.example");
-    assert_eq!(why, BadTls::Untrusted);
+    assert_eq!(why, TlsError::Untrusted);
 }
 
 #[test]
@@ -162,13 +164,13 @@ fn credentials_that_are_none_are_refused_with_what_is_wrong() {
     assert!(new().with_trust(cut).is_err());
 
     let sessions = || Inside::None.sessions(Role::Server);
-    let server = TlsSessions::server(sessions(), &new()).unwrap_err();
+    let server = TlsFactory::server(sessions(), &new()).unwrap_err();
     assert_eq!(server, CredentialsError::ServerWithout);
-    let client = TlsSessions::client(sessions(), &new(), "server.example").unwrap_err();
+    let client = TlsFactory::client(sessions(), &new(), "server.example").unwrap_err();
     assert_eq!(client, CredentialsError::TrustNothing);
     let trusting = new().with_trust(chain).unwrap();
     for name in ["", "a b", "-", "server.example:1"] {
-        let client = TlsSessions::client(sessions(), &trusting, name).unwrap_err();
+        let client = TlsFactory::client(sessions(), &trusting, name).unwrap_err();
         assert_eq!(client, CredentialsError::Name, "{name}");
     }
 }

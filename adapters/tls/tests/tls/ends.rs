@@ -4,11 +4,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use countersign::{
-    Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, Multiprocessing,
-    Mutual, Outbox, Refuse, Rest, Role, Scheme, SendError,
+    Candidates, Config, Digest, Error, Event, Framing, Instant, Key, KeyRejection, Multiprocessing,
+    Mutual, Outbox, ProcessId, Remaining, Role, Scheme, SendError,
 };
-use countersign_drive::{BoxedMachine, Outstanding, PoolOptions, Pools, Protocol, Sessions};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_host::{
+    BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+};
+use countersign_tls::{Credentials, TlsFactory};
 
 use crate::pki::{Ca, NAME, credentials};
 
@@ -19,7 +21,7 @@ pub(crate) fn mutual(role: Role) -> Mutual {
         Role::Client => ("client", 1),
         Role::Server => ("server", 2),
     };
-    Mutual::new(name.parse().unwrap(), Instance::from_bytes(&[process; Instance::LEN]))
+    Mutual::new(name.parse().unwrap(), ProcessId::from_bytes(&[process; ProcessId::LEN]))
         .with_heartbeat(Duration::ZERO)
 }
 
@@ -46,7 +48,7 @@ impl Inside {
         Self::Raw,
     ];
 
-    pub(crate) fn sessions(self, role: Role) -> Sessions {
+    pub(crate) fn sessions(self, role: Role) -> SessionFactory {
         let scheme = match self {
             Self::None | Self::Raw => Scheme::None,
             Self::Challenge => Scheme::Challenge { digest: Digest::Sha256 },
@@ -59,24 +61,24 @@ impl Inside {
         if self == Self::Raw {
             config = config.with_framing(Framing::Raw);
         }
-        Sessions::new(config, pools).with_outstanding(Outstanding::new())
+        SessionFactory::new(config, pools).with_outstanding(OutstandingChallenges::new())
     }
 
-    pub(crate) fn client(self, credentials: &Credentials, name: &str) -> BoxedMachine {
+    pub(crate) fn client(self, credentials: &Credentials, name: &str) -> BoxedProtocol {
         let sessions = self.sessions(Role::Client);
-        let tls = TlsSessions::client(sessions, credentials, name).unwrap();
+        let tls = TlsFactory::client(sessions, credentials, name).unwrap();
         tls.client(Waker::noop(), Instant::EPOCH).unwrap()
     }
 
-    pub(crate) fn server(self, credentials: &Credentials) -> BoxedMachine {
-        let tls = TlsSessions::server(self.sessions(Role::Server), credentials).unwrap();
+    pub(crate) fn server(self, credentials: &Credentials) -> BoxedProtocol {
+        let tls = TlsFactory::server(self.sessions(Role::Server), credentials).unwrap();
         tls.server(Waker::noop(), Instant::EPOCH).unwrap()
     }
 }
 
 /// A machine, and what became of it.
 pub(crate) struct End {
-    pub(crate) machine: BoxedMachine,
+    pub(crate) machine: BoxedProtocol,
     pub(crate) now: Instant,
     pub(crate) established: bool,
     pub(crate) heard: Vec<u8>,
@@ -86,17 +88,17 @@ pub(crate) struct End {
     pub(crate) answers: bool,
     /// It does not look at what has come, and this is what follows the part at hand.
     pub(crate) holds: bool,
-    held: Option<Rest>,
+    held: Option<Remaining>,
     pub(crate) secret: &'static [u8],
 }
 
-fn key(machine: &BoxedMachine, secret: &[u8]) -> Result<Key, Refuse> {
-    let request = machine.key_request().ok_or(Refuse::Unknown)?;
+fn key(machine: &BoxedProtocol, secret: &[u8]) -> Result<Key, KeyRejection> {
+    let request = machine.key_request().ok_or(KeyRejection::Unknown)?;
     Ok(Key::new(request.purpose, secret).unwrap())
 }
 
 impl End {
-    pub(crate) fn new(machine: BoxedMachine) -> Self {
+    pub(crate) fn new(machine: BoxedProtocol) -> Self {
         Self {
             machine,
             now: Instant::EPOCH,
@@ -111,7 +113,7 @@ impl End {
         }
     }
 
-    pub(crate) fn answering(machine: BoxedMachine) -> Self {
+    pub(crate) fn answering(machine: BoxedProtocol) -> Self {
         Self { answers: true, ..Self::new(machine) }
     }
 
@@ -134,8 +136,8 @@ impl End {
                 self.machine.provide_key(answer, self.now).unwrap();
             }
             Event::Established => self.established = true,
-            Event::Message { rest, .. } => {
-                self.held = Some(rest);
+            Event::Chunk { remaining, .. } => {
+                self.held = Some(remaining);
                 self.go_on();
             }
             Event::Writable => self.go_on(),
@@ -152,16 +154,16 @@ impl End {
 
     /// Deals with the part at hand, if it looks at it and there is room for the answer.
     pub(crate) fn go_on(&mut self) {
-        let Some(rest) = self.held.filter(|_| !self.holds) else { return };
-        let (part, mut out) = self.machine.split();
+        let Some(remaining) = self.held.filter(|_| !self.holds) else { return };
+        let (chunk, mut out) = self.machine.split();
         if self.answers {
-            match out.send_part(&part.to_ascii_uppercase(), rest) {
+            match out.send_chunk(&chunk.to_ascii_uppercase(), remaining) {
                 Err(SendError::Full) => return,
                 sent => sent.unwrap(),
             }
         }
         self.held = None;
-        self.heard.extend_from_slice(part);
+        self.heard.extend_from_slice(chunk);
         self.machine.consume(self.now);
     }
 
@@ -228,7 +230,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(client: BoxedMachine, server: BoxedMachine) -> Self {
+    pub(crate) fn new(client: BoxedProtocol, server: BoxedProtocol) -> Self {
         Self {
             client: End::new(client),
             server: End::answering(server),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::{BadTls, Error, Event, Instant, Rest, Role, TimedOut};
-use countersign_drive::{Protocol, StartError};
-use countersign_tls::{Tls, TlsSessions};
+use countersign::{Error, Event, Instant, Remaining, Role, TimedOut};
+use countersign_host::{ProtocolFactory, StartError};
+use countersign_tls::{Tls, TlsError, TlsFactory};
 use rustls::crypto::{CipherSuiteCommon, ring};
 use rustls::{SupportedCipherSuite, Tls12CipherSuite};
 
@@ -54,7 +54,7 @@ fn what_came_before_a_bad_record_counts_however_it_was_cut() {
                 peer.server.hears_all(&[good, bad].concat());
             }
             assert_eq!(peer.server.heard, b"hello", "{cut}");
-            assert_eq!(peer.server.error(), Error::Tls(BadTls::Broken));
+            assert_eq!(peer.server.error(), Error::from(TlsError::Broken));
         }
     }
 }
@@ -69,7 +69,7 @@ fn a_bad_record_behind_our_close_notify_is_an_error_like_any_other() {
     let mut record = link.client.said(usize::MAX);
     *record.last_mut().unwrap() ^= 1;
     link.server.hears_all(&record);
-    assert_eq!(link.server.error(), Error::Tls(BadTls::Broken));
+    assert_eq!(link.server.error(), Error::from(TlsError::Broken));
     assert!(link.server.heard.is_empty());
 }
 
@@ -84,7 +84,7 @@ fn a_part_at_hand_is_dealt_with_before_the_end_is_found_to_be_none() {
     let space = machine.recv_space();
     space[..bytes.len()].copy_from_slice(&bytes);
     machine.handle_received(bytes.len(), now);
-    let whole = Event::Message { first: true, rest: Rest::End };
+    let whole = Event::Chunk { first: true, remaining: Remaining::End };
     assert_eq!(machine.poll_event(now), Ok(Some(whole)));
     machine.handle_eof(now);
     assert_eq!(machine.poll_event(now), Ok(None));
@@ -137,7 +137,7 @@ fn a_report_that_nobody_asked_for_changes_nothing() {
     }
     assert_eq!(link.server.hears(&bytes), bytes.len());
     let machine = &mut link.server.machine;
-    assert!(matches!(machine.poll_event(Instant::EPOCH), Ok(Some(Event::Message { .. }))));
+    assert!(matches!(machine.poll_event(Instant::EPOCH), Ok(Some(Event::Chunk { .. }))));
     assert!(machine.recv_space().is_empty());
     machine.handle_received(0, Instant::EPOCH);
     machine.consume(Instant::EPOCH);
@@ -154,15 +154,15 @@ fn a_stranger_is_heard_for_so_many_bytes_and_no_more() {
     for fragment in hello.chunks(1 << 14) {
         let header = [&[22, 3, 1][..], &(fragment.len() as u16).to_be_bytes()].concat();
         let record = [&header, fragment].concat();
-        let mut rest = &record[..];
-        while !rest.is_empty() && server.over.is_none() {
-            let n = server.hears(rest);
+        let mut remaining = &record[..];
+        while !remaining.is_empty() && server.over.is_none() {
+            let n = server.hears(remaining);
             server.poll();
-            rest = &rest[n..];
+            remaining = &remaining[n..];
             taken += n;
         }
     }
-    assert_eq!(server.error(), Error::Tls(BadTls::Broken));
+    assert_eq!(server.error(), Error::from(TlsError::Broken));
     assert!(taken <= (32 << 10) + (17 << 10), "{taken}");
 }
 
@@ -192,8 +192,8 @@ fn keys_that_are_used_up_are_an_error_and_not_an_end() {
     let client = pki.client_config_by(provider.clone(), Version::Tls12);
     let server = pki.server_config_by(provider, Version::Tls12);
     let name = NAME.try_into().unwrap();
-    let client = TlsSessions::with_client_config(Inside::None.sessions(Role::Client), client, name);
-    let server = TlsSessions::with_server_config(Inside::None.sessions(Role::Server), server);
+    let client = TlsFactory::with_client_config(Inside::None.sessions(Role::Client), client, name);
+    let server = TlsFactory::with_server_config(Inside::None.sessions(Role::Server), server);
     let mut link = Link::new(
         client.client(Waker::noop(), Instant::EPOCH).unwrap(),
         server.server(Waker::noop(), Instant::EPOCH).unwrap(),
@@ -206,7 +206,7 @@ fn keys_that_are_used_up_are_an_error_and_not_an_end() {
         link.run();
         assert!(accepted < limit, "there is no end");
     }
-    assert_eq!(link.client.error(), Error::Tls(BadTls::KeysUsedUp));
+    assert_eq!(link.client.error(), Error::from(TlsError::KeysExhausted));
     assert!(link.client.machine.is_done());
     // All but the one that it failed with.
     assert_eq!(link.server.heard.len() as u64, accepted - 1);

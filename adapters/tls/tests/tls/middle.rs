@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use countersign::{Alert, Error, Instant, Role};
-use countersign_drive::Protocol;
+use countersign_host::ProtocolFactory;
 
 use crate::ends::{End, Inside, Link};
 use crate::pki::{Pki, Version};

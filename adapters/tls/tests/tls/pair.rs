@@ -1,6 +1,7 @@
 //! Two ends inside TLS, in memory.
 
-use countersign::{BadTls, Error, Rest, TimedOut, Truncated};
+use countersign::{Error, Remaining, TimedOut, Truncated};
+use countersign_tls::TlsError;
 
 use crate::ends::{Inside, link};
 
@@ -37,9 +38,10 @@ fn long_messages_come_back_whole() {
         let mut left = &message[..];
         while !left.is_empty() {
             let mut out = link.client.out();
-            let (part, more) = left.split_at(left.len().min(out.max_part()));
-            let rest = if more.is_empty() { Rest::End } else { Rest::Bytes(more.len() as u64) };
-            match out.send_part(part, rest) {
+            let (part, more) = left.split_at(left.len().min(out.max_chunk()));
+            let remaining =
+                if more.is_empty() { Remaining::End } else { Remaining::Bytes(more.len() as u64) };
+            match out.send_chunk(part, remaining) {
                 Ok(()) => left = more,
                 Err(countersign::SendError::Full) => link.run(),
                 Err(error) => panic!("{error}"),
@@ -81,7 +83,7 @@ fn an_end_without_close_notify_is_a_truncation_wherever_it_comes() {
     }
     let mut within = link(Inside::None);
     within.run();
-    within.client.out().send_part(b"half", Rest::Bytes(4)).unwrap();
+    within.client.out().send_chunk(b"half", Remaining::Bytes(4)).unwrap();
     within.run();
     within.server.ends();
     within.server.poll();
@@ -93,7 +95,7 @@ fn garbage_is_no_tls_and_is_told_so() {
     let mut link = link(Inside::Mutual);
     link.server.hears(b"GET / HTTP/1.1\r\n\r\n");
     link.server.poll();
-    assert_eq!(link.server.error(), Error::Tls(BadTls::Broken));
+    assert_eq!(link.server.error(), Error::from(TlsError::Broken));
     // Its alert.
     assert_eq!(link.server.said(usize::MAX)[0], 21);
     assert!(link.server.machine.is_done());
@@ -109,11 +111,11 @@ fn a_changed_byte_ends_either_side() {
         *record.last_mut().unwrap() ^= 1;
         link.server.hears(&record);
         link.server.poll();
-        assert_eq!(link.server.error(), Error::Tls(BadTls::Broken), "{inside:?}");
+        assert_eq!(link.server.error(), Error::from(TlsError::Broken), "{inside:?}");
         assert!(link.server.heard.is_empty());
         // Who changed it is told nothing that the other end does not check.
         link.run();
-        assert_eq!(link.client.error(), Error::Tls(BadTls::Alert(20)), "{inside:?}");
+        assert_eq!(link.client.error(), Error::from(TlsError::Alert(20)), "{inside:?}");
     }
 }
 
@@ -133,7 +135,7 @@ fn an_end_that_failed_says_no_close_notify_and_its_peer_knows() {
     let mut link = link(Inside::None);
     link.run();
     // Longer than it takes.
-    link.client.out().send_part(b"x", Rest::Bytes(u64::from(u32::MAX) - 1)).unwrap();
+    link.client.out().send_chunk(b"x", Remaining::Bytes(u64::from(u32::MAX) - 1)).unwrap();
     link.run();
     assert_eq!(link.server.error(), Error::FrameTooLong { len: u64::from(u32::MAX) });
     assert!(link.server.machine.is_done() && link.server.machine.wants_shutdown());

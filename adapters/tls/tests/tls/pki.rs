@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::{Instant, Role};
-use countersign_drive::{BoxedMachine, Protocol};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_host::{BoxedProtocol, ProtocolFactory};
+use countersign_tls::{Credentials, TlsFactory};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -161,17 +161,17 @@ impl Pki {
             .unwrap()
     }
 
-    pub(crate) fn client(&self, inside: Inside, version: Version) -> BoxedMachine {
+    pub(crate) fn client(&self, inside: Inside, version: Version) -> BoxedProtocol {
         let name = ServerName::try_from(NAME).unwrap();
         let config = self.client_config(version);
         let sessions = inside.sessions(Role::Client);
-        let sessions = TlsSessions::with_client_config(sessions, config, name);
+        let sessions = TlsFactory::with_client_config(sessions, config, name);
         sessions.client(Waker::noop(), Instant::EPOCH).unwrap()
     }
 
-    pub(crate) fn server(&self, inside: Inside, version: Version) -> BoxedMachine {
+    pub(crate) fn server(&self, inside: Inside, version: Version) -> BoxedProtocol {
         let sessions = inside.sessions(Role::Server);
-        let sessions = TlsSessions::with_server_config(sessions, self.server_config(version));
+        let sessions = TlsFactory::with_server_config(sessions, self.server_config(version));
         sessions.server(Waker::noop(), Instant::EPOCH).unwrap()
     }
 

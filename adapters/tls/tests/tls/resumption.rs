@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::{Instant, Role};
-use countersign_drive::Protocol;
-use countersign_tls::TlsSessions;
+use countersign_host::ProtocolFactory;
+use countersign_tls::TlsFactory;
 use rustls::pki_types::ServerName;
 use rustls::{HandshakeKind, ServerConnection};
 
@@ -39,7 +39,7 @@ fn takes_up_nothing(version: Version, tickets: bool) {
         assert_eq!(visit.handshake_kind(), Some(kind), "{version:?}");
     }
     let sessions = Inside::None.sessions(Role::Server);
-    let ours = TlsSessions::with_server_config(sessions, config);
+    let ours = TlsFactory::with_server_config(sessions, config);
     for _ in 0..3 {
         let mut client = client(&visitor);
         let early = client.early_data();
@@ -97,7 +97,7 @@ fn a_client_asks_for_no_resumption_no_early_data_and_no_protocol_and_for_the_mas
         config.enable_early_data = true;
         let name = ServerName::try_from(NAME).unwrap();
         let sessions = Inside::None.sessions(Role::Client);
-        let client = TlsSessions::with_client_config(sessions, config, name);
+        let client = TlsFactory::with_client_config(sessions, config, name);
         for _ in 0..2 {
             let machine = client.client(Waker::noop(), Instant::EPOCH).unwrap();
             let mut end = End::new(machine);

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::device::{Backoff, DeviceClient, Response};
 use countersign::{Instant as Moment, Key, Role};
-use countersign_drive::device::Device;
-use countersign_drive::{Address, BoxedMachine, Clock, Notice, Protocol};
+use countersign_device::Device;
+use countersign_device::{Backoff, DeviceClient, Response};
+use countersign_host::{Address, BoxedProtocol, Clock, ConnectionEvent, ProtocolFactory};
 use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ struct Fleet {
     poll: Poll,
     clock: Clock,
     connections: Connections<Device<Tell>, usize>,
-    protocol: Arc<dyn Protocol>,
+    protocol: Arc<dyn ProtocolFactory>,
     key: Key,
     server: Address,
     devices: Vec<State>,
@@ -62,7 +62,7 @@ struct State {
 }
 
 impl Fleet {
-    fn new(server: &At, protocol: Arc<dyn Protocol>) -> Self {
+    fn new(server: &At, protocol: Arc<dyn ProtocolFactory>) -> Self {
         let poll = Poll::new().unwrap();
         let connections = Connections::new(poll.registry(), Token(usize::MAX)).unwrap();
         let clock = Clock::start();
@@ -112,7 +112,7 @@ impl Fleet {
         let (protocol, answers) = (self.protocol.clone(), self.answers.clone());
         let until = now.saturating_add(CONNECT);
         let connected = self.connections.connect(&self.server, until, index, |wake, _| {
-            let machine: BoxedMachine = protocol.client(wake, now).map_err(io::Error::other)?;
+            let machine: BoxedProtocol = protocol.client(wake, now).map_err(io::Error::other)?;
             let imei = format!("{index:015}").parse().unwrap();
             let client =
                 DeviceClient::new(APP_ID.parse().unwrap(), imei, now).with_interval(INTERVAL);
@@ -145,7 +145,7 @@ impl Fleet {
             }
             let mut ended = Vec::new();
             self.connections.run(&self.key, now, |notice, &mut index| {
-                if let Notice::Ended(_) = notice {
+                if let ConnectionEvent::Ended(_) = notice {
                     ended.push(index);
                 }
             });
@@ -203,7 +203,7 @@ fn all_registered_once(scratch: &Scratch) {
 }
 
 /// The fleet outlives its server: devices that speak `protocol`, and servers as `args` have them.
-fn outlives(scratch: &Scratch, args: &[&str], protocol: Arc<dyn Protocol>) {
+fn outlives(scratch: &Scratch, args: &[&str], protocol: Arc<dyn ProtocolFactory>) {
     // Not 127.0.0.1: with nobody there, one of the many attempts could be given the very port that it
     // goes to, and be connected to itself.
     let start = |at: &str| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_drive::Protocol;
+use countersign_host::ProtocolFactory;
 
 use super::inside::{Insider, What, clients};
 use super::{OURS, serve, with_certs};
@@ -18,10 +18,10 @@ const IDLE: u64 = 16 << 10;
 const STRANGER: u64 = 96 << 10;
 
 /// How a stranger comes to be.
-type Make<'a> = dyn Fn(&At, &Arc<dyn Protocol>) -> Peer + 'a;
+type Make<'a> = dyn Fn(&At, &Arc<dyn ProtocolFactory>) -> Peer + 'a;
 
 /// What each of as many as `HELD` made by `make` costs, once all it said has been looked at.
-fn cost<T>(what: What, make: impl Fn(&At, &Arc<dyn Protocol>) -> T) -> u64 {
+fn cost<T>(what: What, make: impl Fn(&At, &Arc<dyn ProtocolFactory>) -> T) -> u64 {
     let scheme = if what == What::Mutual { "mutual" } else { "none" };
     let scratch = with_certs();
     // None is to be late while the others come.
@@ -61,7 +61,7 @@ fn idle(what: What) -> u64 {
 }
 
 /// A stranger that says the client's side of the handshake but for its last byte.
-fn all_but_finished(at: &At, clients: &Arc<dyn Protocol>) -> Peer {
+fn all_but_finished(at: &At, clients: &Arc<dyn ProtocolFactory>) -> Peer {
     let (mut insider, hello) = Insider::hello(at, &**clients);
     insider.peer.send(&hello);
     let mut flight = Vec::new();
@@ -94,7 +94,7 @@ fn thousands_inside_tls_cost_little_whether_they_are_let_in_or_not() {
         println!("memory per idle connection inside TLS, {what:?}: {each} bytes");
         assert!(each <= IDLE, "{each} bytes");
     });
-    let hello = |at: &At, clients: &Arc<dyn Protocol>, share: usize| {
+    let hello = |at: &At, clients: &Arc<dyn ProtocolFactory>, share: usize| {
         let (insider, hello) = Insider::hello(at, &**clients);
         insider.peer.send(&hello[..hello.len() / share]);
         insider.peer

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::{Error, Truncated};
-use countersign_drive::Protocol;
+use countersign_host::ProtocolFactory;
 
 use super::inside::{Insider, What, clients, neighbour};
 use super::{OURS, serve, with_certs};
@@ -16,7 +16,7 @@ use crate::process::at_once;
 
 /// A server of one worker and of two, inside TLS, with a neighbour who must be served well while
 /// `attack` goes on.
-fn beside_a_neighbour(what: What, attack: impl Fn(&Server, &At, &Arc<dyn Protocol>) + Sync) {
+fn beside_a_neighbour(what: What, attack: impl Fn(&Server, &At, &Arc<dyn ProtocolFactory>) + Sync) {
     let scheme = match what {
         What::None => "none",
         What::Mutual => "mutual",
@@ -163,7 +163,7 @@ fn what_was_changed_on_the_way_ends_its_own_connection() {
         let mut record = insider.unsaid();
         *record.last_mut().unwrap() ^= 1;
         insider.peer.send(&record);
-        assert!(matches!(insider.end(), Err(Error::Tls(_))), "{:?}", insider.over);
+        assert!(matches!(insider.end(), Err(Error::Channel(_))), "{:?}", insider.over);
         server.logged("scheme=tls+none reason=tls-broken");
     });
 }

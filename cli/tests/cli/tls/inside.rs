@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use countersign::{
-    Candidates, Config, Error, Event, Instance, Instant, Key, Mutual, Rest, Role, Scheme,
+    Candidates, Config, Error, Event, Instant, Key, Mutual, ProcessId, Remaining, Role, Scheme,
 };
-use countersign_drive::{BoxedMachine, PoolOptions, Pools, Protocol, Sessions};
-use countersign_tls::{Credentials, TlsSessions};
+use countersign_host::{BoxedProtocol, PoolOptions, Pools, ProtocolFactory, SessionFactory};
+use countersign_tls::{Credentials, TlsFactory};
 
 use crate::KEY;
 use crate::common::{At, Scratch};
@@ -31,7 +31,7 @@ fn config(what: What, role: Role) -> Config {
             Role::Client => ("client", 1),
             Role::Server => ("server", 2),
         };
-        Mutual::new(name.parse().unwrap(), Instance::from_bytes(&[process; Instance::LEN]))
+        Mutual::new(name.parse().unwrap(), ProcessId::from_bytes(&[process; ProcessId::LEN]))
     };
     match what {
         What::None => Config::new(Scheme::None),
@@ -39,8 +39,8 @@ fn config(what: What, role: Role) -> Config {
     }
 }
 
-pub(crate) fn sessions(what: What, role: Role) -> Sessions {
-    Sessions::new(config(what, role), Pools::new(&PoolOptions::default()))
+pub(crate) fn sessions(what: What, role: Role) -> SessionFactory {
+    SessionFactory::new(config(what, role), Pools::new(&PoolOptions::default()))
 }
 
 fn read(scratch: &Scratch, name: &str) -> Vec<u8> {
@@ -58,15 +58,15 @@ pub(crate) fn credentials(scratch: &Scratch, name: &str) -> Credentials {
 }
 
 /// Makes clients for the server of `scratch`.
-pub(crate) fn clients(scratch: &Scratch, what: What) -> Arc<dyn Protocol> {
+pub(crate) fn clients(scratch: &Scratch, what: What) -> Arc<dyn ProtocolFactory> {
     let credentials = credentials(scratch, "client");
-    Arc::new(TlsSessions::client(sessions(what, Role::Client), &credentials, "localhost").unwrap())
+    Arc::new(TlsFactory::client(sessions(what, Role::Client), &credentials, "localhost").unwrap())
 }
 
 /// A connection and the machine that speaks over it.
 pub(crate) struct Insider {
     pub(crate) peer: Peer,
-    machine: BoxedMachine,
+    machine: BoxedProtocol,
     heard: Vec<u8>,
     finished: bool,
     pub(crate) over: Option<Result<(), Error>>,
@@ -75,17 +75,17 @@ pub(crate) struct Insider {
 }
 
 impl Insider {
-    pub(crate) fn connect(at: &At, clients: &dyn Protocol) -> Self {
+    pub(crate) fn connect(at: &At, clients: &dyn ProtocolFactory) -> Self {
         Self::over(Peer::connect(at), clients.client(Waker::noop(), NOW).unwrap())
     }
 
-    pub(crate) fn over(peer: Peer, machine: BoxedMachine) -> Self {
+    pub(crate) fn over(peer: Peer, machine: BoxedProtocol) -> Self {
         let (heard, finished, over) = (Vec::new(), false, None);
         Self { peer, machine, heard, finished, over, piece: usize::MAX }
     }
 
     /// One that has said nothing, and its ClientHello.
-    pub(crate) fn hello(at: &At, clients: &dyn Protocol) -> (Self, Vec<u8>) {
+    pub(crate) fn hello(at: &At, clients: &dyn ProtocolFactory) -> (Self, Vec<u8>) {
         let mut insider = Self::connect(at, clients);
         let hello = insider.unsaid();
         assert_eq!((hello[0], hello[5]), (22, 1), "not a ClientHello");
@@ -93,7 +93,7 @@ impl Insider {
     }
 
     /// One that is let in.
-    pub(crate) fn enter(at: &At, clients: &dyn Protocol) -> Self {
+    pub(crate) fn enter(at: &At, clients: &dyn ProtocolFactory) -> Self {
         let mut insider = Self::connect(at, clients);
         insider.until(Self::is_in);
         assert_eq!(insider.over, None);
@@ -112,7 +112,7 @@ impl Insider {
                     let key = Key::mutual(KEY.as_bytes()).unwrap();
                     self.machine.provide_key(Ok(Candidates::one(&key)), NOW).unwrap();
                 }
-                Ok(Some(Event::Message { .. })) => {
+                Ok(Some(Event::Chunk { .. })) => {
                     self.heard.extend_from_slice(self.machine.split().0);
                     self.machine.consume(NOW);
                 }
@@ -181,8 +181,8 @@ impl Insider {
     }
 
     /// A message's first part, with so many bytes to come.
-    pub(crate) fn say_part(&mut self, part: &[u8], more: u64) {
-        self.machine.split().1.send_part(part, Rest::Bytes(more)).unwrap();
+    pub(crate) fn say_part(&mut self, chunk: &[u8], more: u64) {
+        self.machine.split().1.send_chunk(chunk, Remaining::Bytes(more)).unwrap();
     }
 
     /// Ends its side inside TLS, and TLS with it.
@@ -208,7 +208,7 @@ impl Talk for Insider {
 }
 
 /// Moves one in that talks inside TLS.
-pub(crate) fn neighbour(at: &At, clients: &Arc<dyn Protocol>) -> Neighbour {
+pub(crate) fn neighbour(at: &At, clients: &Arc<dyn ProtocolFactory>) -> Neighbour {
     let (at, clients) = (at.clone(), clients.clone());
     Neighbour::who(move || Insider::enter(&at, &*clients))
 }

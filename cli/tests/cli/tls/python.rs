@@ -31,13 +31,13 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout cli
 
 /// Where certificates come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum PeerAddr {
     Certs,
     Tutorial,
     SelfSigned,
 }
 
-impl Origin {
+impl PeerAddr {
     const ALL: [Self; 3] = [Self::Certs, Self::Tutorial, Self::SelfSigned];
 
     fn make(self) -> Scratch {
@@ -60,9 +60,9 @@ impl Origin {
     }
 }
 
-pub(crate) fn each(check: impl Fn(Origin, &Scratch, &str) + Sync) {
+pub(crate) fn each(check: impl Fn(PeerAddr, &Scratch, &str) + Sync) {
     if python() && openssl() {
-        at_once(Origin::ALL, |origin| {
+        at_once(PeerAddr::ALL, |origin| {
             let scratch = origin.make();
             for version in VERSIONS {
                 check(origin, &scratch, version);
@@ -71,7 +71,7 @@ pub(crate) fn each(check: impl Fn(Origin, &Scratch, &str) + Sync) {
     }
 }
 
-fn server(origin: Origin, scratch: &Scratch, args: &[&str]) -> Server {
+fn server(origin: PeerAddr, scratch: &Scratch, args: &[&str]) -> Server {
     let trust = origin.trust("client.crt");
     let ours = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-client-ca", trust];
     serve(scratch, &[&ours[..], &["--log", "debug"], args].concat())
@@ -79,7 +79,7 @@ fn server(origin: Origin, scratch: &Scratch, args: &[&str]) -> Server {
 
 /// What a client in Python makes of `server`, which sends `messages` and leaves as `leave` says.
 fn client(
-    (origin, scratch, version): (Origin, &Scratch, &str),
+    (origin, scratch, version): (PeerAddr, &Scratch, &str),
     server: &Server,
     own: &str,
     (leave, messages): (&str, &[&str]),
@@ -123,22 +123,22 @@ fn a_python_client_with_another_certificate_than_is_pinned_is_refused() {
         let ran = client((origin, scratch, version), &server, "server", ("unwrap", &["hello"]));
         ran.exited(1).said("refused: ");
         let reason = match origin {
-            Origin::Tutorial => "tls-certificate-untrusted",
+            PeerAddr::Tutorial => "tls-certificate-untrusted",
             // For servers, and a CA's.
-            Origin::Certs | Origin::SelfSigned => "tls-certificate-unusable",
+            PeerAddr::Certs | PeerAddr::SelfSigned => "tls-certificate-unusable",
         };
         server.logged(&format!("scheme=tls+none reason={reason}"));
     });
 }
 
 /// A server in Python.
-fn listens(origin: Origin, scratch: &Scratch, version: &str, leave: &str) -> Server {
+fn listens(origin: PeerAddr, scratch: &Scratch, version: &str, leave: &str) -> Server {
     let files = [version, "server.crt", "server.key", origin.trust("client.crt"), leave];
     Server::spawn(program(scratch, "server.py", &files), 1)
 }
 
 /// What we make of it.
-fn connects(origin: Origin, scratch: &Scratch, server: &Server, own: &str) -> Ran {
+fn connects(origin: PeerAddr, scratch: &Scratch, server: &Server, own: &str) -> Ran {
     let mut connect = countersign(scratch);
     connect.args(["connect", &server.at[0].to_string(), "--scheme", "none"]);
     connect.args(["--message", "hello", "--message", "Größe 1"]);

@@ -4,19 +4,18 @@ use super::*;
 use std::vec;
 use std::vec::Vec;
 
-const LIMITS: Limits = Limits { max_part: 300, max_frame: 256 };
+const LIMITS: Limits = Limits { max_chunk: 300, max_frame: 256 };
 
 const SENDER: [u8; 32] = [0x5e; 32];
 const OTHER: [u8; 32] = [0x07; 32];
 
 /// What one end has of the session; the other has the keys the other way round.
-fn sealing(tagged: bool) -> Sealing {
-    Sealing {
+fn sealing(tagged: bool) -> SealingParams {
+    SealingParams {
         send: Secret::new(SENDER),
         receive: Secret::new(SENDER),
         tagged,
         max_frame: 256,
-        heartbeat_ms: 0,
     }
 }
 
@@ -49,8 +48,8 @@ fn encoder(tagged: bool) -> Encoder {
     encoder
 }
 
-fn part(len: usize, first: bool, rest: Rest) -> Result<Parsed, Error> {
-    Ok(Parsed::Part { header: 5, len, trailer: 16, first, rest })
+fn chunk(len: usize, first: bool, remaining: Remaining) -> Result<Parsed, Error> {
+    Ok(Parsed::Chunk { header: 5, len, trailer: 16, first, remaining })
 }
 
 fn control(frame: &[u8], control: Control) -> Result<Parsed, Error> {
@@ -67,7 +66,7 @@ fn last_of(frames: &[(u8, &[u8])]) -> Result<Parsed, Error> {
     decoder.parse(&frame(before.len() as u64, *kind, payload), LIMITS)
 }
 
-fn bad(why: BadFrame) -> Result<Parsed, Error> {
+fn bad(why: FrameError) -> Result<Parsed, Error> {
     Err(Error::Frame(why))
 }
 
@@ -82,23 +81,23 @@ fn a_frame_says_how_much_of_it_is_missing() {
         assert_eq!(decoder.parse(&bytes[..len], LIMITS), Ok(Parsed::Need(bytes.len())));
     }
     let behind = [&bytes[..], b"next"].concat();
-    assert_eq!(decoder.parse(&behind, LIMITS), part(7, true, Rest::End));
+    assert_eq!(decoder.parse(&behind, LIMITS), chunk(7, true, Remaining::End));
 }
 
 #[test]
 fn each_type_is_what_it_is() {
-    assert_eq!(last_of(&[(0x00, b"message")]), part(7, true, Rest::End));
-    assert_eq!(last_of(&[(0x00, b"")]), part(0, true, Rest::End));
-    assert_eq!(last_of(&[(0x03, b"part")]), part(4, true, Rest::More));
+    assert_eq!(last_of(&[(0x00, b"message")]), chunk(7, true, Remaining::End));
+    assert_eq!(last_of(&[(0x00, b"")]), chunk(0, true, Remaining::End));
+    assert_eq!(last_of(&[(0x03, b"part")]), chunk(4, true, Remaining::More));
     let whole = |kind, payload: &[u8]| frame(0, kind, payload);
     let ping = Control::Ping(*b"12345678");
     assert_eq!(last_of(&[(0x01, b"12345678")]), control(&whole(1, b"12345678"), ping));
     assert_eq!(last_of(&[(0x02, b"12345678")]), control(&whole(2, b"12345678"), Control::Other));
     assert_eq!(last_of(&[(0x04, b"")]), control(&whole(4, b""), Control::Fin));
-    let shutdown = Control::Close(Reason::Shutdown);
+    let shutdown = Control::Close(CloseReason::Shutdown);
     assert_eq!(last_of(&[(0x05, b"\0bye")]), control(&whole(5, b"\0bye"), shutdown));
     for kind in 0x06..=0x3f {
-        assert_eq!(last_of(&[(kind, b"")]), bad(BadFrame::Type), "{kind}");
+        assert_eq!(last_of(&[(kind, b"")]), bad(FrameError::Type), "{kind}");
     }
     for kind in 0x40..=0xff {
         let payload = vec![7; usize::from(kind) % 40];
@@ -120,30 +119,30 @@ fn a_payload_is_as_long_as_its_type_says() {
         assert_eq!(last_of(&[(CLOSE, payload)]).is_ok(), (1..=129).contains(&len), "{len}");
     }
     for (kind, payload) in [(PING, &b"1234567"[..]), (PONG, b""), (FIN, b"x"), (PART, b"")] {
-        assert_eq!(last_of(&[(kind, payload)]), bad(BadFrame::Payload));
+        assert_eq!(last_of(&[(kind, payload)]), bad(FrameError::Payload));
     }
-    assert_eq!(last_of(&[(CLOSE, b"")]), bad(BadFrame::Payload));
-    assert_eq!(last_of(&[(CLOSE, &long[..130])]), bad(BadFrame::Payload));
+    assert_eq!(last_of(&[(CLOSE, b"")]), bad(FrameError::Payload));
+    assert_eq!(last_of(&[(CLOSE, &long[..130])]), bad(FrameError::Payload));
 }
 
 #[test]
 fn a_close_has_a_code_and_text() {
     for (code, why) in [
-        (0, Reason::Shutdown),
-        (1, Reason::Protocol),
-        (2, Reason::Timeout),
-        (3, Reason::Application),
-        (4, Reason::Application),
-        (255, Reason::Application),
+        (0, CloseReason::Shutdown),
+        (1, CloseReason::Protocol),
+        (2, CloseReason::Timeout),
+        (3, CloseReason::Application),
+        (4, CloseReason::Application),
+        (255, CloseReason::Application),
     ] {
         for text in [&b""[..], "vorüber".as_bytes()] {
             let payload = [&[code], text].concat();
             let closes = control(&frame(0, CLOSE, &payload), Control::Close(why));
             assert_eq!(last_of(&[(CLOSE, &payload)]), closes, "{code}");
         }
-        assert_eq!(last_of(&[(CLOSE, &[code, 0xff])]), bad(BadFrame::Payload));
+        assert_eq!(last_of(&[(CLOSE, &[code, 0xff])]), bad(FrameError::Payload));
     }
-    assert_eq!(last_of(&[(CLOSE, &"\0ü".as_bytes()[..2])]), bad(BadFrame::Payload));
+    assert_eq!(last_of(&[(CLOSE, &"\0ü".as_bytes()[..2])]), bad(FrameError::Payload));
 }
 
 #[test]
@@ -152,16 +151,16 @@ fn messages_are_whole_and_end_before_the_end() {
     const B: (u8, &[u8]) = (DATA, b"b");
     const END: (u8, &[u8]) = (FIN, b"");
     const CALL: (u8, &[u8]) = (PING, b"12345678");
-    assert_eq!(last_of(&[A, A]), part(1, false, Rest::More));
-    assert_eq!(last_of(&[A, B]), part(1, false, Rest::End));
-    assert_eq!(last_of(&[A, CALL, B]), part(1, false, Rest::End));
-    assert_eq!(last_of(&[A, B, B]), part(1, true, Rest::End));
-    assert_eq!(last_of(&[A, (DATA, b"")]), part(0, false, Rest::End));
+    assert_eq!(last_of(&[A, A]), chunk(1, false, Remaining::More));
+    assert_eq!(last_of(&[A, B]), chunk(1, false, Remaining::End));
+    assert_eq!(last_of(&[A, CALL, B]), chunk(1, false, Remaining::End));
+    assert_eq!(last_of(&[A, B, B]), chunk(1, true, Remaining::End));
+    assert_eq!(last_of(&[A, (DATA, b"")]), chunk(0, false, Remaining::End));
     assert!(last_of(&[A, B, END]).is_ok());
-    assert_eq!(last_of(&[A, END]), bad(BadFrame::Order));
+    assert_eq!(last_of(&[A, END]), bad(FrameError::Order));
     for behind in [A, B, END, (PART, b"")] {
-        assert_eq!(last_of(&[END, behind]), bad(BadFrame::Order));
-        assert_eq!(last_of(&[END, CALL, behind]), bad(BadFrame::Order));
+        assert_eq!(last_of(&[END, behind]), bad(FrameError::Order));
+        assert_eq!(last_of(&[END, CALL, behind]), bad(FrameError::Order));
     }
     for behind in [CALL, (PONG, b"12345678"), (CLOSE, b"\0"), (0x40, b"")] {
         assert!(last_of(&[END, behind]).is_ok());
@@ -177,7 +176,7 @@ fn a_message_is_at_its_boundary_when_none_of_it_is_due() {
         decoder.parse(&frame(seq, kind, b"x"), LIMITS).unwrap();
         assert_eq!(decoder.at_boundary(), boundary);
     }
-    let small = Limits { max_part: 1, ..LIMITS };
+    let small = Limits { max_chunk: 1, ..LIMITS };
     decoder.parse(&frame(3, DATA, b"xy"), small).unwrap();
     assert!(!decoder.at_boundary());
     decoder.parse(b"", small).unwrap();
@@ -191,15 +190,15 @@ fn every_bit_of_a_frame_is_under_its_tag() {
         for bit in 32..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(BadFrame::Tag), "bit {bit}");
+            assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(FrameError::Tag), "bit {bit}");
         }
         // A shorter one has its tag elsewhere.
         let mut shorter = [&bytes[..], &[0; 16]].concat();
         shorter[3] -= 1;
-        let error = if payload.is_empty() { BadFrame::Payload } else { BadFrame::Tag };
+        let error = if payload.is_empty() { FrameError::Payload } else { FrameError::Tag };
         assert_eq!(decoder(true).parse(&shorter, LIMITS), bad(error));
         shorter[3] += 2;
-        assert_eq!(decoder(true).parse(&shorter, LIMITS), bad(BadFrame::Tag));
+        assert_eq!(decoder(true).parse(&shorter, LIMITS), bad(FrameError::Tag));
     }
 }
 
@@ -208,14 +207,14 @@ fn a_frame_has_one_place_in_one_direction_of_one_session() {
     let good = frame(0, DATA, b"message");
     for seq in [1, 2, u64::MAX, 1 << 32] {
         let bytes = frame(seq, DATA, b"message");
-        assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(BadFrame::Tag), "left out");
+        assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(FrameError::Tag), "left out");
     }
     let mut decoder = decoder(true);
     decoder.parse(&good, LIMITS).unwrap();
-    assert_eq!(decoder.parse(&good, LIMITS), bad(BadFrame::Tag), "repeated");
+    assert_eq!(decoder.parse(&good, LIMITS), bad(FrameError::Tag), "repeated");
     assert!(decoder.parse(&frame(1, DATA, b"next"), LIMITS).is_ok());
     let foreign = frame_of(&OTHER, 2, DATA, b"message");
-    assert_eq!(decoder.parse(&foreign, LIMITS), bad(BadFrame::Tag));
+    assert_eq!(decoder.parse(&foreign, LIMITS), bad(FrameError::Tag));
 }
 
 #[test]
@@ -223,13 +222,13 @@ fn nothing_of_a_frame_counts_before_its_tag() {
     for kind in [FIN, PART, CLOSE, 0x3f] {
         let mut bytes = frame(0, kind, b"");
         bytes[20] ^= 1;
-        assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(BadFrame::Tag));
+        assert_eq!(decoder(true).parse(&bytes, LIMITS), bad(FrameError::Tag));
     }
 }
 
 #[test]
 fn each_end_has_its_own_key() {
-    let two_ways = |send, receive| Sealing {
+    let two_ways = |send, receive| SealingParams {
         send: Secret::new(send),
         receive: Secret::new(receive),
         ..sealing(true)
@@ -246,7 +245,7 @@ fn each_end_has_its_own_key() {
 #[test]
 fn a_length_is_judged_by_its_header_alone() {
     for n in 0..=16_u32 {
-        let short = bad(BadFrame::Payload);
+        let short = bad(FrameError::Payload);
         assert_eq!(decoder(true).parse(&n.to_be_bytes(), LIMITS), short, "{n}");
     }
     for n in [17, 18, 256_u32] {
@@ -258,33 +257,35 @@ fn a_length_is_judged_by_its_header_alone() {
         assert_eq!(decoder(true).parse(&n.to_be_bytes(), LIMITS), long);
         assert_eq!(decoder(false).parse(&n.to_be_bytes(), LIMITS), long);
     }
-    assert_eq!(decoder(false).parse(&[0; 4], LIMITS), bad(BadFrame::Payload));
+    assert_eq!(decoder(false).parse(&[0; 4], LIMITS), bad(FrameError::Payload));
     assert_eq!(decoder(false).parse(&[0, 0, 0, 1], LIMITS), Ok(Parsed::Need(5)));
 }
 
 #[test]
 fn a_frame_longer_than_a_part_is_delivered_in_parts() {
-    let limits = Limits { max_part: 4, ..LIMITS };
-    let next =
-        |header, len, trailer, first, rest| Ok(Parsed::Part { header, len, trailer, first, rest });
+    let limits = Limits { max_chunk: 4, ..LIMITS };
+    let next = |header, len, trailer, first, remaining| {
+        Ok(Parsed::Chunk { header, len, trailer, first, remaining })
+    };
     let mut decoder = decoder(true);
     let bytes = frame(0, DATA, b"0123456789");
-    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 0, true, Rest::Bytes(6)));
-    assert_eq!(decoder.parse(&bytes[9..], limits), next(0, 4, 0, false, Rest::Bytes(2)));
-    assert_eq!(decoder.parse(&bytes[13..], limits), next(0, 2, 16, false, Rest::End));
+    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 0, true, Remaining::Bytes(6)));
+    assert_eq!(decoder.parse(&bytes[9..], limits), next(0, 4, 0, false, Remaining::Bytes(2)));
+    assert_eq!(decoder.parse(&bytes[13..], limits), next(0, 2, 16, false, Remaining::End));
 
     let bytes = frame(1, PART, b"01234567");
-    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 0, true, Rest::More));
-    assert_eq!(decoder.parse(&bytes[9..], limits), next(0, 4, 16, false, Rest::More));
+    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 0, true, Remaining::More));
+    assert_eq!(decoder.parse(&bytes[9..], limits), next(0, 4, 16, false, Remaining::More));
     let bytes = frame(2, DATA, b"0123");
-    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 16, false, Rest::End));
+    assert_eq!(decoder.parse(&bytes, limits), next(5, 4, 16, false, Remaining::End));
 }
 
 #[test]
 fn without_tags_the_bytes_are_taken_as_they_are() {
     let mut decoder = decoder(false);
     let bytes = untagged(DATA, b"message");
-    let whole = Parsed::Part { header: 5, len: 7, trailer: 0, first: true, rest: Rest::End };
+    let whole =
+        Parsed::Chunk { header: 5, len: 7, trailer: 0, first: true, remaining: Remaining::End };
     assert_eq!(decoder.parse(&bytes, LIMITS), Ok(whole));
     let bytes = untagged(PING, b"12345678");
     assert_eq!(decoder.parse(&bytes, LIMITS), control(&bytes, Control::Ping(*b"12345678")));
@@ -293,10 +294,10 @@ fn without_tags_the_bytes_are_taken_as_they_are() {
 }
 
 /// The frame that an encoder makes of a part.
-fn sent(encoder: &mut Encoder, body: &[u8], rest: Rest) -> Vec<u8> {
-    let plan = encoder.plan(body.len(), rest).unwrap();
+fn sent(encoder: &mut Encoder, body: &[u8], remaining: Remaining) -> Vec<u8> {
+    let plan = encoder.plan(body.len(), remaining).unwrap();
     let mut frame = vec![0xee; plan.whole_len()];
-    frame[plan.part()].copy_from_slice(body);
+    frame[plan.chunk()].copy_from_slice(body);
     encoder.commit(&plan, &mut frame);
     frame
 }
@@ -305,31 +306,36 @@ fn sent(encoder: &mut Encoder, body: &[u8], rest: Rest) -> Vec<u8> {
 fn what_is_sent_is_framed_numbered_and_tagged() {
     let mut encoder = encoder(true);
     assert!(encoder.at_boundary());
-    assert_eq!(sent(&mut encoder, b"message", Rest::End), frame(0, DATA, b"message"));
+    assert_eq!(sent(&mut encoder, b"message", Remaining::End), frame(0, DATA, b"message"));
     assert!(encoder.at_boundary());
-    assert_eq!(sent(&mut encoder, b"", Rest::End), frame(1, DATA, b""));
-    for (seq, rest) in [(2, Rest::More), (3, Rest::Bytes(9))] {
-        assert_eq!(sent(&mut encoder, b"part", rest), frame(seq, PART, b"part"));
+    assert_eq!(sent(&mut encoder, b"", Remaining::End), frame(1, DATA, b""));
+    for (seq, remaining) in [(2, Remaining::More), (3, Remaining::Bytes(9))] {
+        assert_eq!(sent(&mut encoder, b"part", remaining), frame(seq, PART, b"part"));
         assert!(!encoder.at_boundary());
     }
-    assert_eq!(sent(&mut encoder, b"", Rest::End), frame(4, DATA, b""));
+    assert_eq!(sent(&mut encoder, b"", Remaining::End), frame(4, DATA, b""));
     assert!(encoder.at_boundary());
-    for rest in [Rest::More, Rest::Bytes(7)] {
-        assert_eq!(encoder.plan(0, rest).unwrap().whole_len(), 0, "an empty part is nothing");
+    for remaining in [Remaining::More, Remaining::Bytes(7)] {
+        assert_eq!(encoder.plan(0, remaining).unwrap().whole_len(), 0, "an empty part is nothing");
     }
 }
 
 #[test]
 fn what_was_planned_and_not_committed_is_not_counted() {
     let mut encoder = encoder(true);
-    encoder.plan(4, Rest::More).unwrap();
+    encoder.plan(4, Remaining::More).unwrap();
     assert!(encoder.at_boundary());
-    assert_eq!(sent(&mut encoder, b"message", Rest::End), frame(0, DATA, b"message"));
+    assert_eq!(sent(&mut encoder, b"message", Remaining::End), frame(0, DATA, b"message"));
 }
 
 #[test]
 fn control_frames_are_made_as_they_are_read() {
-    let reasons = [Reason::Shutdown, Reason::Protocol, Reason::Timeout, Reason::Application];
+    let reasons = [
+        CloseReason::Shutdown,
+        CloseReason::Protocol,
+        CloseReason::Timeout,
+        CloseReason::Application,
+    ];
     let mut controls = vec![
         (Control::Ping(*b"12345678"), PING, b"12345678".to_vec()),
         (Control::Pong(*b"12345678"), PONG, b"12345678".to_vec()),
@@ -358,10 +364,10 @@ fn no_frame_is_longer_than_the_peer_takes() {
         [(true, 256, 239), (false, 256, 255), (true, u32::MAX, u32::MAX - 17)]
     {
         let mut encoder = Encoder::default();
-        encoder.open(&Sealing { max_frame, ..sealing(tagged) });
+        encoder.open(&SealingParams { max_frame, ..sealing(tagged) });
         assert_eq!(encoder.max_payload(), max_payload);
     }
     let mut encoder = encoder(true);
-    let longest = sent(&mut encoder, &[7; 239], Rest::End);
-    assert_eq!(decoder(true).parse(&longest, LIMITS), part(239, true, Rest::End));
+    let longest = sent(&mut encoder, &[7; 239], Remaining::End);
+    assert_eq!(decoder(true).parse(&longest, LIMITS), chunk(239, true, Remaining::End));
 }

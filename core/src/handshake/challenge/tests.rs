@@ -1,9 +1,9 @@
 extern crate std;
 
 use super::*;
-use crate::error::Refuse;
-use crate::key::{Candidates, Key};
-use crate::mac::{MAX_TAG, Mac};
+use crate::crypto::keys::{Candidates, Key};
+use crate::crypto::mac::{MAX_TAG, Mac};
+use crate::error::KeyRejection;
 use std::vec::Vec;
 
 const SECRET: &[u8] = b"the key of both";
@@ -92,12 +92,12 @@ fn both_sides_ask_for_the_key_of_the_challenge_that_was_sent() {
         let (client, _) = writing(|out| Challenge::new(digest, Role::Client, nonce(), out));
         let client = silently(client, Input::Received, &[7; 32]);
         let request =
-            KeyRequest::challenge(Role::Client, digest, machine::Challenge::Theirs(&[7; 32]));
+            KeyRequest::challenge(Role::Client, digest, key_request::Challenge::Theirs(&[7; 32]));
         assert_eq!(client.key_request(&[7; 32]), Some(request));
 
         let (server, challenge) = verifying(digest, b"some response");
         let request =
-            KeyRequest::challenge(Role::Server, digest, machine::Challenge::Ours(&challenge));
+            KeyRequest::challenge(Role::Server, digest, key_request::Challenge::Ours(&challenge));
         assert_eq!(server.key_request(b"some response"), Some(request));
     }
 }
@@ -161,13 +161,13 @@ fn a_server_refuses_every_flipped_bit_of_the_answer() {
 
 #[test]
 fn a_refused_key_ends_either_side_without_a_word() {
-    let refused = || Input::Key(Err(Refuse::Unknown));
+    let refused = || Input::Key(Err(KeyRejection::Unknown));
     let (server, _) = verifying(Digest::Sha256, &[]);
     let (client, _) = writing(|out| Challenge::new(Digest::Sha256, Role::Client, nonce(), out));
     let client = silently(client, Input::Received, &[7; 32]);
     for side in [server, client] {
         let (result, said) = step(side, refused(), &[7; 32]);
-        assert_eq!(result.unwrap_err(), Error::Refused(Refuse::Unknown));
+        assert_eq!(result.unwrap_err(), Error::Refused(KeyRejection::Unknown));
         assert_eq!(said, b"");
     }
 }

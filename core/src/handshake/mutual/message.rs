@@ -4,8 +4,9 @@
 
 use crate::config::is_heartbeat;
 use crate::error::{Alert, Error};
-use crate::instance::Instance;
-use crate::name::{Kid, Name};
+use crate::framing::MIN_MAX_FRAME;
+use crate::name::{KeyId, Name};
+use crate::process_id::ProcessId;
 
 /// Length of a message's header in bytes.
 pub(super) const HEADER_LEN: usize = 4;
@@ -18,9 +19,6 @@ pub(super) const VERSION: u8 = 1;
 const MAGIC: &[u8; 4] = b"CSGN";
 const MAX_SUITES: usize = 8;
 
-/// The least that an end may say it takes as N of a frame.
-pub(crate) const MIN_MAX_FRAME: u32 = 256;
-
 const M1: u8 = 0x01;
 const M2: u8 = 0x02;
 const M3: u8 = 0x03;
@@ -30,14 +28,14 @@ const ALERT: u8 = 0x7f;
 pub(super) const MAX_M1: usize = HEADER_LEN + 1 + MAGIC.len() + 3 + MAX_SUITES + NONCE_LEN;
 pub(super) const MAX_M2: usize = HEADER_LEN
     + 3
-    + (1 + Kid::MAX_LEN)
+    + (1 + KeyId::MAX_LEN)
     + 2 * (1 + Name::MAX_LEN)
-    + Instance::ID_LEN
+    + ProcessId::ID_LEN
     + 4
     + NONCE_LEN
     + MAC_LEN;
 pub(super) const MAX_M3: usize =
-    HEADER_LEN + 1 + (1 + Name::MAX_LEN) + Instance::ID_LEN + 4 + 4 + MAC_LEN;
+    HEADER_LEN + 1 + (1 + Name::MAX_LEN) + ProcessId::ID_LEN + 4 + 4 + MAC_LEN;
 
 /// Where in M2 the version and the suite are.
 const M2_VERSION: usize = HEADER_LEN + 1;
@@ -59,28 +57,28 @@ pub(super) const fn alert(code: u8) -> [u8; HEADER_LEN + 2] {
 }
 
 /// The server's first message.
-pub(super) struct Hello<'a> {
+pub(super) struct ServerHello<'a> {
     pub(super) versions: (u8, u8),
     pub(super) suites: &'a [u8],
 }
 
 /// The client's message.
-pub(super) struct Proof<'a> {
+pub(super) struct ClientProof<'a> {
     pub(super) version: u8,
     pub(super) suite: u8,
     pub(super) kid: &'a str,
     pub(super) name: &'a str,
     /// Empty: any.
     pub(super) expected: &'a str,
-    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
     pub(super) max_frame: u32,
     pub(super) mac: &'a [u8; MAC_LEN],
 }
 
 /// The server's second message.
-pub(super) struct Answer<'a> {
+pub(super) struct ServerProof<'a> {
     pub(super) name: &'a str,
-    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
     pub(super) max_frame: u32,
     pub(super) heartbeat_ms: u32,
     pub(super) mac: &'a [u8; MAC_LEN],
@@ -91,7 +89,7 @@ pub(super) fn is_hello(body: &[u8]) -> bool {
     body.strip_prefix(&[M1]).is_some_and(|rest| rest.starts_with(MAGIC))
 }
 
-impl<'a> Hello<'a> {
+impl<'a> ServerHello<'a> {
     /// Parses a whole M1, or the alert in its place.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
         parse(message, M1, |from| {
@@ -105,35 +103,35 @@ impl<'a> Hello<'a> {
     }
 }
 
-impl<'a> Proof<'a> {
+impl<'a> ClientProof<'a> {
     /// Parses a whole M2.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
         // There is no alert to a server.
         parse(message, M2, |from| {
             let (version, suite) = (from.byte()?, from.byte()?);
-            let kid = from.text(1..=Kid::MAX_LEN)?;
+            let kid = from.text(1..=KeyId::MAX_LEN)?;
             let name = from.text(1..=Name::MAX_LEN)?;
             let expected = from.text(0..=Name::MAX_LEN)?;
-            let instance = from.array()?;
+            let process_id = from.array()?;
             let max_frame = from.max_frame()?;
             from.array::<NONCE_LEN>()?;
             let mac = from.array()?;
-            Some(Self { version, suite, kid, name, expected, instance, max_frame, mac })
+            Some(Self { version, suite, kid, name, expected, process_id, max_frame, mac })
         })
         .map_err(|_| Error::Malformed)
     }
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ServerProof<'a> {
     /// Parses a whole M3, or the alert in its place.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
         parse(message, M3, |from| {
             let name = from.text(1..=Name::MAX_LEN)?;
-            let instance = from.array()?;
+            let process_id = from.array()?;
             let max_frame = from.max_frame()?;
             let heartbeat_ms = from.u32().filter(|&ms| is_heartbeat(ms))?;
             let mac = from.array()?;
-            Some(Self { name, instance, max_frame, heartbeat_ms, mac })
+            Some(Self { name, process_id, max_frame, heartbeat_ms, mac })
         })
     }
 }
@@ -148,7 +146,7 @@ fn parse<'a, T>(
         Some(ALERT) => Err(match (from.byte(), from.0) {
             (Some(code), []) => Error::Alert(match code {
                 1 => Alert::Refused,
-                2 => Alert::NothingInCommon,
+                2 => Alert::Incompatible,
                 3 => Alert::Busy,
                 4 => Alert::Malformed,
                 5 => Alert::TimedOut,
@@ -212,7 +210,7 @@ pub(super) struct Client<'a> {
     pub(super) kid: &'a str,
     pub(super) name: &'a str,
     pub(super) expected: &'a str,
-    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
     pub(super) max_frame: u32,
     pub(super) nonce: &'a [u8; NONCE_LEN],
 }
@@ -224,7 +222,7 @@ pub(super) fn write_client(to: &mut [u8], client: &Client<'_>) {
         to.text(client.kid);
         to.text(client.name);
         to.text(client.expected);
-        to.put(client.instance);
+        to.put(client.process_id);
         to.put(&client.max_frame.to_be_bytes());
         to.put(client.nonce);
         to.put(&[0; MAC_LEN]);
@@ -239,7 +237,7 @@ pub(super) fn choose(message: &mut [u8], suite: u8) {
 /// What an M3 says, but for the proof.
 pub(super) struct Server<'a> {
     pub(super) name: &'a str,
-    pub(super) instance: &'a [u8; Instance::ID_LEN],
+    pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
     pub(super) max_frame: u32,
     pub(super) heartbeat_ms: u32,
 }
@@ -248,7 +246,7 @@ pub(super) struct Server<'a> {
 pub(super) fn write_server(to: &mut [u8], server: &Server<'_>) {
     write(to, M3, |to| {
         to.text(server.name);
-        to.put(server.instance);
+        to.put(server.process_id);
         to.put(&server.max_frame.to_be_bytes());
         to.put(&server.heartbeat_ms.to_be_bytes());
         to.put(&[0; MAC_LEN]);

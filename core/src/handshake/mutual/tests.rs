@@ -9,10 +9,10 @@ mod server;
 
 use super::*;
 use crate::config::Scheme;
+use crate::crypto::keys::Key;
 use crate::error::Alert;
-use crate::handshake::Exchange;
-use crate::instance::Instance;
-use crate::key::Key;
+use crate::handshake::HandshakeBuffer;
+use crate::process_id::ProcessId;
 use core::time::Duration;
 use std::vec;
 use std::vec::Vec;
@@ -29,18 +29,18 @@ fn name(name: &str) -> Name {
     Name::new(name).unwrap()
 }
 
-fn instance(id: [u8; 16]) -> Instance {
-    let mut bytes = [DUMMY[0]; Instance::LEN];
+fn process_id(id: [u8; 16]) -> ProcessId {
+    let mut bytes = [DUMMY[0]; ProcessId::LEN];
     bytes[..16].copy_from_slice(&id);
-    Instance::from_bytes(&bytes)
+    ProcessId::from_bytes(&bytes)
 }
 
 fn client() -> config::Mutual {
-    config::Mutual::new(name("client"), instance(CLIENT_INSTANCE))
+    config::Mutual::new(name("client"), process_id(CLIENT_INSTANCE))
 }
 
 fn server() -> config::Mutual {
-    config::Mutual::new(name("server"), instance(SERVER_INSTANCE))
+    config::Mutual::new(name("server"), process_id(SERVER_INSTANCE))
 }
 
 fn key(secret: u8) -> Key {
@@ -50,20 +50,20 @@ fn key(secret: u8) -> Key {
 /// One end, its buffer, and what it holds.
 struct Side {
     handshake: Handshake,
-    exchange: Exchange<Vec<u8>>,
+    buffer: HandshakeBuffer<Vec<u8>>,
 }
 
 impl Side {
     fn new(mutual: &config::Mutual, role: Role) -> Self {
         let scheme = Scheme::Mutual(mutual.clone());
         // Whatever was in the buffer before.
-        let mut exchange = Exchange::new(vec![0xee; 1024], &scheme);
+        let mut buffer = HandshakeBuffer::new(vec![0xee; 1024], &scheme);
         let (nonce, max_frame) = match role {
             Role::Client => (Nonce::from_bytes([0xb2; Nonce::LEN]), CLIENT_FRAME),
             Role::Server => (Nonce::from_bytes([0xa1; Nonce::LEN]), SERVER_FRAME),
         };
-        let mutual = Mutual::new(mutual, role, nonce, max_frame, &mut exchange.transmit());
-        Self { handshake: Handshake::Mutual(mutual.unwrap()), exchange }
+        let mutual = Mutual::new(mutual, role, nonce, max_frame, &mut buffer.transmit());
+        Self { handshake: Handshake::Mutual(mutual.unwrap()), buffer }
     }
 
     fn client(mutual: &config::Mutual) -> Self {
@@ -77,7 +77,7 @@ impl Side {
     fn step(&mut self, input: Input<'_>) -> Result<(), Error> {
         let gone = Handshake::Complete { authenticated: false };
         let handshake = core::mem::replace(&mut self.handshake, gone);
-        let (received, mut out) = self.exchange.split();
+        let (received, mut out) = self.buffer.split();
         self.handshake = handshake.step(input, received, &mut out)?;
         Ok(())
     }
@@ -85,13 +85,13 @@ impl Side {
     /// Has all of `bytes` read, no more at a time than are wanted.
     fn hears(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let space = self.exchange.space(self.handshake.want());
+            let space = self.buffer.space(self.handshake.want());
             let n = space.len().min(bytes.len());
             assert!(n > 0, "{} bytes are not wanted", bytes.len());
             space[..n].copy_from_slice(&bytes[..n]);
-            self.exchange.commit(n);
+            self.buffer.commit(n);
             bytes = &bytes[n..];
-            if self.exchange.received_len() == self.handshake.want() {
+            if self.buffer.received_len() == self.handshake.want() {
                 self.step(Input::Received)?;
             }
         }
@@ -99,8 +99,8 @@ impl Side {
     }
 
     fn says(&mut self) -> Vec<u8> {
-        let said = self.exchange.pending().to_vec();
-        self.exchange.handle_transmitted(said.len());
+        let said = self.buffer.pending().to_vec();
+        self.buffer.handle_transmitted(said.len());
         said
     }
 
@@ -111,23 +111,23 @@ impl Side {
     fn request(&self) -> Option<KeyRequest<'_>> {
         assert_eq!(
             self.handshake.key_purpose().is_some(),
-            self.handshake.key_request(self.exchange.view()).is_some()
+            self.handshake.key_request(self.buffer.view()).is_some()
         );
-        self.handshake.key_request(self.exchange.view())
+        self.handshake.key_request(self.buffer.view())
     }
 
     /// Whether it waits for neither bytes nor a binding.
     fn wants_nothing(&self) -> bool {
-        self.handshake.want() <= self.exchange.received_len()
+        self.handshake.want() <= self.buffer.received_len()
     }
 
     fn is_agreed(&self) -> bool {
-        assert_eq!(self.outcome().is_some(), self.handshake.is_over());
+        assert_eq!(self.output().is_some(), self.handshake.is_over());
         self.handshake.is_over()
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        self.handshake.outcome(self.exchange.view())
+    fn output(&self) -> Option<HandshakeOutput> {
+        self.handshake.output(self.buffer.view())
     }
 }
 
@@ -151,7 +151,7 @@ fn verdict(
     client: &config::Mutual,
     server: &config::Mutual,
     held: &Key,
-    answer: Result<Candidates<'_>, Refuse>,
+    answer: Result<Candidates<'_>, KeyRejection>,
 ) -> Result<(), Error> {
     let (mut client, mut server, _) = proved(client, server, held);
     let verdict = server.step(Input::Key(answer));
@@ -167,23 +167,29 @@ fn verdict(
 
 /// What an end that has agreed takes this session and its key for.
 fn identity(side: &Side) -> ([u8; 16], [u8; 32], Fingerprint) {
-    let known = side.outcome().unwrap().known;
-    let (id, exporter) = known.session.unwrap();
-    (id, *exporter, known.fingerprint.unwrap())
+    let peer = side.output().unwrap().peer;
+    let (id, exporter) = peer.session.unwrap();
+    (id, *exporter, peer.fingerprint.unwrap())
 }
 
 #[test]
 fn an_alert_tells_a_class_and_no_more() {
-    let reasons = [Refuse::Unknown, Refuse::OutOfDate, Refuse::WrongRole].map(Error::Refused);
-    let identities = [Identity::NotMe, Identity::MyName, Identity::Myself, Identity::NotAdmitted];
+    let reasons = [KeyRejection::Unknown, KeyRejection::OutOfDate, KeyRejection::WrongRole]
+        .map(Error::Refused);
+    let identities = [
+        IdentityError::WrongServer,
+        IdentityError::SameName,
+        IdentityError::SameProcess,
+        IdentityError::NameNotAllowed,
+    ];
     for error in reasons.into_iter().chain(identities.map(Error::Identity)) {
         assert_eq!(alert(error), alert(Error::WrongKey), "{error:?}");
     }
-    use crate::error::{Reason, TimedOut, Truncated};
+    use crate::error::{CloseReason, TimedOut, Truncated};
     for (code, error) in [
         (1, Error::WrongKey),
-        (2, Error::NothingInCommon),
-        (3, Error::Aborted(Reason::Shutdown)),
+        (2, Error::Incompatible),
+        (3, Error::Aborted(CloseReason::Shutdown)),
         (4, Error::Malformed),
         (4, Error::Truncated(Truncated::Handshake)),
         (5, Error::TimedOut(TimedOut::Handshake)),
@@ -196,9 +202,9 @@ fn an_alert_tells_a_class_and_no_more() {
 #[test]
 fn a_configuration_that_cannot_be_is_refused() {
     let new = |mutual: &config::Mutual| {
-        let mut exchange = Exchange::new(vec![0; 1024], &Scheme::Mutual(mutual.clone()));
+        let mut buffer = HandshakeBuffer::new(vec![0; 1024], &Scheme::Mutual(mutual.clone()));
         let nonce = Nonce::from_bytes([0; Nonce::LEN]);
-        Mutual::new(mutual, Role::Server, nonce, 256, &mut exchange.transmit()).map(drop)
+        Mutual::new(mutual, Role::Server, nonce, 256, &mut buffer.transmit()).map(drop)
     };
     assert_eq!(new(&server()), Ok(()));
     assert_eq!(new(&server().without_tags()), Err(ConfigError::Unprotected));
@@ -211,11 +217,11 @@ fn a_configuration_that_cannot_be_is_refused() {
 #[test]
 fn each_message_fits_the_longest_that_is_received_and_that_is_sent() {
     let long = |letter: &str, len| letter.repeat(len);
-    let kid = Kid::new(&long("k", 32)).unwrap();
-    let client = config::Mutual::new(name(&long("c", 64)), instance(CLIENT_INSTANCE))
-        .with_kid(kid)
+    let kid = KeyId::new(&long("k", 32)).unwrap();
+    let client = config::Mutual::new(name(&long("c", 64)), process_id(CLIENT_INSTANCE))
+        .with_key_id(kid)
         .with_expected_server(name(&long("s", 64)));
-    let server = config::Mutual::new(name(&long("s", 64)), instance(SERVER_INSTANCE));
+    let server = config::Mutual::new(name(&long("s", 64)), process_id(SERVER_INSTANCE));
     let key = key(1);
     let (mut client, mut server, [m1, m2]) = proved(&client, &server, &key);
     server.key(&key).unwrap();
@@ -234,10 +240,10 @@ fn debug_tells_the_state_and_nothing_secret() {
     let key = key(0x5e);
     let shown = |side: &Side| std::format!("{:?}", side.handshake);
     let (mut client, mut server, _) = proved(&client(), &server(), &key);
-    assert_eq!(shown(&server), "Mutual(Mutual { role: Server, state: \"Verify\" })");
-    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"Proved\" })");
+    assert_eq!(shown(&server), "Mutual(Mutual { role: Server, state: \"AwaitVerificationKey\" })");
+    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"AwaitServerProof\" })");
     server.key(&key).unwrap();
     client.hears(&server.says()).unwrap();
     assert_eq!(shown(&server), "Mutual(Mutual { role: Server, state: \"Agreed\" })");
-    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"Admit\" })");
+    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"AwaitAuthorization\" })");
 }

@@ -6,9 +6,9 @@ fn the_peers_end_is_not_told_before_its_last_part_is_consumed() {
         let mut end = End::open(&framed(framing));
         end.feed(&frame(b"last"));
         end.eof();
-        assert!(matches!(end.poll(), Ok(Some(Event::Message { .. }))));
+        assert!(matches!(end.poll(), Ok(Some(Event::Chunk { .. }))));
         assert_eq!(end.events(), []);
-        assert!(end.part().ends_with(b"last"));
+        assert!(end.chunk().ends_with(b"last"));
         end.consume();
         assert_eq!(end.events(), [Event::PeerFinished]);
         assert_eq!(end.events(), [], "it is told once");
@@ -22,7 +22,7 @@ fn the_end_of_the_stream_waits_behind_every_message_that_came_before() {
     end.eof();
     for message in [&b"one"[..], b"", b"three"] {
         assert_eq!(end.events(), [whole()]);
-        assert_eq!(end.part(), message);
+        assert_eq!(end.chunk(), message);
         end.consume();
     }
     assert_eq!(end.events(), [Event::PeerFinished]);
@@ -102,7 +102,7 @@ fn messages_still_come_after_we_have_finished() {
     end.finish();
     end.feed(&frame(b"late"));
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"late");
+    assert_eq!(end.chunk(), b"late");
 }
 
 #[test]
@@ -150,18 +150,18 @@ fn a_session_is_receiving_from_a_frames_first_byte_to_its_last() {
         assert!(end.session.is_receiving(), "{to}");
     }
     end.feed(&frame[60..64]);
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Bytes(40) }]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::Bytes(40) }]);
     assert!(!end.session.is_receiving(), "it is our turn");
     end.consume();
     assert_eq!(end.events(), []);
     assert!(end.session.is_receiving());
     end.feed(&frame[64..]);
-    assert_eq!(end.events(), [Event::Message { first: false, rest: Rest::End }]);
+    assert_eq!(end.events(), [Event::Chunk { first: false, remaining: Remaining::End }]);
     end.consume();
     assert_eq!(end.events(), []);
     assert!(!end.session.is_receiving());
     end.feed(&frame[..1]);
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert!(!end.session.is_receiving());
 }
 
@@ -179,15 +179,15 @@ fn a_session_is_idle_between_messages_only() {
     }
     end.consume();
     assert!(end.session.is_idle());
-    end.send_part(b"ha", Rest::Bytes(2)).unwrap();
+    end.send_chunk(b"ha", Remaining::Bytes(2)).unwrap();
     assert!(!end.session.is_idle());
     end.sent();
     assert!(!end.session.is_idle(), "half a message is out");
-    end.send_part(b"lf", Rest::End).unwrap();
+    end.send_chunk(b"lf", Remaining::End).unwrap();
     assert!(!end.session.is_idle());
     end.sent();
     assert!(end.session.is_idle());
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert!(!end.session.is_idle());
 }
 
@@ -197,8 +197,8 @@ fn after_closed_an_abort_changes_nothing() {
     end.finish();
     end.eof();
     assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
-    end.session.split().1.abort(Reason::Application);
-    end.session.abort(Reason::Application, end.now);
+    end.session.split().1.abort(CloseReason::Application);
+    end.session.abort(CloseReason::Application, end.now);
     assert_eq!(end.events(), []);
     assert!(end.session.is_done());
 }

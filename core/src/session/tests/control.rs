@@ -108,18 +108,18 @@ fn control_frames_come_between_parts() {
         peer.frame(DATA, b"three"),
     ];
     end.feed(&frames.concat());
-    let mut parts = Vec::new();
+    let mut chunks = Vec::new();
     while let Some(event) = end.poll().unwrap() {
-        parts.push((event, end.part().to_vec()));
+        chunks.push((event, end.chunk().to_vec()));
         end.consume();
     }
-    let event = |first, rest| Event::Message { first, rest };
+    let event = |first, remaining| Event::Chunk { first, remaining };
     assert_eq!(
-        parts,
+        chunks,
         [
-            (event(true, Rest::More), b"one".to_vec()),
-            (event(false, Rest::More), b"two".to_vec()),
-            (event(false, Rest::End), b"three".to_vec()),
+            (event(true, Remaining::More), b"one".to_vec()),
+            (event(false, Remaining::More), b"two".to_vec()),
+            (event(false, Remaining::End), b"three".to_vec()),
         ]
     );
     assert_eq!(says(&mut peer, &mut end), [pong(b"aaaaaaaa")]);
@@ -161,7 +161,7 @@ fn a_sign_of_life_that_is_dropped_half_sent_leaves_no_deadline_behind() {
     assert_eq!(end.transmit(5).len(), 5);
     end.feed(&peer.frame(FIN, b""));
     assert_eq!(end.poll(), Ok(Some(Event::PeerFinished)));
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert_eq!(end.sent(), b"");
     assert!(end.session.is_done());
     assert_eq!(end.timeout(), None);
@@ -178,7 +178,7 @@ fn control_frames_need_no_lease_to_leave() {
     assert_eq!(says(&mut peer, &mut end)[0].0, PING);
     end.finish();
     assert_eq!(says(&mut peer, &mut end), [(FIN, vec![])]);
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert_eq!(says(&mut peer, &mut end), [(0x05, vec![3])]);
     assert_eq!(end.pools.held(), (0, 0, 0));
 }
@@ -220,37 +220,37 @@ fn an_idle_sealed_session_holds_no_lease() {
     assert_eq!(end.pools.held(), (0, 0, 0));
     end.feed(&bytes[3..]);
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"message");
+    assert_eq!(end.chunk(), b"message");
 }
 
 #[test]
 fn a_frame_longer_than_a_part_comes_in_parts_that_can_be_sent_on() {
     let body: Vec<u8> = (0..PART as u8).collect();
-    for (kind, last) in [(DATA, Rest::End), (PARTIAL, Rest::More)] {
+    for (kind, last) in [(DATA, Remaining::End), (PARTIAL, Remaining::More)] {
         let end = End::new(&client(), Role::Client, RECEIVE, 121);
         let (mut end, mut peer) = against_with(end, &server(), 4096);
-        assert_eq!(end.session.split().1.max_part(), 100);
+        assert_eq!(end.session.split().1.max_chunk(), 100);
         end.feed(&peer.frame(kind, &body));
-        for (first, part, left) in [(true, &body[..100], 139), (false, &body[100..200], 39)] {
-            let rest = if kind == DATA { Rest::Bytes(left) } else { Rest::More };
-            assert_eq!(end.events(), [Event::Message { first, rest }]);
-            assert_eq!(end.part(), part);
+        for (first, chunk, left) in [(true, &body[..100], 139), (false, &body[100..200], 39)] {
+            let remaining = if kind == DATA { Remaining::Bytes(left) } else { Remaining::More };
+            assert_eq!(end.events(), [Event::Chunk { first, remaining }]);
+            assert_eq!(end.chunk(), chunk);
             assert!(!end.session.is_idle());
-            let part = part.to_vec();
-            end.send_part(&part, rest).unwrap();
-            assert_eq!(says(&mut peer, &mut end), [(PARTIAL, part)]);
+            let chunk = chunk.to_vec();
+            end.send_chunk(&chunk, remaining).unwrap();
+            assert_eq!(says(&mut peer, &mut end), [(PARTIAL, chunk)]);
             end.consume();
             // Between its parts nothing is lost by a read of nothing.
             end.offer(b"");
         }
-        assert_eq!(end.events(), [Event::Message { first: false, rest: last }]);
-        assert_eq!(end.part(), &body[200..]);
+        assert_eq!(end.events(), [Event::Chunk { first: false, remaining: last }]);
+        assert_eq!(end.chunk(), &body[200..]);
         end.consume();
         assert!(!end.session.is_idle(), "what was sent has no end");
         end.feed(&peer.frame(DATA, b"next"));
         let first = kind == DATA;
-        assert_eq!(end.events(), [Event::Message { first, rest: Rest::End }]);
-        assert_eq!(end.part(), b"next");
+        assert_eq!(end.events(), [Event::Chunk { first, remaining: Remaining::End }]);
+        assert_eq!(end.chunk(), b"next");
     }
 }
 
@@ -263,9 +263,9 @@ fn a_part_is_as_long_as_the_peer_takes_and_the_buffers_hold() {
         (4096, 4096, 64, 64 - 21),
     ] {
         let mut end = End::new(&client(), Role::Client, receive, send);
-        assert_eq!(end.session.split().1.max_part(), 0, "it is not known yet");
+        assert_eq!(end.session.split().1.max_chunk(), 0, "it is not known yet");
         let (mut end, mut peer) = against_with(end, &server(), max_frame);
-        assert_eq!(end.session.split().1.max_part(), max);
+        assert_eq!(end.session.split().1.max_chunk(), max);
         assert_eq!(end.send(&vec![7; max + 1]), Err(SendError::TooLong { max }));
         end.send(&vec![7; max]).unwrap();
         assert_eq!(says(&mut peer, &mut end), [(DATA, vec![7; max])]);
@@ -277,9 +277,11 @@ fn no_part_is_longer_than_what_can_be_sent_back() {
     let end = End::new(&client(), Role::Client, 1000, 1000);
     let (mut end, mut peer) = against_with(end, &server(), 256);
     end.feed(&peer.frame(DATA, &[7; 400]));
-    for (first, len, rest) in [(true, PART, Rest::Bytes(161)), (false, 161, Rest::End)] {
-        assert_eq!(end.events(), [Event::Message { first, rest }]);
-        assert_eq!(end.part(), vec![7; len]);
+    for (first, len, remaining) in
+        [(true, PART, Remaining::Bytes(161)), (false, 161, Remaining::End)]
+    {
+        assert_eq!(end.events(), [Event::Chunk { first, remaining }]);
+        assert_eq!(end.chunk(), vec![7; len]);
         end.consume();
     }
 }
@@ -311,14 +313,14 @@ fn inside_tls_frames_go_without_tags_where_both_ends_allow_it() {
         End::sealed(&sealed(mutual("c", 1).with_channel_binding().without_tags()), Role::Client);
     let peer = sealed(mutual("s", 2).with_channel_binding().without_tags());
     let (mut end, mut peer) = against_with(end, &peer, 256);
-    assert_eq!(end.session.split().1.max_part(), 255);
+    assert_eq!(end.session.split().1.max_chunk(), 255);
     end.send(b"one").unwrap();
     assert_eq!(end.sent(), b"\0\0\0\x04\0one");
     end.finish();
     assert_eq!(end.sent(), b"\0\0\0\x01\x04");
     end.feed(&[peer.frame(DATA, b"two"), peer.frame(PING, b"aaaaaaaa")].concat());
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"two");
+    assert_eq!(end.chunk(), b"two");
     end.consume();
     assert_eq!(end.events(), []);
     assert_eq!(end.sent(), b"\0\0\0\x09\x02aaaaaaaa");
@@ -328,27 +330,27 @@ fn inside_tls_frames_go_without_tags_where_both_ends_allow_it() {
 fn frames_leave_as_they_were_sent() {
     let (mut client, mut server) = established(&client(), &server());
     client.send(b"").unwrap();
-    client.send_part(b"", Rest::More).unwrap();
-    client.send_part(b"be", Rest::Bytes(6)).unwrap();
-    client.send_part(b"gun ", Rest::More).unwrap();
-    client.session.split().1.send_space(2, Rest::End).unwrap().copy_from_slice(b"no");
+    client.send_chunk(b"", Remaining::More).unwrap();
+    client.send_chunk(b"be", Remaining::Bytes(6)).unwrap();
+    client.send_chunk(b"gun ", Remaining::More).unwrap();
+    client.session.split().1.send_space(2, Remaining::End).unwrap().copy_from_slice(b"no");
     let (_, mut outbox) = client.session.split();
-    outbox.send_space(2, Rest::End).unwrap().copy_from_slice(b"do");
+    outbox.send_space(2, Remaining::End).unwrap().copy_from_slice(b"do");
     outbox.commit();
     server.feed(&client.sent());
     let mut heard = Vec::new();
     while let Some(event) = server.poll().unwrap() {
-        heard.push((event, server.part().to_vec()));
+        heard.push((event, server.chunk().to_vec()));
         server.consume();
     }
-    let event = |first, rest| Event::Message { first, rest };
+    let event = |first, remaining| Event::Chunk { first, remaining };
     assert_eq!(
         heard,
         [
             (whole(), vec![]),
-            (event(true, Rest::More), b"be".to_vec()),
-            (event(false, Rest::More), b"gun ".to_vec()),
-            (event(false, Rest::End), b"do".to_vec()),
+            (event(true, Remaining::More), b"be".to_vec()),
+            (event(false, Remaining::More), b"gun ".to_vec()),
+            (event(false, Remaining::End), b"do".to_vec()),
         ]
     );
 }

@@ -6,7 +6,7 @@ fn an_error_is_the_same_for_ever() {
     end.feed(&frame(b"too long"));
     let error = end.error();
     assert_eq!(error, Error::FrameTooLong { len: 8 });
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert_eq!(end.error(), error);
     end.eof();
     end.finish();
@@ -41,11 +41,11 @@ fn after_an_error_nothing_is_read_and_no_part_is_at_hand() {
     let mut end = End::open(&framed(Framing::U32));
     end.feed(&frame(b"part"));
     assert_eq!(end.events(), [whole()]);
-    end.session.abort(Reason::Protocol, end.now);
-    assert_eq!(end.part(), b"");
+    end.session.abort(CloseReason::Protocol, end.now);
+    assert_eq!(end.chunk(), b"");
     assert!(!end.session.wants_read());
     assert!(end.session.recv_space().is_empty());
-    assert_eq!(end.error(), Error::Aborted(Reason::Protocol));
+    assert_eq!(end.error(), Error::Aborted(CloseReason::Protocol));
 }
 
 #[test]
@@ -53,22 +53,22 @@ fn an_error_announces_no_room() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(&[1; 64]).unwrap();
     assert_eq!(end.send(b"more"), Err(SendError::Full));
-    end.session.abort(Reason::Timeout, end.now);
+    end.session.abort(CloseReason::Timeout, end.now);
     end.sent();
-    assert_eq!(end.error(), Error::Aborted(Reason::Timeout));
+    assert_eq!(end.error(), Error::Aborted(CloseReason::Timeout));
 }
 
 #[test]
 fn aborting_gives_the_reason_at_any_time_but_the_end() {
     let abort = |mut end: End| {
-        end.session.abort(Reason::Application, end.now);
+        end.session.abort(CloseReason::Application, end.now);
         end.sent();
         assert!(end.session.is_done() && end.session.wants_shutdown());
         assert_eq!(end.pools.held(), (0, 0, 0));
         assert_eq!(end.timeout(), None);
         end.error()
     };
-    let aborted = Error::Aborted(Reason::Application);
+    let aborted = Error::Aborted(CloseReason::Application);
     assert_eq!(abort(End::server(&challenge(Digest::Sha256))), aborted);
     assert_eq!(abort(End::client(&challenge(Digest::Sha256))), aborted);
     assert_eq!(abort(End::server(&framed(Framing::U32))), aborted);
@@ -76,16 +76,16 @@ fn aborting_gives_the_reason_at_any_time_but_the_end() {
     end.eof();
     end.finish();
     assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert_eq!(end.events(), [], "an orderly end is an end");
 }
 
 #[test]
 fn a_peer_is_not_forgotten_when_its_session_fails() {
     let mut end = End::open(&framed(Framing::U32));
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert!(end.session.peer().is_some());
     let mut end = End::server(&framed(Framing::U32));
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert!(end.session.peer().is_none(), "it was never established");
 }

@@ -144,7 +144,7 @@ fn a_key_that_was_not_asked_for_changes_nothing() {
     let offer = |server: &mut End| {
         let answer = server.session.provide_key(Ok(Candidates::one(&wrong)), server.now);
         assert_eq!(answer, Err(KeyError::NotAsked));
-        let refusal = server.session.provide_key(Err(Refuse::Unknown), server.now);
+        let refusal = server.session.provide_key(Err(KeyRejection::Unknown), server.now);
         assert_eq!(refusal, Err(KeyError::NotAsked));
     };
     offer(&mut server);
@@ -158,9 +158,9 @@ fn a_key_that_was_not_asked_for_changes_nothing() {
     offer(&mut server);
     assert_eq!(server.events(), [Event::Established]);
     offer(&mut server);
-    server.session.abort(Reason::Shutdown, server.now);
+    server.session.abort(CloseReason::Shutdown, server.now);
     offer(&mut server);
-    assert_eq!(server.error(), Error::Aborted(Reason::Shutdown));
+    assert_eq!(server.error(), Error::Aborted(CloseReason::Shutdown));
 }
 
 #[cfg(feature = "digests")]
@@ -184,7 +184,7 @@ fn a_key_for_another_digest_changes_nothing() {
 
 #[test]
 fn a_refused_key_ends_the_session_without_a_word() {
-    for why in [Refuse::Unknown, Refuse::Reflected] {
+    for why in [KeyRejection::Unknown, KeyRejection::Reflected] {
         let mut server = asking(Digest::Sha256, &response(Digest::Sha256));
         let mut client = End::client(&challenge(Digest::Sha256));
         client.feed(&[0x42; 32]);
@@ -274,9 +274,9 @@ fn bytes_behind_the_response_stay_in_the_transport_and_are_data() {
         server.key(&key(digest, SECRET));
         assert_eq!(server.events(), [Event::Established]);
         server.feed(&segment[read..]);
-        let message = Event::Message { first: true, rest: Rest::Unknown };
+        let message = Event::Chunk { first: true, remaining: Remaining::Unknown };
         assert_eq!(server.events(), [message]);
-        assert_eq!(server.part(), b"and data");
+        assert_eq!(server.chunk(), b"and data");
     }
 }
 

@@ -42,7 +42,7 @@ fn part_of_a_header_waits_without_a_lease() {
         assert!(end.session.wants_read());
         end.feed(&bytes[len..]);
         assert_eq!(end.events(), [whole()]);
-        assert_eq!(end.part(), b"message");
+        assert_eq!(end.chunk(), b"message");
     }
 }
 
@@ -55,7 +55,7 @@ fn what_waits_of_a_long_frame_is_kept_in_its_lease() {
     assert_eq!(end.pools.held(), (0, 1, 0));
     end.feed(&bytes[40..]);
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), [9; 60]);
+    assert_eq!(end.chunk(), [9; 60]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_handshakes_lease_is_given_back_once_it_is_over_and_out() {
 #[test]
 fn a_failed_session_holds_no_lease_once_drained() {
     let mut end = End::server(&challenge(Digest::Sha256));
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert_eq!(end.pools.held(), NONE, "a handshake has no last word");
 
     let mut end = End::open(&framed(Framing::U32));
@@ -121,7 +121,7 @@ fn a_failed_session_holds_no_lease_once_drained() {
 
     let mut end = End::open(&framed(Framing::U32));
     end.session.recv_space();
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert_eq!(end.pools.held(), NONE);
 }
 
@@ -147,19 +147,19 @@ fn reading_waits_for_a_lease_and_goes_on_with_it() {
     end.feed(&frame(b"message")[..3]);
     idle_turn(&mut end);
     end.pools.receive.dry.set(true);
-    assert!(!end.session.starved(), "nothing was asked for yet");
+    assert!(!end.session.awaiting_buffer(), "nothing was asked for yet");
     assert!(end.session.wants_read());
     assert_eq!(end.offer(&frame(b"message")[3..]), 0);
-    assert!(end.session.starved());
+    assert!(end.session.awaiting_buffer());
     assert!(end.session.wants_read(), "the bytes are wanted all the same");
     assert_eq!(end.events(), []);
     end.send(b"not blocked").unwrap();
     assert_eq!(end.sent(), frame(b"not blocked"));
     end.pools.receive.dry.set(false);
     end.feed(&frame(b"message")[3..]);
-    assert!(!end.session.starved());
+    assert!(!end.session.awaiting_buffer());
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"message");
+    assert_eq!(end.chunk(), b"message");
 }
 
 #[test]
@@ -167,18 +167,18 @@ fn sending_waits_for_a_lease_and_goes_on_with_it() {
     let mut end = End::open(&framed(Framing::U32));
     end.pools.send.dry.set(true);
     assert_eq!(end.send(b"message"), Err(SendError::Full));
-    assert!(end.session.starved());
+    assert!(end.session.awaiting_buffer());
     assert!(!end.session.wants_write());
     assert_eq!(end.events(), []);
     assert_eq!(end.sent(), b"");
-    assert!(end.session.starved(), "a turn does not forget it");
+    assert!(end.session.awaiting_buffer(), "a turn does not forget it");
     assert!(end.pools.send.awaited.get(), "nor its place in the queue");
     end.feed(&frame(b"not blocked"));
     assert_eq!(end.events(), [whole()]);
     end.consume();
     end.pools.send.dry.set(false);
     assert_eq!(end.events(), [Event::Writable]);
-    assert!(!end.session.starved());
+    assert!(!end.session.awaiting_buffer());
     end.send(b"message").unwrap();
     assert_eq!(end.sent(), frame(b"message"));
     assert_eq!(end.pools.send.out.get(), 0);
@@ -202,7 +202,7 @@ fn an_error_gives_a_lease_back_that_nothing_waits_in() {
     assert_eq!(end.send(b"message"), Err(SendError::Full));
     end.pools.send.dry.set(false);
     assert_eq!(end.events(), [Event::Writable]);
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert_eq!(end.pools.held(), NONE);
 }
 
@@ -214,15 +214,15 @@ fn who_finishes_or_fails_waits_for_no_lease() {
         end.pools.receive.dry.set(true);
         assert_eq!(end.send(b"message"), Err(SendError::Full));
         assert_eq!(end.offer(b"message"), 0);
-        assert!(end.session.starved());
+        assert!(end.session.awaiting_buffer());
         if fails {
-            end.session.abort(Reason::Shutdown, end.now);
+            end.session.abort(CloseReason::Shutdown, end.now);
         } else {
             end.finish();
             end.eof();
             assert_eq!(end.events(), [Event::Writable, Event::PeerFinished, Event::Closed]);
         }
-        assert!(!end.session.starved());
+        assert!(!end.session.awaiting_buffer());
         assert!(end.session.is_done());
         assert_eq!(end.sent(), b"");
         assert!(!end.pools.send.awaited.get() && !end.pools.receive.awaited.get());
@@ -233,7 +233,9 @@ fn who_finishes_or_fails_waits_for_no_lease() {
 fn getters_take_no_lease() {
     let end = End::open(&framed(Framing::U32));
     assert!(end.session.wants_read() && !end.session.wants_write());
-    assert!(!end.session.wants_shutdown() && !end.session.is_done() && !end.session.starved());
+    assert!(
+        !end.session.wants_shutdown() && !end.session.is_done() && !end.session.awaiting_buffer()
+    );
     assert!(end.session.peer().is_some() && end.session.key_request().is_none());
     assert_eq!(end.pools.held(), NONE);
 }

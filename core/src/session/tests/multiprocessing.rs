@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::Multiprocessing;
+use crate::crypto::mac::Tag;
 use crate::error::Alert;
-use crate::mac::Tag;
 use std::string::ToString;
 
 const WELCOME: &[u8] = b"#WELCOME#";
@@ -206,17 +206,17 @@ fn what_is_strict_gives_and_takes_its_own_digest_and_no_other() {
             let mut server = End::server(&strict(ours));
             server.sent();
             let answer = response(theirs, SECRET, &own(ours), false);
-            assert_eq!(server.receive(&answer), Some(Err(Error::NothingInCommon)));
+            assert_eq!(server.receive(&answer), Some(Err(Error::Incompatible)));
             assert_eq!(server.sent(), FAILURE_FRAME);
 
             let mut server = welcoming(ours, &strict(ours));
             let asked = server.receive(&challenge_frame(&message(theirs)));
-            assert_eq!(asked, Some(Err(Error::NothingInCommon)));
+            assert_eq!(asked, Some(Err(Error::Incompatible)));
             assert_eq!(server.sent(), b"");
 
             let mut client = End::client(&strict(ours));
             let asked = client.receive(&challenge_frame(&message(theirs)));
-            assert_eq!(asked, Some(Err(Error::NothingInCommon)));
+            assert_eq!(asked, Some(Err(Error::Incompatible)));
             assert_eq!(client.sent(), b"");
         }
     }
@@ -293,7 +293,7 @@ fn challenges_of_every_length_up_to_256_bytes_are_answered_from_20_on() {
         let asked = client.receive(&challenge_frame(&message));
         match len {
             ..20 => assert_eq!(asked, Some(Err(Error::Malformed)), "{len}"),
-            20 => assert_eq!(asked, Some(Err(Error::NothingInCommon))),
+            20 => assert_eq!(asked, Some(Err(Error::Incompatible))),
             _ => {
                 assert_eq!(asked, None, "{len}");
                 assert_eq!(client.sent(), response(digest, SECRET, &message, false));
@@ -432,7 +432,7 @@ fn an_end_of_stream_at_every_byte_is_a_truncated_handshake() {
 fn an_end_that_gets_its_own_challenge_back_refuses_to_answer() {
     let digest = Digest::Sha256;
     let mut server = welcoming(digest, &strict(digest));
-    let reflected = Some(Err(Error::Refused(Refuse::Reflected)));
+    let reflected = Some(Err(Error::Refused(KeyRejection::Reflected)));
     assert_eq!(server.receive(&challenge_frame(&own(digest))), reflected);
     assert_eq!(server.sent(), b"");
     // Nobody can know a client's yet, unless its nonces repeat.
@@ -447,7 +447,7 @@ fn key_requests_say_whose_challenge_it_is() {
     let request = |end: &mut End| {
         assert_eq!(end.events(), [Event::KeyNeeded]);
         let request = end.session.key_request().unwrap();
-        assert_eq!((request.kid, request.name), (None, None));
+        assert_eq!((request.key_id, request.name), (None, None));
         match request.challenge.unwrap() {
             Challenge::Ours(bytes) => (request.role, true, bytes.to_vec()),
             Challenge::Theirs(bytes) => (request.role, false, bytes.to_vec()),
@@ -486,7 +486,7 @@ fn a_sessions_own_challenge_is_known_from_the_start_until_it_is_of_no_use() {
 
     let mut server = End::server(&strict(digest));
     assert_eq!(server.session.challenge(), Some(&own(digest)[..]));
-    server.session.abort(Reason::Shutdown, server.now);
+    server.session.abort(CloseReason::Shutdown, server.now);
     assert_eq!(server.session.challenge(), None);
     assert_eq!(End::server(&challenge(digest)).session.challenge(), None);
 }
@@ -499,8 +499,8 @@ fn a_refused_key_is_told_as_a_wrong_response_and_not_at_all_where_nothing_is_owe
         assert_eq!(end.events(), []);
         end.feed(&bytes[4..]);
         assert_eq!(end.events(), [Event::KeyNeeded]);
-        end.session.provide_key(Err(Refuse::Unknown), end.now).unwrap();
-        assert_eq!(end.error(), Error::Refused(Refuse::Unknown));
+        end.session.provide_key(Err(KeyRejection::Unknown), end.now).unwrap();
+        assert_eq!(end.error(), Error::Refused(KeyRejection::Unknown));
         end.sent()
     };
     let mut server = End::server(&strict(digest));
@@ -521,8 +521,8 @@ fn who_was_late_or_cut_off_is_told_nothing() {
     assert_eq!(late.sent(), b"");
     let mut stopped = End::server(&strict(digest));
     stopped.sent();
-    stopped.session.abort(Reason::Shutdown, stopped.now);
-    assert_eq!(stopped.error(), Error::Aborted(Reason::Shutdown));
+    stopped.session.abort(CloseReason::Shutdown, stopped.now);
+    assert_eq!(stopped.error(), Error::Aborted(CloseReason::Shutdown));
     assert_eq!(stopped.sent(), b"");
 }
 
@@ -550,7 +550,7 @@ fn bytes_behind_the_handshake_are_messages() {
     assert_eq!(server.events(), [Event::Established]);
     server.feed(&bytes[13..]);
     assert_eq!(server.events(), [whole()]);
-    assert_eq!(server.part(), b"at once");
+    assert_eq!(server.chunk(), b"at once");
 }
 
 #[cfg(feature = "digests")]

@@ -1,7 +1,7 @@
 use super::pair::*;
 use super::*;
-use crate::error::{Alert, Identity};
-use crate::instance::Instance;
+use crate::error::{Alert, IdentityError};
+use crate::process_id::ProcessId;
 
 #[test]
 fn an_end_inside_tls_waits_to_be_bound() {
@@ -51,7 +51,7 @@ fn an_alert_never_follows_the_servers_last_message() {
             server.at(5_000_000);
             assert_eq!(server.error(), Error::TimedOut(TimedOut::Handshake));
         } else {
-            server.session.abort(Reason::Shutdown, server.now);
+            server.session.abort(CloseReason::Shutdown, server.now);
         }
         assert_eq!(server.sent(), b"");
         assert!(server.session.is_done() && server.session.wants_shutdown());
@@ -78,7 +78,7 @@ fn two_ends_know_each_other_and_the_same_session() {
     let (at_client, at_server) = (client.session.peer().unwrap(), server.session.peer().unwrap());
     for (peer, name) in [(at_client, "server"), (at_server, "client")] {
         assert!(peer.authenticated);
-        assert_eq!((peer.name, peer.kid), (Some(name), Some("default")));
+        assert_eq!((peer.name, peer.key_id), (Some(name), Some("default")));
         assert_eq!(peer.fingerprint, mutual_key().fingerprint());
     }
     assert_eq!(at_client.session_id, at_server.session_id);
@@ -123,7 +123,7 @@ fn a_client_is_asked_for_its_key_twice_and_each_time_once() {
         assert!(!client.session.wants_read());
         let request = client.session.key_request().unwrap();
         assert_eq!(
-            (request.role, request.kid, request.name),
+            (request.role, request.key_id, request.name),
             (Role::Client, Some("default"), name)
         );
         let refused = client.session.provide_key(Ok(Candidates::one(&wrong)), client.now);
@@ -148,7 +148,7 @@ fn frames_right_behind_the_servers_last_message_are_kept() {
     server.send(b"welcome").unwrap();
     bytes.extend(server.sent());
     assert_eq!(client.hear(&bytes), [Event::Established, whole()]);
-    assert_eq!(client.part(), b"welcome");
+    assert_eq!(client.chunk(), b"welcome");
 }
 
 /// What a server says last after `spoil` has met it when it has heard M2.
@@ -169,7 +169,7 @@ fn last_word(spoil: impl FnOnce(&mut End)) -> (Error, Vec<u8>) {
 
 #[test]
 fn a_server_that_refuses_says_the_class_of_its_reason_and_no_more() {
-    let answer = |answer: Result<&Key, Refuse>| {
+    let answer = |answer: Result<&Key, KeyRejection>| {
         last_word(|server| {
             assert_eq!(server.events(), [Event::KeyNeeded]);
             server.session.provide_key(answer.map(Candidates::one), server.now).unwrap();
@@ -177,16 +177,16 @@ fn a_server_that_refuses_says_the_class_of_its_reason_and_no_more() {
     };
     let other = Key::mutual(&[9; 16]).unwrap();
     assert_eq!(answer(Ok(&other)), (Error::WrongKey, alert(1)));
-    for why in [Refuse::Unknown, Refuse::OutOfDate, Refuse::WrongRole] {
+    for why in [KeyRejection::Unknown, KeyRejection::OutOfDate, KeyRejection::WrongRole] {
         assert_eq!(answer(Err(why)), (Error::Refused(why), alert(1)));
     }
-    let aborted = last_word(|server| server.session.abort(Reason::Shutdown, server.now));
-    assert_eq!(aborted, (Error::Aborted(Reason::Shutdown), alert(3)));
+    let aborted = last_word(|server| server.session.abort(CloseReason::Shutdown, server.now));
+    assert_eq!(aborted, (Error::Aborted(CloseReason::Shutdown), alert(3)));
     let late = last_word(|server| server.at(5_000_000));
     assert_eq!(late, (Error::TimedOut(TimedOut::Handshake), alert(5)));
 
     for (at, error, code) in
-        [(5, Error::NothingInCommon, 2), (6, Error::NothingInCommon, 2), (4, Error::Malformed, 4)]
+        [(5, Error::Incompatible, 2), (6, Error::Incompatible, 2), (4, Error::Malformed, 4)]
     {
         let (_, mut server, mut m2) = greeted(&client(), &server());
         m2[at] = 9;
@@ -224,7 +224,7 @@ fn an_alert_has_a_second_to_leave() {
     let (_, mut server, m2) = greeted(&client(), &server());
     server.at(3_000_000);
     server.hear(&m2[..9]);
-    server.session.abort(Reason::Shutdown, server.now);
+    server.session.abort(CloseReason::Shutdown, server.now);
     assert_eq!(server.timeout(), Some(4_000_000));
     assert_eq!(server.transmit(1).len(), 1);
     assert_eq!(server.timeout(), Some(4_000_000), "a byte buys no time");
@@ -235,7 +235,7 @@ fn an_alert_has_a_second_to_leave() {
     assert!(server.session.is_done());
     assert_eq!(server.sent(), b"");
     assert_eq!(server.timeout(), None);
-    assert_eq!(server.error(), Error::Aborted(Reason::Shutdown));
+    assert_eq!(server.error(), Error::Aborted(CloseReason::Shutdown));
 }
 
 #[test]
@@ -270,15 +270,15 @@ fn a_client_that_refuses_says_nothing() {
     client.at(5_000_000);
     silent(client, Error::TimedOut(TimedOut::Handshake));
     let (mut client, m3) = proved();
-    client.session.abort(Reason::Application, client.now);
+    client.session.abort(CloseReason::Application, client.now);
     assert_eq!(client.offer(&m3), 0);
-    silent(client, Error::Aborted(Reason::Application));
+    silent(client, Error::Aborted(CloseReason::Application));
     // Nor does what it was about to say leave.
     let mut client = End::sealed(&client_config, Role::Client);
     client.hear(&End::sealed(&server_config, Role::Server).sent());
     assert_eq!(client.transmit(1).len(), 1);
-    client.session.abort(Reason::Application, client.now);
-    silent(client, Error::Aborted(Reason::Application));
+    client.session.abort(CloseReason::Application, client.now);
+    silent(client, Error::Aborted(CloseReason::Application));
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_configuration_that_cannot_be_makes_no_session_and_holds_no_lease() {
 #[test]
 fn another_process_is_another_instance() {
     let parent = server();
-    let child = parent.clone().with_instance(Instance::from_bytes(&[1; Instance::LEN]));
+    let child = parent.clone().with_process_id(ProcessId::from_bytes(&[1; ProcessId::LEN]));
     // The client's own instance is the one that the child has drawn.
     let (_, mut server, m2) = greeted(&client(), &child);
     server.feed(&m2[..4]);
@@ -340,6 +340,6 @@ fn another_process_is_another_instance() {
     server.feed(&m2[4..]);
     assert_eq!(server.events(), [Event::KeyNeeded]);
     server.key(&mutual_key());
-    assert_eq!(server.error(), Error::Identity(Identity::Myself));
+    assert_eq!(server.error(), Error::Identity(IdentityError::SameProcess));
     established(&client(), &parent);
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::config::Mutual;
-use crate::handshake::{Exchange, Outcome};
-use crate::instance::Instance;
-use crate::mac;
+use crate::crypto::mac;
+use crate::handshake::{HandshakeBuffer, HandshakeOutput};
 use crate::name::Name;
+use crate::process_id::ProcessId;
 
 /// Lengths of the buffers: frames of up to 256 bytes, and messages to fill them.
 pub(super) const RECEIVE: usize = 260;
@@ -14,8 +14,8 @@ pub(super) const SEND: usize = 512;
 /// The longest part that fits such a frame.
 pub(super) const PART: usize = 256 - 1 - 16;
 
-pub(super) fn mutual(name: &str, instance: u8) -> Mutual {
-    Mutual::new(Name::new(name).unwrap(), Instance::from_bytes(&[instance; Instance::LEN]))
+pub(super) fn mutual(name: &str, process_id: u8) -> Mutual {
+    Mutual::new(Name::new(name).unwrap(), ProcessId::from_bytes(&[process_id; ProcessId::LEN]))
 }
 
 pub(super) fn sealed(mutual: Mutual) -> Config {
@@ -95,8 +95,8 @@ pub(super) struct Rogue {
 }
 
 impl Rogue {
-    fn new(outcome: Outcome) -> Self {
-        let sealing = outcome.sealing.unwrap();
+    fn new(output: HandshakeOutput) -> Self {
+        let sealing = output.sealing.unwrap();
         let (send, receive) = (*sealing.send, *sealing.receive);
         Self { send, receive, tagged: sealing.tagged, sent: 0, received: 0 }
     }
@@ -145,25 +145,25 @@ pub(super) fn against_with(mut end: End, peer: &Config, max_frame: u32) -> (End,
         Role::Client => Role::Server,
         Role::Server => Role::Client,
     };
-    let mut exchange = Exchange::new(vec![0; 1024], peer.scheme());
-    let mut handshake = Handshake::new(peer, role, nonce(), max_frame, &mut exchange).unwrap();
-    let mut step = |exchange: &mut Exchange<_>, input: Input<'_>| {
+    let mut buffer = HandshakeBuffer::new(vec![0; 1024], peer.scheme());
+    let mut handshake = Handshake::new(peer, role, nonce(), max_frame, &mut buffer).unwrap();
+    let mut step = |buffer: &mut HandshakeBuffer<_>, input: Input<'_>| {
         let over = Handshake::Complete { authenticated: false };
-        let (received, mut out) = exchange.split();
+        let (received, mut out) = buffer.split();
         let before = core::mem::replace(&mut handshake, over);
         handshake = before.step(input, received, &mut out).unwrap();
         let key = handshake.key_purpose().is_some();
-        (handshake.want(), key, handshake.is_over().then(|| handshake.outcome(exchange.view())))
+        (handshake.want(), key, handshake.is_over().then(|| handshake.output(buffer.view())))
     };
     let channel = [0x0c; 32];
     end.session.bind_channel(&channel, end.now);
-    let (mut want, mut key, mut over) = step(&mut exchange, Input::Channel(&channel));
+    let (mut want, mut key, mut over) = step(&mut buffer, Input::Channel(&channel));
     let key_of_both = mutual_key();
     let mut heard = Vec::new();
     let mut events = Vec::new();
     for _ in 0..100 {
-        let said = exchange.pending().to_vec();
-        exchange.handle_transmitted(said.len());
+        let said = buffer.pending().to_vec();
+        buffer.handle_transmitted(said.len());
         events.extend(end.hear(&said));
         heard.extend(end.sent());
         events.extend(end.answered());
@@ -175,14 +175,14 @@ pub(super) fn against_with(mut end: End, peer: &Config, max_frame: u32) -> (End,
         let input = if key {
             Input::Key(Ok(Candidates::one(&key_of_both)))
         } else {
-            let n = exchange.space(want).len();
+            let n = buffer.space(want).len();
             assert!(heard.len() >= n, "nobody has anything to say");
-            exchange.space(want).copy_from_slice(&heard[..n]);
-            exchange.commit(n);
+            buffer.space(want).copy_from_slice(&heard[..n]);
+            buffer.commit(n);
             heard.drain(..n);
             Input::Received
         };
-        (want, key, over) = step(&mut exchange, input);
+        (want, key, over) = step(&mut buffer, input);
     }
     panic!("there is no end of the handshake");
 }

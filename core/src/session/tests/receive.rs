@@ -2,12 +2,12 @@ use super::*;
 
 /// What was delivered of the messages: each part with its event.
 fn delivered(end: &mut End) -> Vec<(Event, Vec<u8>)> {
-    let mut parts = Vec::new();
+    let mut chunks = Vec::new();
     while let Some(event) = end.poll().unwrap() {
-        parts.push((event, end.part().to_vec()));
+        chunks.push((event, end.chunk().to_vec()));
         end.consume();
     }
-    parts
+    chunks
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn a_frame_cut_off_at_any_byte_is_truncated() {
         end.feed(&bytes[..len]);
         end.eof();
         assert_eq!(end.error(), Error::Truncated(Truncated::Message), "at {len}");
-        assert_eq!(end.part(), b"");
+        assert_eq!(end.chunk(), b"");
     }
     let mut end = End::open(&framed(Framing::U32));
     end.feed(&bytes);
@@ -31,7 +31,7 @@ fn a_long_frame_cut_off_between_its_parts_is_truncated() {
     let mut end = End::open(&framed(Framing::U32));
     end.feed(&frame(&[7; 61])[..64]);
     end.eof();
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Bytes(1) }]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::Bytes(1) }]);
     end.consume();
     assert_eq!(end.error(), Error::Truncated(Truncated::Message));
 }
@@ -52,12 +52,13 @@ fn a_frame_longer_than_the_buffer_comes_in_equal_parts_that_can_be_echoed() {
                 let len = due.min(max);
                 let first = due == body.len();
                 due -= len;
-                let rest = if due == 0 { Rest::End } else { Rest::Bytes(due as u64) };
-                assert_eq!(event, Event::Message { first, rest });
-                let (part, mut outbox) = end.session.split();
-                assert_eq!(part.len(), len);
-                assert!(outbox.max_part() >= len);
-                outbox.send_part(part, rest).unwrap();
+                let remaining =
+                    if due == 0 { Remaining::End } else { Remaining::Bytes(due as u64) };
+                assert_eq!(event, Event::Chunk { first, remaining });
+                let (chunk, mut outbox) = end.session.split();
+                assert_eq!(chunk.len(), len);
+                assert!(outbox.max_chunk() >= len);
+                outbox.send_chunk(chunk, remaining).unwrap();
                 end.consume();
                 echoed.extend(end.sent());
             }
@@ -79,12 +80,12 @@ fn one_byte_at_a_time_delivers_the_same_as_all_at_once() {
     }
     assert_eq!(expected.len(), 1 + 1 + 4 + 1 + 1);
     let mut bytewise = End::open(&framed(Framing::U32));
-    let mut parts = Vec::new();
+    let mut chunks = Vec::new();
     for &byte in &bytes {
         assert_eq!(bytewise.offer(&[byte]), 1);
-        parts.extend(delivered(&mut bytewise));
+        chunks.extend(delivered(&mut bytewise));
     }
-    assert_eq!(parts, expected);
+    assert_eq!(chunks, expected);
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn a_frame_over_the_limit_is_refused_from_its_header_alone() {
     }
     let mut end = End::open(&config);
     end.feed(&frame(&[1; 100])[..64]);
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Bytes(40) }]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::Bytes(40) }]);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn every_raw_read_is_a_part_of_one_message_without_an_end() {
     let mut end = End::open(&framed(Framing::Raw));
     for (read, first) in [(&b"some"[..], true), (b" bytes", false)] {
         end.feed(read);
-        let message = Event::Message { first, rest: Rest::Unknown };
+        let message = Event::Chunk { first, remaining: Remaining::Unknown };
         assert_eq!(delivered(&mut end), [(message, read.to_vec())]);
     }
 }
@@ -128,10 +129,10 @@ fn no_part_is_longer_than_can_be_sent_on() {
         let mut end = End::new(&framed(framing), Role::Server, 512, 64);
         assert_eq!(end.events(), [Event::Established]);
         end.feed(&frame(&[5; 300]));
-        let max = end.session.split().1.max_part();
-        let parts = delivered(&mut end);
-        assert!(parts.iter().all(|(_, part)| part.len() <= max));
-        assert!(parts.len() >= 5);
+        let max = end.session.split().1.max_chunk();
+        let chunks = delivered(&mut end);
+        assert!(chunks.iter().all(|(_, chunk)| chunk.len() <= max));
+        assert!(chunks.len() >= 5);
     }
 }
 
@@ -143,12 +144,12 @@ fn a_part_stays_until_it_is_consumed() {
     end.feed(&frame(b"two"));
     for _ in 0..3 {
         assert_eq!(end.events(), [], "no other message meanwhile");
-        assert_eq!(end.part(), b"one");
+        assert_eq!(end.chunk(), b"one");
     }
     end.consume();
-    assert_eq!(end.part(), b"");
+    assert_eq!(end.chunk(), b"");
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"two");
+    assert_eq!(end.chunk(), b"two");
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn room_may_be_announced_while_a_part_is_at_hand() {
     assert_eq!(end.events(), []);
     assert_eq!(end.sent().len(), 64);
     assert_eq!(end.events(), [Event::Writable]);
-    assert_eq!(end.part(), b"question");
+    assert_eq!(end.chunk(), b"question");
     end.send(b"answer").unwrap();
     end.consume();
     assert_eq!(end.events(), []);
@@ -176,7 +177,7 @@ fn consuming_nothing_changes_nothing() {
     end.feed(&frame(b"one")[5..]);
     end.consume();
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), b"one");
+    assert_eq!(end.chunk(), b"one");
     end.consume();
     end.consume();
     assert_eq!(end.events(), []);
@@ -186,7 +187,7 @@ fn consuming_nothing_changes_nothing() {
 fn bytes_have_no_effect_before_events_are_polled() {
     let mut end = End::open(&framed(Framing::U32).with_max_frame(1));
     end.feed(&frame(b"too long"));
-    assert_eq!(end.part(), b"");
+    assert_eq!(end.chunk(), b"");
     assert!(!end.session.is_done() && end.session.wants_read());
     assert_eq!(end.error(), Error::FrameTooLong { len: 8 });
 }
@@ -205,7 +206,7 @@ fn a_read_of_nothing_changes_nothing() {
         end.feed(&bytes[len..]);
         assert_eq!(end.events(), [whole()], "cut at {len}");
         end.session.handle_received(0, end.now);
-        assert_eq!(end.part(), b"message");
+        assert_eq!(end.chunk(), b"message");
     }
 }
 
@@ -217,8 +218,8 @@ fn more_than_was_offered_counts_as_what_was_offered() {
     space.fill(b'x');
     end.session.handle_received(usize::MAX, end.now);
     end.session.handle_received(usize::MAX, end.now);
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Unknown }]);
-    assert_eq!(end.part(), vec![b'x'; offered]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::Unknown }]);
+    assert_eq!(end.chunk(), vec![b'x'; offered]);
     end.consume();
     end.session.handle_received(7, end.now);
     assert_eq!(end.events(), []);
@@ -244,12 +245,12 @@ fn what_follows_a_part_is_read_while_it_is_at_hand() {
     let next = frame(&[2; 56]);
     let read = end.offer(&next);
     assert_eq!(read, 64 - 14);
-    assert_eq!(end.part(), [1; 10]);
+    assert_eq!(end.chunk(), [1; 10]);
     end.consume();
     assert_eq!(end.events(), []);
     end.feed(&next[read..]);
     assert_eq!(end.events(), [whole()]);
-    assert_eq!(end.part(), [2; 56]);
+    assert_eq!(end.chunk(), [2; 56]);
 }
 
 #[test]
@@ -260,5 +261,5 @@ fn of_a_long_part_no_more_is_read_than_is_missing() {
     end.feed(&bytes[..30]);
     assert_eq!(end.events(), []);
     assert_eq!(end.offer(&bytes[30..]), 34);
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::Bytes(140) }]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::Bytes(140) }]);
 }

@@ -2,7 +2,7 @@
 
 use super::pair::*;
 use super::*;
-use crate::error::BadFrame;
+use crate::error::FrameError;
 
 const DATA: u8 = 0x00;
 const PING: u8 = 0x01;
@@ -52,7 +52,7 @@ fn a_close_before_our_own_end_is_out_is_an_error() {
         }
         end.feed(&[peer.frame(FIN, b""), peer.frame(CLOSE, &[0])].concat());
         assert_eq!(end.poll(), Ok(Some(Event::PeerFinished)));
-        assert_eq!(end.error(), Error::PeerClosed(Reason::Shutdown));
+        assert_eq!(end.error(), Error::PeerClosed(CloseReason::Shutdown));
         assert!(end.session.is_done());
         assert_eq!(end.sent(), b"");
     }
@@ -64,7 +64,7 @@ fn a_close_before_the_peers_own_end_is_an_error() {
     end.finish();
     assert_eq!(says(&mut peer, &mut end), [(FIN, vec![])]);
     end.feed(&peer.frame(CLOSE, &[0]));
-    assert_eq!(end.error(), Error::PeerClosed(Reason::Shutdown));
+    assert_eq!(end.error(), Error::PeerClosed(CloseReason::Shutdown));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn either_end_may_finish_first_and_the_other_goes_on() {
         other.feed(&one.sent());
         assert!(!one.session.wants_shutdown(), "signs of life may follow");
         assert_eq!(other.events(), [whole()]);
-        assert_eq!(other.part(), b"last");
+        assert_eq!(other.chunk(), b"last");
         other.consume();
         assert_eq!(other.events(), [Event::PeerFinished]);
         assert!(!other.session.is_done() && other.session.wants_read());
@@ -87,7 +87,7 @@ fn either_end_may_finish_first_and_the_other_goes_on() {
         other.send(b"answer").unwrap();
         one.feed(&other.sent());
         assert_eq!(one.events(), [whole()]);
-        assert_eq!(one.part(), b"answer");
+        assert_eq!(one.chunk(), b"answer");
         one.consume();
         assert_eq!(one.events(), []);
 
@@ -166,13 +166,13 @@ fn close(code: u8) -> Vec<(u8, Vec<u8>)> {
 #[test]
 fn a_bad_frame_is_answered_with_close_protocol() {
     for (bad, kind, payload) in [
-        (BadFrame::Type, 0x3f, &b""[..]),
-        (BadFrame::Payload, PING, b"1234567"),
-        (BadFrame::Payload, 0x03, b""),
-        (BadFrame::Order, DATA, b"behind the end"),
+        (FrameError::Type, 0x3f, &b""[..]),
+        (FrameError::Payload, PING, b"1234567"),
+        (FrameError::Payload, 0x03, b""),
+        (FrameError::Order, DATA, b"behind the end"),
     ] {
         let (mut end, mut peer) = serving();
-        if bad == BadFrame::Order {
+        if bad == FrameError::Order {
             end.feed(&peer.frame(FIN, b""));
             assert_eq!(end.events(), [Event::PeerFinished]);
         }
@@ -183,7 +183,7 @@ fn a_bad_frame_is_answered_with_close_protocol() {
     let mut frame = peer.frame(DATA, b"changed");
     frame[5] ^= 1;
     end.feed(&frame);
-    assert_eq!(last_word(&mut end, &mut peer, Error::Frame(BadFrame::Tag)), close(1));
+    assert_eq!(last_word(&mut end, &mut peer, Error::Frame(FrameError::Tag)), close(1));
     let (mut end, mut peer) = serving();
     end.feed(&257_u32.to_be_bytes());
     assert_eq!(last_word(&mut end, &mut peer, Error::FrameTooLong { len: 257 }), close(1));
@@ -211,10 +211,10 @@ fn a_peer_that_stalls_is_told_and_one_that_does_not_read_is_not() {
 #[test]
 fn an_abort_tells_why_behind_what_was_sent_before() {
     for (why, code) in [
-        (Reason::Shutdown, 0),
-        (Reason::Protocol, 1),
-        (Reason::Timeout, 2),
-        (Reason::Application, 3),
+        (CloseReason::Shutdown, 0),
+        (CloseReason::Protocol, 1),
+        (CloseReason::Timeout, 2),
+        (CloseReason::Application, 3),
     ] {
         for outbox in [true, false] {
             let (mut end, mut peer) = serving();
@@ -245,10 +245,10 @@ fn an_abort_tells_why_behind_what_was_sent_before() {
 #[test]
 fn a_close_means_what_its_code_says_and_that_nobody_reads_any_more() {
     for (code, why) in [
-        (0, Reason::Shutdown),
-        (1, Reason::Protocol),
-        (2, Reason::Timeout),
-        (3, Reason::Application),
+        (0, CloseReason::Shutdown),
+        (1, CloseReason::Protocol),
+        (2, CloseReason::Timeout),
+        (3, CloseReason::Application),
     ] {
         let (mut end, mut peer) = serving();
         end.send(b"unread").unwrap();
@@ -287,7 +287,7 @@ fn the_end_of_the_stream_within_a_message_cuts_it_off() {
     let (mut end, mut peer) = serving();
     end.feed(&peer.frame(0x03, b"part"));
     end.eof();
-    assert_eq!(end.events(), [Event::Message { first: true, rest: Rest::More }]);
+    assert_eq!(end.events(), [Event::Chunk { first: true, remaining: Remaining::More }]);
     end.consume();
     assert_eq!(last_word(&mut end, &mut peer, cut), []);
 }
@@ -308,13 +308,13 @@ fn an_end_of_the_stream_behind_the_end_of_messages_is_none_of_our_end() {
 #[test]
 fn who_finishes_within_a_message_cuts_it_off_and_is_told() {
     let (mut client, mut server) = established(&client(), &server());
-    client.send_part(b"part", Rest::More).unwrap();
+    client.send_chunk(b"part", Remaining::More).unwrap();
     assert!(!client.session.is_idle());
     client.finish();
     server.feed(&client.sent());
-    assert_eq!(server.events(), [Event::Message { first: true, rest: Rest::More }]);
+    assert_eq!(server.events(), [Event::Chunk { first: true, remaining: Remaining::More }]);
     server.consume();
-    assert_eq!(server.error(), Error::Frame(BadFrame::Order));
+    assert_eq!(server.error(), Error::Frame(FrameError::Order));
     client.feed(&server.sent());
-    assert_eq!(client.error(), Error::PeerClosed(Reason::Protocol));
+    assert_eq!(client.error(), Error::PeerClosed(CloseReason::Protocol));
 }

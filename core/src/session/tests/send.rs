@@ -1,7 +1,7 @@
 use super::*;
 
 fn space(end: &mut End, len: usize) -> Result<usize, SendError> {
-    end.session.split().1.send_space(len, Rest::End).map(|space| space.len())
+    end.session.split().1.send_space(len, Remaining::End).map(|space| space.len())
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn messages_go_out_in_their_framing() {
 fn an_empty_raw_message_takes_no_lease_and_always_fits() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(b"").unwrap();
-    end.send_part(b"", Rest::Unknown).unwrap();
+    end.send_chunk(b"", Remaining::Unknown).unwrap();
     assert!(!end.session.wants_write());
     assert_eq!(end.pools.held(), (0, 0, 0));
     end.send(&[1; 64]).unwrap();
@@ -32,11 +32,11 @@ fn an_empty_raw_message_takes_no_lease_and_always_fits() {
 #[test]
 fn a_message_in_parts_is_one_frame() {
     let mut end = End::open(&framed(Framing::U32));
-    end.send_part(b"", Rest::Bytes(9)).unwrap();
-    end.send_part(b"one", Rest::Bytes(6)).unwrap();
-    end.send_part(b"", Rest::Bytes(6)).unwrap();
-    end.send_part(b"three", Rest::Bytes(1)).unwrap();
-    end.send_part(b"!", Rest::End).unwrap();
+    end.send_chunk(b"", Remaining::Bytes(9)).unwrap();
+    end.send_chunk(b"one", Remaining::Bytes(6)).unwrap();
+    end.send_chunk(b"", Remaining::Bytes(6)).unwrap();
+    end.send_chunk(b"three", Remaining::Bytes(1)).unwrap();
+    end.send_chunk(b"!", Remaining::End).unwrap();
     end.send(b"next").unwrap();
     assert_eq!(end.sent(), [frame(b"onethree!"), frame(b"next")].concat());
 }
@@ -44,26 +44,26 @@ fn a_message_in_parts_is_one_frame() {
 #[test]
 fn a_length_that_is_not_known_is_asked_for() {
     let mut end = End::open(&framed(Framing::U32));
-    assert_eq!(end.send_part(b"a", Rest::Unknown), Err(SendError::LengthNeeded));
-    assert_eq!(end.send_part(b"a", Rest::Bytes(u64::MAX)), Err(SendError::LengthNeeded));
+    assert_eq!(end.send_chunk(b"a", Remaining::Unknown), Err(SendError::LengthNeeded));
+    assert_eq!(end.send_chunk(b"a", Remaining::Bytes(u64::MAX)), Err(SendError::LengthNeeded));
     let four_gib = u64::from(u32::MAX);
-    assert_eq!(end.send_part(b"a", Rest::Bytes(four_gib)), Err(SendError::LengthNeeded));
+    assert_eq!(end.send_chunk(b"a", Remaining::Bytes(four_gib)), Err(SendError::LengthNeeded));
     assert!(!end.session.wants_write());
     let mut raw = End::open(&framed(Framing::Raw));
-    raw.send_part(b"a", Rest::Unknown).unwrap();
-    raw.send_part(b"b", Rest::Bytes(u64::MAX)).unwrap();
+    raw.send_chunk(b"a", Remaining::Unknown).unwrap();
+    raw.send_chunk(b"b", Remaining::Bytes(u64::MAX)).unwrap();
     assert_eq!(raw.sent(), b"ab");
 }
 
 #[test]
 fn parts_that_do_not_add_up_change_nothing() {
     let mut end = End::open(&framed(Framing::U32));
-    end.send_part(b"ab", Rest::Bytes(3)).unwrap();
+    end.send_chunk(b"ab", Remaining::Bytes(3)).unwrap();
     let mismatch = Err(SendError::LengthMismatch { due: 3 });
     assert_eq!(end.send(b"xx"), mismatch);
     assert_eq!(end.send(b"xxxx"), mismatch);
-    assert_eq!(end.send_part(b"x", Rest::Bytes(3)), mismatch);
-    assert_eq!(end.send_part(b"x", Rest::Unknown), Err(SendError::LengthNeeded));
+    assert_eq!(end.send_chunk(b"x", Remaining::Bytes(3)), mismatch);
+    assert_eq!(end.send_chunk(b"x", Remaining::Unknown), Err(SendError::LengthNeeded));
     end.send(b"cde").unwrap();
     assert_eq!(end.sent(), frame(b"abcde"));
 }
@@ -72,10 +72,10 @@ fn parts_that_do_not_add_up_change_nothing() {
 fn a_message_too_long_for_the_buffer_is_refused_whatever_waits() {
     for (framing, max) in [(Framing::Raw, 64), (Framing::U32, 60)] {
         let mut end = End::open(&framed(framing));
-        assert_eq!(end.session.split().1.max_part(), max);
+        assert_eq!(end.session.split().1.max_chunk(), max);
         assert_eq!(end.send(&[1; 65][..=max]), Err(SendError::TooLong { max }));
         end.send(&[1; 64][..max]).unwrap();
-        assert_eq!(end.session.split().1.max_part(), max, "it is that of an empty send side");
+        assert_eq!(end.session.split().1.max_chunk(), max, "it is that of an empty send side");
         assert_eq!(end.send(&[1; 65][..=max]), Err(SendError::TooLong { max }));
         assert_eq!(end.sent().len(), 64);
         assert_eq!(end.events(), [], "it never will fit, so nothing is promised");
@@ -101,7 +101,7 @@ fn nothing_is_sent_after_finish_nor_after_the_end() {
     end.finish();
     assert_eq!(end.send(b"more"), Err(SendError::Finished));
     assert_eq!(end.send(b""), Err(SendError::Finished));
-    end.session.abort(Reason::Application, end.now);
+    end.session.abort(CloseReason::Application, end.now);
     assert_eq!(end.send(b"more"), Err(SendError::Ended));
     assert_eq!(space(&mut end, 1), Err(SendError::Ended));
     end.finish();
@@ -168,9 +168,9 @@ fn an_application_can_end_the_session_from_its_outbox() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(b"last word").unwrap();
     let mut outbox = end.session.split().1;
-    outbox.abort(Reason::Application);
-    outbox.abort(Reason::Protocol);
-    assert_eq!(end.error(), Error::Aborted(Reason::Application));
+    outbox.abort(CloseReason::Application);
+    outbox.abort(CloseReason::Protocol);
+    assert_eq!(end.error(), Error::Aborted(CloseReason::Application));
     assert_eq!(end.sent(), b"last word");
     assert!(end.session.is_done());
 }
@@ -181,7 +181,7 @@ fn space_to_write_in_place_shows_nothing_of_what_was_there_before() {
     end.send(b"another's secret").unwrap();
     assert_eq!(end.sent(), b"another's secret");
     let mut outbox = end.session.split().1;
-    assert_eq!(outbox.send_space(16, Rest::Unknown).unwrap(), [0; 16]);
+    assert_eq!(outbox.send_space(16, Remaining::Unknown).unwrap(), [0; 16]);
 }
 
 #[test]
@@ -216,12 +216,12 @@ fn space_that_is_not_committed_is_not_sent() {
 fn only_the_last_space_is_committed_and_only_once() {
     let mut end = End::open(&framed(Framing::U32));
     let mut outbox = end.session.split().1;
-    outbox.send_space(9, Rest::Bytes(3)).unwrap().fill(b'x');
-    outbox.send_space(2, Rest::End).unwrap().copy_from_slice(b"ok");
+    outbox.send_space(9, Remaining::Bytes(3)).unwrap().fill(b'x');
+    outbox.send_space(2, Remaining::End).unwrap().copy_from_slice(b"ok");
     outbox.commit();
     outbox.commit();
-    outbox.send_space(3, Rest::End).unwrap().fill(b'x');
-    assert!(outbox.send_space(61, Rest::End).is_err());
+    outbox.send_space(3, Remaining::End).unwrap().fill(b'x');
+    assert!(outbox.send_space(61, Remaining::End).is_err());
     outbox.commit();
     assert_eq!(end.sent(), frame(b"ok"));
 }

@@ -154,7 +154,7 @@ fn the_peer_owes_nothing_while_we_are_starved() {
     assert_eq!(end.timeout(), Some(STALL));
     end.pools.receive.dry.set(true);
     assert_eq!(end.offer(b"\0"), 0);
-    assert!(end.session.starved());
+    assert!(end.session.awaiting_buffer());
     assert_eq!(end.timeout(), None);
     assert_eq!(end.events(), []);
     end.at(STALL);
@@ -238,11 +238,11 @@ fn a_challenge_has_the_stall_timeout_to_leave_where_that_is_the_shorter() {
 fn the_last_word_is_given_the_stall_timeout_too() {
     let mut end = End::open(&framed(Framing::Raw));
     end.send(b"word").unwrap();
-    end.session.abort(Reason::Shutdown, end.now);
+    end.session.abort(CloseReason::Shutdown, end.now);
     assert_eq!(end.transmit(1), b"w");
     assert_eq!(end.timeout(), Some(STALL));
     end.at(STALL);
-    assert_eq!(end.error(), Error::Aborted(Reason::Shutdown));
+    assert_eq!(end.error(), Error::Aborted(CloseReason::Shutdown));
     assert!(end.session.is_done());
     assert_eq!(end.sent(), b"");
 }

@@ -8,10 +8,10 @@ use core::time::Duration;
 
 use cortex_m::singleton;
 use cortex_m_rt::entry;
-use countersign::device::DeviceClient;
+use countersign_device::DeviceClient;
 use countersign::{Config, Key, Mutual, Name, Scheme, Session};
-use countersign_drive::device::Device;
-use countersign_drive::{Connection, Failure};
+use countersign_device::Device;
+use countersign_driver::{Connection, Failure};
 use countersign_firmware::{Secret, board, host, stack, talk};
 
 #[entry]
@@ -27,7 +27,7 @@ fn main() -> ! {
     let secret = Secret::new(b"this board's own, that nobody else has", boot);
 
     let Ok(name) = Name::new("board") else { talk::wrong("name") };
-    let config = Config::new(Scheme::Mutual(Mutual::new(name, secret.instance())));
+    let config = Config::new(Scheme::Mutual(Mutual::new(name, secret.process_id())));
     let Some(buffers) = talk::buffers() else { talk::wrong("memory") };
     let session = Session::client(&config, secret.nonce(1), buffers, board::now());
     let Ok(session) = session else { talk::wrong("configuration") };

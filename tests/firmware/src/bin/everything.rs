@@ -35,7 +35,7 @@ fn main() -> ! {
             Some(Key::challenge(digest, secret.as_bytes())),
         ),
         _ => (
-            Scheme::Mutual(Mutual::new(name, random.instance())),
+            Scheme::Mutual(Mutual::new(name, random.process_id())),
             Some(Key::mutual(secret.as_bytes())),
         ),
     };

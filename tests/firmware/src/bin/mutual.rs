@@ -25,7 +25,7 @@ fn main() -> ! {
     let secret = Secret::new(b"this board's own, that nobody else has", boot);
 
     let Ok(name) = Name::new("board") else { talk::wrong("name") };
-    let config = Config::new(Scheme::Mutual(Mutual::new(name, secret.instance())));
+    let config = Config::new(Scheme::Mutual(Mutual::new(name, secret.process_id())));
     let Some(buffers) = talk::buffers() else { talk::wrong("memory") };
     let session = Session::client(&config, secret.nonce(1), buffers, board::now());
     let Ok(session) = session else { talk::wrong("configuration") };

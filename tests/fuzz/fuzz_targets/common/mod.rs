@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use countersign::{
-    Buffers, Candidates, Config, Digest, Error, Event, Framing, Instance, Instant, Key, KeyRequest,
-    Machine, Multiprocessing, Mutual, Name, Nonce, Refuse, Role, Scheme, Session,
+    Buffers, Candidates, Config, Digest, Error, Event, Framing, ProcessId, Instant, Key, KeyRequest,
+    Protocol, Multiprocessing, Mutual, Name, Nonce, KeyRejection, Role, Scheme, Session,
 };
 use python::PYTHONS;
 
@@ -104,7 +104,7 @@ impl Speech {
     }
 
     pub fn config(self, role: Role) -> Config {
-        let instance = Instance::from_bytes(&[role as u8; Instance::LEN]);
+        let instance = ProcessId::from_bytes(&[role as u8; ProcessId::LEN]);
         let name = Name::new(["client", "server"][role as usize]).expect("a name");
         let mutual = Mutual::new(name, instance).with_heartbeat(HEARTBEAT);
         match self {
@@ -155,9 +155,9 @@ impl Speech {
 pub struct Ring(Vec<Key>);
 
 impl Ring {
-    pub fn answer(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, Refuse> {
+    pub fn answer(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
         let key = self.0.iter().find(|key| key.purpose() == request.purpose);
-        key.map(|key| Candidates::two(key, key)).ok_or(Refuse::Unknown)
+        key.map(|key| Candidates::two(key, key)).ok_or(KeyRejection::Unknown)
     }
 
     /// A key, whether or not it is the one that is asked for.

@@ -46,7 +46,7 @@ fn frame(policy: Policy, wanted: usize) -> Vec<u8> {
 fn ending(end: &End) -> &'static str {
     match end.error {
         None => "goes on",
-        Some(Error::WrongKey | Error::Malformed | Error::NothingInCommon) => "refuses",
+        Some(Error::WrongKey | Error::Malformed | Error::Incompatible) => "refuses",
         Some(Error::Alert(Alert::Refused)) => "is refused",
         Some(Error::Truncated(Truncated::Handshake)) => "waits",
         Some(error) => panic!("{error:?}"),

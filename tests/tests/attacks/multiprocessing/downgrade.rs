@@ -8,7 +8,7 @@ use countersign_tests::python::PYTHONS;
 use super::{FAILURE_FRAME, WELCOME_FRAME, ask, asked, heard_by, label, message, response, start};
 use crate::ends::{End, SECRET};
 
-const NOTHING: Option<Error> = Some(Error::NothingInCommon);
+const NOTHING: Option<Error> = Some(Error::Incompatible);
 
 /// Messages that ask for `digest`: as Python does now, and where it is MD5, as it did.
 fn messages(digest: Digest) -> Vec<Vec<u8>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::{BadFrame, Error, Instant, Machine, Role, TimedOut};
+use countersign::{Error, FrameError, Instant, Protocol, Role, TimedOut};
 
 use super::{
     DIGEST, FAILURE_FRAME, WELCOME_FRAME, ask, asked, client, heard_by, honest, message, response,
@@ -78,8 +78,8 @@ fn a_frame_that_is_too_long_or_negative_is_refused_at_its_length() {
         (i32::MAX.to_be_bytes().to_vec(), too_long(i32::MAX as u64)),
         (long(1001), too_long(1001)),
         (long(u64::MAX), too_long(u64::MAX)),
-        ((-2_i32).to_be_bytes().to_vec(), Error::Frame(BadFrame::Length)),
-        (i32::MIN.to_be_bytes().to_vec(), Error::Frame(BadFrame::Length)),
+        ((-2_i32).to_be_bytes().to_vec(), Error::Frame(FrameError::Length)),
+        (i32::MIN.to_be_bytes().to_vec(), Error::Frame(FrameError::Length)),
     ];
     for (header, error) in cases {
         let (client, server, _) = honest();

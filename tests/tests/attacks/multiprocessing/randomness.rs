@@ -1,6 +1,6 @@
 //! Randomness that repeats or is known beforehand: in this scheme all depends on it.
 
-use countersign::{Error, Refuse, Role};
+use countersign::{Error, KeyRejection, Role};
 
 use super::{DIGEST, WELCOME_FRAME, ask, client, heard_by, honest, message, server};
 
@@ -55,6 +55,6 @@ fn an_end_whose_peer_repeats_its_challenge_takes_nothing_that_was_recorded() {
 fn two_ends_that_draw_the_same_do_not_come_together() {
     let (mut client, mut server) = (client(7), server(7));
     assert_eq!(client.answer(&server.sent()), b"");
-    assert_eq!(client.error, Some(Error::Refused(Refuse::Reflected)));
+    assert_eq!(client.error, Some(Error::Refused(KeyRejection::Reflected)));
     assert!(!server.is_established());
 }

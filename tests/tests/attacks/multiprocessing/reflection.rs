@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::Waker;
 
-use countersign::{Digest, Error, Instant, Key, Outbox, Peer, Refuse, Role};
-use countersign_drive::{
-    BoxedMachine, Connection, Flow, Io, Outstanding, Part, PoolOptions, Pools, Protocol, Service,
-    Sessions, Turn,
+use countersign::{Digest, Error, Instant, KeyRejection, Outbox, Peer, Role};
+use countersign_driver::{Chunk, Connection, Flow, Io, Progress, Service};
+use countersign_host::{
+    BoxedProtocol, KeyList, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
+    SessionFactory,
 };
 use countersign_tests::Policy;
 
@@ -16,22 +17,22 @@ use super::{FAILURE_FRAME, WELCOME_FRAME, ask, asked, config, guess, keys, messa
 use crate::ends::SECRET;
 
 const NOW: Instant = Instant::EPOCH;
-const REFLECTED: Option<Error> = Some(Error::Refused(Refuse::Reflected));
+const REFLECTED: Option<Error> = Some(Error::Refused(KeyRejection::Reflected));
 
 /// A process that holds the key, in both roles.
 struct Process {
     policy: Policy,
-    outstanding: Outstanding,
+    outstanding: OutstandingChallenges,
 }
 
 impl Process {
     fn new(policy: Policy) -> Self {
-        Self { policy, outstanding: Outstanding::new() }
+        Self { policy, outstanding: OutstandingChallenges::new() }
     }
 
-    fn sessions(&self, role: Role) -> Sessions {
+    fn sessions(&self, role: Role) -> SessionFactory {
         let pools = Pools::new(&PoolOptions::default());
-        let sessions = Sessions::new(config(self.policy, role), pools);
+        let sessions = SessionFactory::new(config(self.policy, role), pools);
         sessions.with_outstanding(self.outstanding.clone())
     }
 
@@ -52,9 +53,9 @@ impl Process {
 
 /// One of our connections in its turns, with the attacker at the other end.
 struct Line {
-    connection: Connection<BoxedMachine, Listener>,
+    connection: Connection<BoxedProtocol, Listener>,
     wire: Wire,
-    keys: Vec<Key>,
+    keys: KeyList,
 }
 
 /// Says nothing, and notes who is there.
@@ -69,9 +70,9 @@ impl Service for Listener {
         self.authenticated = peer.authenticated;
     }
 
-    fn on_message(&mut self, part: Part<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.heard.extend(part.bytes);
-        Flow::Done
+    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.heard.extend(chunk.bytes);
+        Flow::Consumed
     }
 }
 
@@ -101,15 +102,15 @@ impl Io for Wire {
 }
 
 impl Line {
-    fn new(machine: BoxedMachine) -> Self {
+    fn new(machine: BoxedProtocol) -> Self {
         let connection = Connection::new(machine, Listener::default());
-        Self { connection, wire: Wire::default(), keys: keys(SECRET) }
+        Self { connection, wire: Wire::default(), keys: keys(SECRET).into_iter().collect() }
     }
 
     /// What it says, after it has heard `bytes`.
     fn hears(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.wire.input.extend(bytes);
-        while let Turn::Again = self.connection.turn(&mut self.wire, &self.keys, NOW) {}
+        while let Progress::Yield = self.connection.turn(&mut self.wire, &self.keys, NOW) {}
         std::mem::take(&mut self.wire.output)
     }
 
@@ -247,7 +248,7 @@ fn sessions_know_the_challenges_of_their_process_unasked() {
     let policy = Policy::Strict(Digest::Sha256);
     let sessions = |role| {
         let pools = Pools::new(&PoolOptions::default());
-        Sessions::new(config(policy, role), pools)
+        SessionFactory::new(config(policy, role), pools)
     };
     let server = sessions(Role::Server).server(Waker::noop(), NOW).unwrap();
     let client = sessions(Role::Client).client(Waker::noop(), NOW).unwrap();

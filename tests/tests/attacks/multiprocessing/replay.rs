@@ -122,7 +122,7 @@ fn a_forged_failure_is_an_error_and_nothing_else() {
         end.sent();
         assert_eq!(end.answer(FAILURE_FRAME), b"");
         assert_eq!(end.error, Some(Error::Alert(Alert::Refused)));
-        assert!(!Error::Alert(Alert::Refused).is_refusal() && !end.is_established());
+        assert!(!Error::Alert(Alert::Refused).is_authentication_failure() && !end.is_established());
         assert_eq!(end.feed(WELCOME_FRAME), 0);
     }
     assert_eq!(honest().2, recorded);

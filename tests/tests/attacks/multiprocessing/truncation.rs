@@ -1,6 +1,6 @@
 //! A session cut off after every byte.
 
-use countersign::{Error, Event, Machine, Role, Truncated};
+use countersign::{Error, Event, Protocol, Role, Truncated};
 
 use super::{client, heard_by, honest, server};
 

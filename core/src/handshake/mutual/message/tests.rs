@@ -33,15 +33,15 @@ fn m3(name: &[u8], max_frame: u32, heartbeat_ms: u32) -> Vec<u8> {
 }
 
 fn hello(message: &[u8]) -> Result<(), Error> {
-    Hello::parse(message).map(drop)
+    ServerHello::parse(message).map(drop)
 }
 
 fn proof(message: &[u8]) -> Result<(), Error> {
-    Proof::parse(message).map(drop)
+    ClientProof::parse(message).map(drop)
 }
 
 fn answer(message: &[u8]) -> Result<(), Error> {
-    Answer::parse(message).map(drop)
+    ServerProof::parse(message).map(drop)
 }
 
 type Parse = fn(&[u8]) -> Result<(), Error>;
@@ -61,19 +61,19 @@ const MALFORMED: Result<(), Error> = Err(Error::Malformed);
 #[test]
 fn every_field_is_found_where_it_is() {
     let bytes = m1([1, 3], 3, b"\x02\x00\x01");
-    let hello = Hello::parse(&bytes).unwrap();
+    let hello = ServerHello::parse(&bytes).unwrap();
     assert_eq!((hello.versions, hello.suites), ((1, 3), &b"\x02\x00\x01"[..]));
 
     let bytes = m2(b"kid", b"client", b"server", 0x0102_0304);
-    let proof = Proof::parse(&bytes).unwrap();
+    let proof = ClientProof::parse(&bytes).unwrap();
     assert_eq!((proof.version, proof.suite), (7, 9));
     assert_eq!((proof.kid, proof.name, proof.expected), ("kid", "client", "server"));
-    assert_eq!((proof.instance, proof.max_frame), (&[0xc3; 16], 0x0102_0304));
+    assert_eq!((proof.process_id, proof.max_frame), (&[0xc3; 16], 0x0102_0304));
     assert_eq!(proof.mac, &[0xac; 32]);
 
     let bytes = m3(b"server", 0x0102_0304, 0x0001_0203);
-    let answer = Answer::parse(&bytes).unwrap();
-    assert_eq!((answer.name, answer.instance), ("server", &[0xd4; 16]));
+    let answer = ServerProof::parse(&bytes).unwrap();
+    assert_eq!((answer.name, answer.process_id), ("server", &[0xd4; 16]));
     assert_eq!((answer.max_frame, answer.heartbeat_ms), (0x0102_0304, 0x0001_0203));
     assert_eq!(answer.mac, &[0x5e; 32]);
 }
@@ -106,7 +106,7 @@ fn an_alert_in_place_of_a_servers_message_is_told_by_its_code() {
         for (code, alert) in [
             (0, Alert::Unknown(0)),
             (1, Alert::Refused),
-            (2, Alert::NothingInCommon),
+            (2, Alert::Incompatible),
             (3, Alert::Busy),
             (4, Alert::Malformed),
             (5, Alert::TimedOut),
@@ -250,7 +250,7 @@ fn what_is_written_is_what_is_parsed() {
         kid: "kid",
         name: "client",
         expected: "",
-        instance: &[0xc3; 16],
+        process_id: &[0xc3; 16],
         max_frame: 300,
         nonce: &[0xb2; 32],
     };
@@ -265,7 +265,7 @@ fn what_is_written_is_what_is_parsed() {
     assert_eq!(bytes, expected);
 
     let server =
-        Server { name: "server", instance: &[0xd4; 16], max_frame: 300, heartbeat_ms: 1_000 };
+        Server { name: "server", process_id: &[0xd4; 16], max_frame: 300, heartbeat_ms: 1_000 };
     let mut expected = m3(b"server", 300, 1_000);
     let proof = expected.len() - MAC_LEN;
     expected[proof..].fill(0);

@@ -7,7 +7,7 @@ fn agreed(
     client: &config::Mutual,
     server: &config::Mutual,
     bindings: (Option<[u8; 32]>, Option<[u8; 32]>),
-) -> Option<(Outcome, Outcome)> {
+) -> Option<(HandshakeOutput, HandshakeOutput)> {
     let key = key(1);
     let (mut client, mut server) = (Side::client(client), Side::server(server));
     for (side, binding) in [(&mut client, bindings.0), (&mut server, bindings.1)] {
@@ -22,44 +22,46 @@ fn agreed(
     client.hears(&server.says()).ok()?;
     client.key(&key).ok()?;
     assert!(client.is_agreed() && server.is_agreed());
-    Some((client.outcome()?, server.outcome()?))
+    Some((client.output()?, server.output()?))
 }
 
 #[test]
 fn both_ends_know_the_same_of_each_other_and_of_the_session() {
-    let client = client().with_kid(Kid::new("kid").unwrap());
+    let client = client().with_key_id(KeyId::new("kid").unwrap());
     // A server's own id and a client's own heartbeat are of no account.
     let server =
-        server().with_heartbeat(Duration::from_secs(7)).with_kid(Kid::new("other").unwrap());
+        server().with_heartbeat(Duration::from_secs(7)).with_key_id(KeyId::new("other").unwrap());
     let (client, server) = agreed(&client, &server, (None, None)).unwrap();
-    let sides = [(&client.known, Role::Server, "server"), (&server.known, Role::Client, "client")];
+    let sides = [(&client.peer, Role::Server, "server"), (&server.peer, Role::Client, "client")];
     for (known, role, name) in sides {
         let peer = known.peer(role);
         assert_eq!(peer.role, role);
         assert!(peer.authenticated);
-        assert_eq!((peer.name, peer.kid), (Some(name), Some("kid")));
+        assert_eq!((peer.name, peer.key_id), (Some(name), Some("kid")));
         assert_eq!(peer.fingerprint, key(1).fingerprint());
     }
-    let (a, b) = (client.known.peer(Role::Server), server.known.peer(Role::Client));
+    let (a, b) = (client.peer.peer(Role::Server), server.peer.peer(Role::Client));
     assert!(a.session_id.is_some() && a.exporter.is_some());
     assert_eq!((a.session_id, a.exporter), (b.session_id, b.exporter));
 
+    let heartbeats = (client.heartbeat_ms, server.heartbeat_ms);
     let (a, b) = (client.sealing.unwrap(), server.sealing.unwrap());
     assert_eq!((&a.send, &a.receive), (&b.receive, &b.send));
     assert_ne!(a.send, a.receive, "one key for each direction");
-    assert_ne!(*a.send, *client.known.session.unwrap().1);
+    assert_ne!(*a.send, *client.peer.session.unwrap().1);
     assert_eq!((a.max_frame, b.max_frame), (SERVER_FRAME, CLIENT_FRAME));
-    assert_eq!((a.heartbeat_ms, b.heartbeat_ms), (7_000, 7_000));
+    assert_eq!(heartbeats, (7_000, 7_000));
     assert!(a.tagged && b.tagged);
 }
 
 #[test]
 fn a_key_is_asked_for_when_it_is_needed_with_what_is_known_then() {
-    let client = client().with_kid(Kid::new("kid").unwrap()).with_expected_server(name("server"));
+    let client =
+        client().with_key_id(KeyId::new("kid").unwrap()).with_expected_server(name("server"));
     let (mut client, mut server) = (Side::client(&client), Side::server(&server()));
     let purpose = Purpose::Derivation;
     let request =
-        |role, name| Some(KeyRequest { role, purpose, kid: Some("kid"), name, challenge: None });
+        |role, name| Some(KeyRequest { role, purpose, key_id: Some("kid"), name, challenge: None });
     assert!(server.request().is_none() && client.request().is_none());
     client.hears(&server.says()).unwrap();
     assert!(client.wants_nothing());
@@ -102,16 +104,16 @@ fn an_end_wants_its_header_and_then_what_that_says() {
 fn a_session_differs_from_every_other() {
     let other = |client: config::Mutual, server: config::Mutual| {
         let (client, _) = agreed(&client, &server, (None, None)).unwrap();
-        let (id, exporter) = client.known.session.unwrap();
+        let (id, exporter) = client.peer.session.unwrap();
         let sealing = client.sealing.unwrap();
         (id, *exporter, *sealing.send, *sealing.receive)
     };
     let one = other(client(), server());
     for two in [
-        other(client().with_kid(Kid::new("kid").unwrap()), server()),
+        other(client().with_key_id(KeyId::new("kid").unwrap()), server()),
         other(client().with_expected_server(name("server")), server()),
         other(client(), server().with_heartbeat(Duration::ZERO)),
-        other(client(), server().with_instance(instance([1; 16]))),
+        other(client(), server().with_process_id(process_id([1; 16]))),
     ] {
         assert!(one.0 != two.0 && one.1 != two.1 && one.2 != two.2 && one.3 != two.3);
     }
@@ -216,7 +218,7 @@ fn one_flipped_bit_of_any_message_keeps_both_from_agreeing_on_it() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         let verdict = server.hears(&bytes).and_then(|()| server.key(&key));
         let error = verdict.unwrap_err();
-        let before = [Error::Malformed, Error::NothingInCommon].contains(&error);
+        let before = [Error::Malformed, Error::Incompatible].contains(&error);
         assert!(before || error == Error::WrongKey, "bit {bit} of M2: {error:?}");
         assert_eq!(server.says(), b"");
     }
@@ -235,7 +237,7 @@ fn an_input_that_was_not_asked_for_changes_nothing() {
     let key = key(1);
     let disturb = |side: &mut Side| {
         if side.request().is_none() {
-            side.step(Input::Key(Err(Refuse::Unknown))).unwrap();
+            side.step(Input::Key(Err(KeyRejection::Unknown))).unwrap();
             side.key(&key).unwrap();
         } else {
             side.step(Input::Received).unwrap();

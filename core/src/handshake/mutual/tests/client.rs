@@ -17,7 +17,7 @@ fn chosen(mutual: &config::Mutual, versions: [u8; 2], suites: &[u8]) -> Result<(
     client.hears(&m1(versions, suites))?;
     client.key(&key(1))?;
     let m2 = client.says();
-    let m2 = Proof::parse(&m2)?;
+    let m2 = ClientProof::parse(&m2)?;
     Ok((m2.version, m2.suite))
 }
 
@@ -27,7 +27,7 @@ fn a_client_speaks_version_1_wherever_it_is_among_those_offered() {
         assert_eq!(chosen(&client(), versions, &[1]), Ok((1, 1)));
     }
     for versions in [[0, 0], [2, 2], [2, 255]] {
-        assert_eq!(chosen(&client(), versions, &[1]), Err(Error::NothingInCommon));
+        assert_eq!(chosen(&client(), versions, &[1]), Err(Error::Incompatible));
     }
 }
 
@@ -39,19 +39,20 @@ fn a_client_takes_the_first_suite_that_it_allows() {
             assert_eq!(chosen(mutual, [1, 1], suites), Ok((1, 1)));
         }
         for suites in [&[0][..], &[2], &[255, 0, 2]] {
-            assert_eq!(chosen(mutual, [1, 1], suites), Err(Error::NothingInCommon));
+            assert_eq!(chosen(mutual, [1, 1], suites), Err(Error::Incompatible));
         }
     }
     let untagged = bound.without_tags();
     assert_eq!(chosen(&untagged, [1, 1], &[0, 1]), Ok((1, 0)));
     assert_eq!(chosen(&untagged, [1, 1], &[1, 0]), Ok((1, 1)));
     assert_eq!(chosen(&untagged, [1, 1], &[2, 0]), Ok((1, 0)));
-    assert_eq!(chosen(&untagged, [1, 1], &[2]), Err(Error::NothingInCommon));
+    assert_eq!(chosen(&untagged, [1, 1], &[2]), Err(Error::Incompatible));
 }
 
 #[test]
 fn a_client_says_who_it_is_and_whom_it_expects() {
-    let mutual = client().with_kid(Kid::new("kid").unwrap()).with_expected_server(name("server"));
+    let mutual =
+        client().with_key_id(KeyId::new("kid").unwrap()).with_expected_server(name("server"));
     let mut client = Side::client(&mutual);
     client.hears(&m1([1, 1], &[1])).unwrap();
     assert_eq!(client.says(), b"", "not before it has a key");
@@ -116,10 +117,10 @@ fn an_alert_ends_a_client_in_place_of_either_message() {
 }
 
 /// A client's verdict on an M3 of a server that holds the key and is of this name and instance.
-fn judged(mutual: &config::Mutual, name: &str, instance: [u8; 16]) -> Result<(), Error> {
+fn judged(mutual: &config::Mutual, name: &str, process_id: [u8; 16]) -> Result<(), Error> {
     let held = key(1);
     let (mut client, _, [m1, m2]) = proved(mutual, &server(), &held);
-    let m3 = Forged { name, instance, key: &held }.answer(&m1, &m2);
+    let m3 = Forged { name, process_id, key: &held }.answer(&m1, &m2);
     let verdict = client.hears(&m3);
     assert_eq!(client.says(), b"", "it says nothing more");
     assert_eq!(verdict.is_ok(), client.request().is_some());
@@ -132,7 +133,7 @@ fn a_client_takes_the_server_that_it_expects_and_no_other() {
     assert_eq!(judged(&expecting, "server", SERVER_INSTANCE), Ok(()));
     for other in ["serve", "servers", "client"] {
         let verdict = judged(&expecting, other, SERVER_INSTANCE);
-        assert_eq!(verdict, Err(Error::Identity(Identity::Unexpected)), "{other}");
+        assert_eq!(verdict, Err(Error::Identity(IdentityError::UnexpectedServer)), "{other}");
     }
     // It was asked for by that name, so that is no accident.
     let expecting = client().with_expected_server(name("client"));
@@ -144,14 +145,14 @@ fn a_client_that_expects_nobody_takes_whoever_is_not_itself() {
     assert_eq!(judged(&client(), "server", SERVER_INSTANCE), Ok(()));
     assert_eq!(judged(&client(), "clients", SERVER_INSTANCE), Ok(()));
     let namesake = judged(&client(), "client", SERVER_INSTANCE);
-    assert_eq!(namesake, Err(Error::Identity(Identity::MyName)));
+    assert_eq!(namesake, Err(Error::Identity(IdentityError::SameName)));
     let alias = judged(&client(), "server", CLIENT_INSTANCE);
-    assert_eq!(alias, Err(Error::Identity(Identity::Myself)));
+    assert_eq!(alias, Err(Error::Identity(IdentityError::SameProcess)));
     let expecting = client().with_expected_server(name("server"));
     let alias = judged(&expecting, "server", CLIENT_INSTANCE);
-    assert_eq!(alias, Err(Error::Identity(Identity::Myself)));
+    assert_eq!(alias, Err(Error::Identity(IdentityError::SameProcess)));
     let stranger = judged(&expecting, "other", CLIENT_INSTANCE);
-    assert_eq!(stranger, Err(Error::Identity(Identity::Unexpected)));
+    assert_eq!(stranger, Err(Error::Identity(IdentityError::UnexpectedServer)));
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn who_a_server_is_counts_only_once_its_proof_is_right() {
     let (held, other) = (key(1), key(2));
     let expecting = client().with_expected_server(name("server"));
     let (mut client, _, [m1, m2]) = proved(&expecting, &server(), &held);
-    let forged = Forged { name: "other", instance: CLIENT_INSTANCE, key: &other };
+    let forged = Forged { name: "other", process_id: CLIENT_INSTANCE, key: &other };
     assert_eq!(client.hears(&forged.answer(&m1, &m2)), Err(Error::WrongKey));
 }
 
@@ -167,7 +168,7 @@ fn who_a_server_is_counts_only_once_its_proof_is_right() {
 fn a_proof_is_for_the_message_before_it() {
     let held = key(1);
     let (mut client, _, [m1, m2]) = proved(&client(), &server(), &held);
-    let forged = Forged { name: "server", instance: SERVER_INSTANCE, key: &held };
+    let forged = Forged { name: "server", process_id: SERVER_INSTANCE, key: &held };
     let mut other = m2.clone();
     *other.last_mut().unwrap() ^= 1;
     assert_eq!(client.hears(&forged.answer(&m1, &other)), Err(Error::WrongKey));
@@ -182,28 +183,28 @@ fn the_holder_of_the_keys_has_the_last_word_on_a_server() {
         client.hears(&server.says()).unwrap();
         client
     };
-    let refusing = Candidates::new(Candidate::name_refused(&held), None);
+    let refusing = Candidates::new(Candidate::name_not_allowed(&held), None);
     let refused = admitting().step(Input::Key(Ok(refusing)));
-    assert_eq!(refused, Err(Error::Identity(Identity::NotAdmitted)));
-    let unknown = admitting().step(Input::Key(Err(Refuse::Unknown)));
-    assert_eq!(unknown, Err(Error::Refused(Refuse::Unknown)));
+    assert_eq!(refused, Err(Error::Identity(IdentityError::NameNotAllowed)));
+    let unknown = admitting().step(Input::Key(Err(KeyRejection::Unknown)));
+    assert_eq!(unknown, Err(Error::Refused(KeyRejection::Unknown)));
     assert_eq!(admitting().key(&held), Ok(()));
 
     // A newer key has come meanwhile: what is said of it is not said of the one that was used.
     let newer = key(2);
     let both = |newer, held| Input::Key(Ok(Candidates::new(newer, Some(held))));
-    let (fine, refused) = (Candidate::new, Candidate::name_refused);
+    let (fine, refused) = (Candidate::new, Candidate::name_not_allowed);
     assert_eq!(admitting().step(both(refused(&newer), fine(&held))), Ok(()));
-    let not_admitted = Err(Error::Identity(Identity::NotAdmitted));
+    let not_admitted = Err(Error::Identity(IdentityError::NameNotAllowed));
     assert_eq!(admitting().step(both(fine(&newer), refused(&held))), not_admitted);
-    assert_eq!(admitting().key(&newer), Err(Error::Refused(Refuse::Unknown)));
+    assert_eq!(admitting().key(&newer), Err(Error::Refused(KeyRejection::Unknown)));
 }
 
 #[test]
 fn a_client_without_a_key_says_nothing() {
     let mut client = Side::client(&client());
     client.hears(&m1([1, 1], &[1])).unwrap();
-    let refused = client.step(Input::Key(Err(Refuse::WrongRole)));
-    assert_eq!(refused, Err(Error::Refused(Refuse::WrongRole)));
+    let refused = client.step(Input::Key(Err(KeyRejection::WrongRole)));
+    assert_eq!(refused, Err(Error::Refused(KeyRejection::WrongRole)));
     assert_eq!(client.says(), b"");
 }

@@ -40,17 +40,17 @@ fn offered(mutual: &config::Mutual, version: u8, suite: u8) -> Result<(), Error>
 fn a_server_takes_no_version_and_no_suite_that_it_did_not_offer() {
     assert_eq!(offered(&server(), 1, 1), Ok(()));
     for version in [0, 2, 255] {
-        assert_eq!(offered(&server(), version, 1), Err(Error::NothingInCommon));
+        assert_eq!(offered(&server(), version, 1), Err(Error::Incompatible));
     }
     for suite in [0, 2, 255] {
-        assert_eq!(offered(&server(), 1, suite), Err(Error::NothingInCommon));
+        assert_eq!(offered(&server(), 1, suite), Err(Error::Incompatible));
     }
     let bound = server().with_channel_binding();
-    assert_eq!(offered(&bound, 1, 0), Err(Error::NothingInCommon));
+    assert_eq!(offered(&bound, 1, 0), Err(Error::Incompatible));
     let untagged = bound.without_tags();
     assert_eq!(offered(&untagged, 1, 0), Ok(()));
     assert_eq!(offered(&untagged, 1, 1), Ok(()));
-    assert_eq!(offered(&untagged, 1, 2), Err(Error::NothingInCommon));
+    assert_eq!(offered(&untagged, 1, 2), Err(Error::Incompatible));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_server_takes_the_right_key_and_no_other() {
     let verdict = |answer| verdict(&client, &server, &right, answer);
     assert_eq!(verdict(Ok(Candidates::one(&right))), Ok(()));
     assert_eq!(verdict(Ok(Candidates::one(&wrong))), Err(Error::WrongKey));
-    for why in [Refuse::Unknown, Refuse::OutOfDate, Refuse::WrongRole] {
+    for why in [KeyRejection::Unknown, KeyRejection::OutOfDate, KeyRejection::WrongRole] {
         assert_eq!(verdict(Err(why)), Err(Error::Refused(why)));
     }
 }
@@ -94,7 +94,7 @@ fn a_key_is_known_by_its_id_too() {
     let mut server = Side::server(&server());
     server.says();
     server.hears(&m2).unwrap();
-    assert_eq!(server.request().unwrap().kid, Some("defaulu"));
+    assert_eq!(server.request().unwrap().key_id, Some("defaulu"));
     assert_eq!(server.key(&key), Err(Error::WrongKey));
 }
 
@@ -104,8 +104,8 @@ fn a_name_is_refused_for_the_key_that_matched() {
     let (client, server) = (client(), server());
     let verdict =
         |first, second| verdict(&client, &server, &held, Ok(Candidates::new(first, second)));
-    let (admits, refuses) = (Candidate::new, Candidate::name_refused);
-    const NOT_ADMITTED: Result<(), Error> = Err(Error::Identity(Identity::NotAdmitted));
+    let (admits, refuses) = (Candidate::new, Candidate::name_not_allowed);
+    const NOT_ADMITTED: Result<(), Error> = Err(Error::Identity(IdentityError::NameNotAllowed));
 
     assert_eq!(verdict(refuses(&held), None), NOT_ADMITTED);
     assert_eq!(verdict(refuses(&other), None), Err(Error::WrongKey));
@@ -123,7 +123,11 @@ fn a_server_is_the_one_that_the_client_expects() {
         |client: config::Mutual| verdict(&client, &server(), &held, Ok(Candidates::one(&held)));
     assert_eq!(verdict(expecting("server")), Ok(()));
     for other in ["serve", "servers", "Server", "client"] {
-        assert_eq!(verdict(expecting(other)), Err(Error::Identity(Identity::NotMe)), "{other}");
+        assert_eq!(
+            verdict(expecting(other)),
+            Err(Error::Identity(IdentityError::WrongServer)),
+            "{other}"
+        );
     }
 }
 
@@ -132,37 +136,37 @@ fn a_server_does_not_talk_to_itself() {
     let held = key(1);
     let verdict =
         |client: config::Mutual| verdict(&client, &server(), &held, Ok(Candidates::one(&held)));
-    let namesake = config::Mutual::new(name("server"), instance(CLIENT_INSTANCE));
-    assert_eq!(verdict(namesake), Err(Error::Identity(Identity::MyName)));
-    let alias = client().with_instance(instance(SERVER_INSTANCE));
-    assert_eq!(verdict(alias), Err(Error::Identity(Identity::Myself)));
+    let namesake = config::Mutual::new(name("server"), process_id(CLIENT_INSTANCE));
+    assert_eq!(verdict(namesake), Err(Error::Identity(IdentityError::SameName)));
+    let alias = client().with_process_id(process_id(SERVER_INSTANCE));
+    assert_eq!(verdict(alias), Err(Error::Identity(IdentityError::SameProcess)));
 }
 
 #[test]
 fn the_checks_have_an_order() {
     let (held, other) = (key(1), key(2));
     let server = server();
-    let namesake = config::Mutual::new(name("server"), instance(SERVER_INSTANCE));
+    let namesake = config::Mutual::new(name("server"), process_id(SERVER_INSTANCE));
     let stranger = namesake.clone().with_expected_server(name("another"));
-    let alias = client().with_instance(instance(SERVER_INSTANCE));
-    let refusing = Candidates::new(Candidate::name_refused(&held), None);
+    let alias = client().with_process_id(process_id(SERVER_INSTANCE));
+    let refusing = Candidates::new(Candidate::name_not_allowed(&held), None);
     let verdict = |client, answer| verdict(client, &server, &held, answer);
 
-    let unknown = Err(Refuse::Unknown);
-    assert_eq!(verdict(&stranger, unknown), Err(Error::Refused(Refuse::Unknown)));
+    let unknown = Err(KeyRejection::Unknown);
+    assert_eq!(verdict(&stranger, unknown), Err(Error::Refused(KeyRejection::Unknown)));
     assert_eq!(verdict(&stranger, Ok(Candidates::one(&other))), Err(Error::WrongKey));
-    assert_eq!(verdict(&stranger, Ok(refusing)), Err(Error::Identity(Identity::NotMe)));
-    assert_eq!(verdict(&namesake, Ok(refusing)), Err(Error::Identity(Identity::MyName)));
-    assert_eq!(verdict(&alias, Ok(refusing)), Err(Error::Identity(Identity::NotAdmitted)));
+    assert_eq!(verdict(&stranger, Ok(refusing)), Err(Error::Identity(IdentityError::WrongServer)));
+    assert_eq!(verdict(&namesake, Ok(refusing)), Err(Error::Identity(IdentityError::SameName)));
+    assert_eq!(verdict(&alias, Ok(refusing)), Err(Error::Identity(IdentityError::NameNotAllowed)));
     let admitting = Ok(Candidates::one(&held));
-    assert_eq!(verdict(&alias, admitting), Err(Error::Identity(Identity::Myself)));
+    assert_eq!(verdict(&alias, admitting), Err(Error::Identity(IdentityError::SameProcess)));
 }
 
 #[test]
 fn a_match_with_what_stands_in_for_a_key_is_none() {
     let (_, _, [_, m2]) = proved(&client(), &server(), &key(1));
     let (unproved, _) = message::split_proof(&m2);
-    for answer in [Err(Refuse::Unknown), Ok(()), Err(Refuse::OutOfDate)] {
+    for answer in [Err(KeyRejection::Unknown), Ok(()), Err(KeyRejection::OutOfDate)] {
         let mut server = Side::server(&server());
         let transcript = Transcript::new(None).absorb(&server.says()).absorb(unproved);
         let stand_in = Prk::dummy(&DUMMY).import(TAGGED, "default");

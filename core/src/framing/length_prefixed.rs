@@ -1,0 +1,136 @@
+//! Frames that begin with their length: what the framings `u32` and `multiprocessing` share.
+//!
+//! A frame is a message. One longer than a part is delivered in parts of the same length, the last
+//! as long as what remains, however its bytes arrive.
+
+pub(crate) mod multiprocessing;
+pub(crate) mod u32;
+
+use core::marker::PhantomData;
+
+use super::{Limits, Parsed, Plan};
+use crate::error::{Error, FrameError, SendError};
+use crate::event::Remaining;
+
+/// How the length of a frame is written in front of it.
+pub(crate) trait Prefix {
+    /// The longest, in bytes.
+    const MAX_LEN: usize;
+
+    /// Reads the one that `bytes` begin with.
+    fn read(bytes: &[u8]) -> Result<Length, FrameError>;
+
+    /// Length of that of a frame of `len` bytes; `None` if it is too long for any.
+    fn len(len: u64) -> Option<usize>;
+
+    /// Writes that of a frame of `len` bytes, for which there is one, to the front of `to`.
+    fn write(len: u64, to: &mut [u8]);
+}
+
+/// What the first bytes of a frame say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Not how long it is: that many are needed, those that are there included.
+    Need(usize),
+    /// After `header` bytes, a frame of `len`.
+    Known { header: usize, len: u64 },
+}
+
+/// What follows `remaining` bytes less a part of `len`.
+fn remaining_after(left: u64, len: usize) -> (u64, Remaining) {
+    match left.saturating_sub(len as u64) {
+        0 => (0, Remaining::End),
+        more => (more, Remaining::Bytes(more)),
+    }
+}
+
+/// The part of a frame with `remaining` bytes to come.
+fn chunk_len(left: u64, limits: Limits) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(limits.max_chunk)
+}
+
+pub(crate) struct Decoder<P> {
+    /// Bytes of the current frame that are to come; 0 at a boundary.
+    left: u64,
+    prefix: PhantomData<P>,
+}
+
+impl<P: Prefix> Decoder<P> {
+    pub(super) const fn new() -> Self {
+        Self { left: 0, prefix: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
+        let first = self.at_boundary();
+        let (header, left) = match self.left {
+            0 => match P::read(bytes).map_err(Error::Frame)? {
+                Length::Need(n) => return Ok(Parsed::Need(n)),
+                Length::Known { len, .. } if len > limits.max_frame => {
+                    return Err(Error::FrameTooLong { len });
+                }
+                Length::Known { header, len } => (header, len),
+            },
+            left => (0, left),
+        };
+        let len = chunk_len(left, limits);
+        if bytes.len() < header + len {
+            return Ok(Parsed::Need(header + len));
+        }
+        let (left, remaining) = remaining_after(left, len);
+        self.left = left;
+        Ok(Parsed::Chunk { header, len, trailer: 0, first, remaining })
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.left == 0
+    }
+}
+
+pub(crate) struct Encoder<P> {
+    /// Bytes of the message begun that are still due; 0 between messages.
+    due: u64,
+    prefix: PhantomData<P>,
+}
+
+impl<P: Prefix> Encoder<P> {
+    pub(super) const fn new() -> Self {
+        Self { due: 0, prefix: PhantomData }
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.due == 0
+    }
+
+    #[inline]
+    pub(super) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
+        let follows = match remaining {
+            Remaining::End => 0,
+            Remaining::Bytes(n) => n,
+            Remaining::More | Remaining::Unknown => return Err(SendError::LengthNeeded),
+        };
+        let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
+        if self.due == 0 {
+            Ok(Plan::new(P::len(total).ok_or(SendError::LengthNeeded)?, len, 0, remaining))
+        } else if total == self.due {
+            Ok(Plan::new(0, len, 0, remaining))
+        } else {
+            Err(SendError::LengthMismatch { due: self.due })
+        }
+    }
+
+    /// `frame` is the part, behind room for the header that was planned.
+    #[inline]
+    pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
+        self.due = match plan.remaining {
+            Remaining::Bytes(n) => n,
+            Remaining::End | Remaining::More | Remaining::Unknown => 0,
+        };
+        if plan.header_len() > 0 {
+            P::write(u64::from(plan.len) + self.due, frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The session as its driver and its application see it.
+
+use super::{Session, State};
+use crate::crypto::keys::Candidates;
+use crate::error::{CloseReason, Error, KeyError, KeyRejection, TimedOut};
+use crate::event::Event;
+use crate::handshake::Input;
+use crate::key_request::KeyRequest;
+use crate::outbox::Outbox;
+use crate::peer::Peer;
+use crate::protocol::Protocol;
+use crate::session::timers::Timer;
+use crate::storage::Storage;
+use crate::time::Instant;
+
+impl<B: Storage> Protocol for Session<B> {
+    fn peer(&self) -> Option<Peer<'_>> {
+        self.state.peer_info().map(|known| known.peer(self.role.other()))
+    }
+
+    fn key_request(&self) -> Option<KeyRequest<'_>> {
+        match &self.state {
+            State::Handshake { handshake, buffer } => handshake.key_request(buffer.view()),
+            _ => None,
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        match &self.state {
+            State::Handshake { handshake, buffer } => {
+                !self.recv_buffer.eof() && buffer.received_len() < handshake.want()
+            }
+            State::Open(_) => !self.closed && self.recv_buffer.wants_read(),
+            State::Failed { .. } => false,
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.is_drained()
+    }
+
+    fn awaiting_buffer(&self) -> bool {
+        self.recv_buffer.awaiting_buffer() || self.send_buffer.awaiting_buffer()
+    }
+
+    fn wants_shutdown(&self) -> bool {
+        self.is_drained()
+            && match self.state {
+                State::Handshake { .. } => false,
+                // Where the end is a frame, signs of life follow it until the peer's has come.
+                State::Open(_) => {
+                    self.send_buffer.is_finished()
+                        && (self.peer_finished || !self.send_buffer.is_sealed())
+                }
+                State::Failed { .. } => true,
+            }
+    }
+
+    fn is_done(&self) -> bool {
+        self.closed || (matches!(self.state, State::Failed { .. }) && self.is_drained())
+    }
+
+    fn is_receiving(&self) -> bool {
+        matches!(self.state, State::Open(_))
+            && !self.closed
+            && !self.recv_buffer.has_chunk()
+            && self.recv_buffer.in_frame()
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.state, State::Open(_))
+            && !self.closed
+            && !self.recv_buffer.has_chunk()
+            && self.recv_buffer.at_boundary()
+            && self.send_buffer.at_boundary()
+            && self.is_drained()
+    }
+
+    fn provide_key(
+        &mut self,
+        answer: Result<Candidates<'_>, KeyRejection>,
+        now: Instant,
+    ) -> Result<(), KeyError> {
+        let State::Handshake { handshake, .. } = &self.state else {
+            return Err(KeyError::NotAsked);
+        };
+        let purpose = handshake.key_purpose().ok_or(KeyError::NotAsked)?;
+        if let Ok(candidates) = &answer {
+            candidates.check(purpose)?;
+        }
+        self.key_asked = false;
+        self.step(Input::Key(answer), now);
+        Ok(())
+    }
+
+    fn bind_channel(&mut self, exporter: &[u8; 32], now: Instant) {
+        self.step(Input::Channel(exporter), now);
+    }
+
+    fn split(&mut self) -> (&[u8], Outbox<'_>) {
+        (self.recv_buffer.chunk(), Outbox::new(&mut self.send_buffer, &mut self.send))
+    }
+
+    fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)> {
+        let peer = self.state.peer_info()?.peer(self.role.other());
+        Some((peer, Outbox::new(&mut self.send_buffer, &mut self.send)))
+    }
+
+    fn consume(&mut self, now: Instant) {
+        if self.recv_buffer.consume() {
+            self.hear(now);
+        }
+    }
+
+    fn finish(&mut self, _now: Instant) {
+        self.send_buffer.finish(&mut self.send);
+    }
+
+    fn abort(&mut self, why: CloseReason, now: Instant) {
+        self.fail(Error::Aborted(why), now);
+    }
+
+    fn recv_space(&mut self) -> &mut [u8] {
+        match &mut self.state {
+            State::Handshake { .. } if self.recv_buffer.eof() => &mut [],
+            State::Handshake { handshake, buffer } => buffer.space(handshake.want()),
+            State::Open(_) if !self.closed => {
+                let space = self.recv_buffer.space();
+                if space.is_empty() {
+                    // Time in which we do not read is not the peer's.
+                    self.timers.clear(Timer::Receive);
+                    self.timers.clear(Timer::Peer);
+                }
+                space
+            }
+            State::Open(_) | State::Failed { .. } => &mut [],
+        }
+    }
+
+    fn handle_received(&mut self, n: usize, now: Instant) {
+        match &mut self.state {
+            State::Handshake { buffer, .. } => buffer.commit(n),
+            State::Open(_) => {
+                self.recv_buffer.commit(n);
+                let listens = !self.closed && !self.recv_buffer.has_chunk();
+                if listens && !self.timers.is_set(Timer::Peer) {
+                    self.hear(now);
+                }
+            }
+            State::Failed { .. } => {}
+        }
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        if let State::Handshake { buffer, .. } = &mut self.state {
+            buffer.handle_eof();
+        }
+        self.recv_buffer.handle_eof();
+        self.timers.clear(Timer::Receive);
+        if let State::Open(_) = self.state {
+            self.timers.clear(Timer::Peer);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.take_expired(now) {
+            let what = match timer {
+                Timer::Receive => TimedOut::Receive,
+                Timer::Send => {
+                    // Also after an error, where this ends the last word.
+                    if !matches!(self.state, State::Handshake { .. }) {
+                        self.discard();
+                    }
+                    TimedOut::Send
+                }
+                Timer::Peer if matches!(self.state, State::Handshake { .. }) => TimedOut::Handshake,
+                Timer::Peer => TimedOut::Peer,
+                Timer::Ping => {
+                    // What waits to leave will be a sign of life when it does.
+                    if self.is_drained() && !self.is_over() {
+                        self.control_queue.ping();
+                    }
+                    self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
+                    continue;
+                }
+            };
+            self.fail(Error::TimedOut(what), now);
+        }
+    }
+
+    fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
+        if let State::Handshake { .. } = self.state
+            && let Some(event) = self.poll_handshake(now)
+        {
+            return Ok(Some(event));
+        }
+        match self.state {
+            State::Handshake { .. } => Ok(None),
+            State::Open(_) => self.poll_open(now),
+            State::Failed { error, .. } => Err(error),
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> &[u8] {
+        if !matches!(self.state, State::Handshake { .. }) {
+            if self.is_drained() {
+                self.send_buffer.settle(&mut self.send);
+                self.shown = 0;
+                return &[];
+            }
+            self.control_queue.make(&mut self.send_buffer);
+        }
+        if !self.timers.is_set(Timer::Send) {
+            self.watch_send(now);
+        }
+        let pending = match &self.state {
+            State::Handshake { buffer, .. } => buffer.pending(),
+            _ => match self.control_queue.pending() {
+                [] => self.send_buffer.pending(&mut self.send),
+                pending => pending,
+            },
+        };
+        self.shown = pending.len() as u32;
+        pending
+    }
+
+    fn handle_transmitted(&mut self, n: usize, now: Instant) {
+        let n = n.min(self.shown as usize);
+        self.shown -= n as u32;
+        if n == 0 {
+            return;
+        }
+        match &mut self.state {
+            State::Handshake { buffer, .. } => buffer.handle_transmitted(n),
+            _ if !self.control_queue.pending().is_empty() => {
+                self.control_queue.handle_transmitted(n);
+                if self.peer_finished {
+                    self.fall_silent();
+                }
+            }
+            _ => self.send_buffer.handle_transmitted(n, &mut self.send),
+        }
+        if let State::Open(_) = self.state {
+            self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
+        }
+        self.overdue = self.overdue.saturating_sub(n as u32);
+        if self.overdue == 0 {
+            self.watch_send(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
