@@ -1,47 +1,47 @@
-//! What a connection costs `countersign serve` in memory, on each adapter and in each scheme: an idle one,
-//! and a half-open one. Ten thousand are held, or as many as the system permits.
+//! Memory of `countersign serve` for each connection, idle and half-open, on each adapter and with each
+//! scheme. Measured with 10,000 connections, or as many as the system permits.
 //!
-//! `cargo bench -p countersign-cli --bench memory`, which can be told an adapter: `-- smol`
+//! `cargo bench -p countersign-cli --bench memory`, or with `-- smol` for one adapter
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[allow(dead_code, clippy::explicit_write, reason = "shared with tests, which need more of it")]
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/common/common.rs"]
 mod common;
-#[path = "../tests/common/crowd.rs"]
-mod crowd;
+#[path = "../tests/common/many_clients.rs"]
+mod many_clients;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::{Scratch, Server, allow_files, countersign};
+use common::{Server, TempDir, allow_files, countersign};
 use countersign_tls::{Credentials, TlsFactory};
-use crowd::{Client, Crowd, KEY, sessions};
+use many_clients::{Client, KEY, ManyClients, sessions};
 use rustix::process::{Resource, getrlimit};
 
-/// How many are held in the open.
+/// Connections outside TLS.
 const HELD: u64 = 10_000;
-/// How many inside TLS, whose handshake takes so much longer.
+/// Connections inside TLS, where handshakes take longer.
 const HELD_IN_TLS: u64 = 2_000;
-/// How often everything is measured.
+/// How often each number is measured.
 const ROUNDS: usize = 3;
-/// Files, threads and mappings for everything that is no connection.
+/// A reserve of files, threads and mappings for everything except connections.
 const SPARE: u64 = 200;
 
 const EXPLAINED: &str = "\
-Memory of `countersign serve` for each connection, in bytes: what the process has grown by, divided by how
-many are held. An idle one was let in, has asked and heard twice, and says nothing. A half-open one has
-heard all that the server says before it has to be answered, and says nothing. Medians of 3 rounds.
-- files: descriptors of the server's
-- resident: pages of the process that are in memory
-- stacks: what of these is stacks of threads; on std each connection has a thread
-- reserved: addresses, of which most are never used: on std those of stacks, else 64 MiB when the allocator
-  begins another heap
-- tables: the kernel's, of where the pages are; not resident
-Not in it is what else the kernel has of sockets, and of threads, whose stacks in the kernel are 16 KiB each
-on most systems.";
+Memory of `countersign serve` for each connection, in bytes: the growth of the process, divided by the number
+of connections. An idle connection is established and has had two requests and replies. A half-open one has
+received the first message of the server and sends nothing. Medians of 3 rounds.
+- files: descriptors of the server
+- resident: pages of the process in memory
+- stacks: resident stacks of threads; on std each connection has a thread
+- reserved: address space, most of which is never used: stacks on std, otherwise 64 MiB for each new heap of
+  the allocator
+- tables: page tables in the kernel, not resident
+Other memory of the kernel is not included: sockets, and the kernel stacks of threads, 16 KiB each on most
+systems.";
 
-/// An adapter, and what each connection takes of what the system has bounds for.
+/// An adapter, and the limited resources of each of its connections.
 struct Adapter {
     name: &'static str,
     files: u64,
@@ -54,8 +54,8 @@ const ADAPTERS: [Adapter; 3] = [
     Adapter { name: "std", files: 3, threads: 1 },
 ];
 
-/// What is spoken, and whether inside TLS.
-const SPOKEN: [(&str, bool); 6] = [
+/// Schemes, outside and inside TLS.
+const SCHEMES: [(&str, bool); 6] = [
     ("none", false),
     ("challenge", false),
     ("multiprocessing", false),
@@ -64,14 +64,14 @@ const SPOKEN: [(&str, bool); 6] = [
     ("mutual", true),
 ];
 
-/// What a process holds, in bytes.
+/// The memory of a process, in bytes.
 #[derive(Clone, Copy)]
 struct Memory {
     resident: u64,
-    /// Of what is resident, the stacks of threads.
+    /// The resident stacks of threads.
     stacks: u64,
     reserved: u64,
-    /// The kernel's, to find the pages; not resident.
+    /// Page tables in the kernel, not resident.
     tables: u64,
 }
 
@@ -80,7 +80,7 @@ impl Memory {
         let id = server.child.id();
         let pointers = stack_pointers(id);
         let (mut resident, mut stacks, mut on_stack) = (0, 0, false);
-        // The sum of these is exact, other than VmRSS of its status, which may be some 100 kB off.
+        // The sum is exact. VmRSS in /proc/PID/status may be off by 100 kB.
         for line in fs::read_to_string(format!("/proc/{id}/smaps")).unwrap().lines() {
             let mut words = line.split_whitespace();
             let first = words.next().unwrap();
@@ -100,7 +100,7 @@ impl Memory {
         }
     }
 
-    /// What has come since `before`, for each of `count`.
+    /// The growth since `before`, for each of `count`.
     fn each(self, before: Self, count: u64) -> Self {
         let each = |it: fn(&Self) -> u64| it(&self).saturating_sub(it(&before)) / count;
         Self {
@@ -116,30 +116,29 @@ fn hex(number: &str) -> u64 {
     u64::from_str_radix(number.trim_start_matches("0x"), 16).unwrap()
 }
 
-/// Where the stacks of all threads that wait in the kernel, as all do but for a moment, end.
+/// The stack pointers of all threads that wait in the kernel.
 fn stack_pointers(id: u32) -> BTreeSet<u64> {
     let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
     threads
         .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("syscall")).ok())
-        // A number, six arguments, the stack pointer and the program counter.
+        // The system call, six arguments, the stack pointer and the program counter.
         .filter_map(|call| call.split_whitespace().rev().nth(1).map(hex))
         .collect()
 }
 
-/// How many connections the system lets a server of `adapter` hold, and what bounds them.
+/// The number of connections that the system permits on `adapter`, and the limit that applies.
 fn bound(adapter: &Adapter) -> (u64, String) {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let cgroup = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let pids = format!("/sys/fs/cgroup{cgroup}/pids.max");
-    // This process holds the other ends, a file each.
     [
         ("`ulimit -Hn`", getrlimit(Resource::Nofile).maximum, adapter.files),
         ("`ulimit -Hu`", getrlimit(Resource::Nproc).maximum, adapter.threads),
         ("kernel.threads-max", number("/proc/sys/kernel/threads-max"), adapter.threads),
         ("kernel.pid_max", number("/proc/sys/kernel/pid_max"), adapter.threads),
         (&pids, number(&pids), adapter.threads),
-        // A stack, a small one for signals, and a page each that guards them.
+        // A stack, a signal stack and a guard page of each.
         ("vm.max_map_count", number("/proc/sys/vm/max_map_count"), 4 * adapter.threads),
     ]
     .into_iter()
@@ -151,62 +150,62 @@ fn bound(adapter: &Adapter) -> (u64, String) {
     .unwrap_or((HELD, String::new()))
 }
 
-/// What clients show to the server of `scratch`, and whom they trust.
-fn credentials(scratch: &Scratch) -> Credentials {
-    let read = |name: &str| fs::read(scratch.path().join(name)).unwrap();
+/// The credentials of clients for the server whose certificates are in `dir`.
+fn credentials(dir: &TempDir) -> Credentials {
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
     let credentials = Credentials::new().with_trust(&read("root.crt")).unwrap();
     credentials.with_certificate(&read("client.crt"), &read("client.key")).unwrap()
 }
 
-/// What each of `count` connections costs that `make` makes.
+/// The memory for each of `count` connections made by `make`.
 fn cost(
     adapter: &Adapter,
     (scheme, tls): (&str, bool),
     count: u64,
-    make: impl FnOnce(&Crowd, u64) -> Vec<Client>,
+    make: impl FnOnce(&ManyClients, u64) -> Vec<Client>,
 ) -> Memory {
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     let most = (count + SPARE).to_string();
     let mut args = vec!["--listen", "127.0.0.1:0", "--adapter", adapter.name, "--scheme", scheme];
     args.extend(["--max-connections", &most, "--max-handshakes", &most]);
-    // Nobody is to be given up before all are there.
+    // No connection may time out before all are made.
     args.extend(["--handshake-timeout", "3600", "--heartbeat", "3600"]);
     if tls {
-        assert!(countersign(&scratch).args(["certs", "."]).output().unwrap().status.success());
+        assert!(countersign(&dir).args(["certs", "."]).output().unwrap().status.success());
         args.extend(["--tls-cert", "server.crt", "--tls-key", "server.key"]);
         args.extend(["--tls-client-ca", "root.crt"]);
     }
-    let server = Server::start(&scratch, KEY, &args);
+    let server = Server::start(&dir, KEY, &args);
     let at = &server.at[0];
-    let crowd = if tls {
-        let sessions = TlsFactory::client(sessions(scheme), &credentials(&scratch), "localhost");
-        Crowd::new(at, scheme, sessions.unwrap())
+    let many = if tls {
+        let sessions = TlsFactory::client(sessions(scheme), &credentials(&dir), "localhost");
+        ManyClients::new(at, scheme, sessions.unwrap())
     } else {
-        Crowd::new(at, scheme, sessions(scheme))
+        ManyClients::new(at, scheme, sessions(scheme))
     };
-    // The first pays for what every server needs.
-    let mut first = crowd.enter(1);
-    crowd.ask(&mut first, "first of all");
+    // The first connection pays for one-time allocations.
+    let mut first = many.connect(1);
+    many.request(&mut first, "first of all");
     let before = Memory::of(&server);
-    let clients = make(&crowd, count);
-    crowd.ask(&mut first, "and still");
+    let clients = make(&many, count);
+    many.request(&mut first, "and still");
     let after = Memory::of(&server);
     drop(clients);
     after.each(before, count)
 }
 
-fn idle(crowd: &Crowd, count: u64) -> Vec<Client> {
-    let mut clients = crowd.enter(count as usize);
-    crowd.ask(&mut clients, "once");
-    crowd.ask(&mut clients, "again");
+fn idle(many: &ManyClients, count: u64) -> Vec<Client> {
+    let mut clients = many.connect(count as usize);
+    many.request(&mut clients, "once");
+    many.request(&mut clients, "again");
     clients
 }
 
-fn half_open(crowd: &Crowd, count: u64) -> Vec<Client> {
-    (0..count).map(|_| crowd.stranger()).collect()
+fn half_open(many: &ManyClients, count: u64) -> Vec<Client> {
+    (0..count).map(|_| many.half_open()).collect()
 }
 
-/// Of [`ROUNDS`] rounds, the median by what is resident, and how far the farthest is from it.
+/// The median of [`ROUNDS`] rounds by resident memory, and the largest deviation from it.
 fn median(measure: impl Fn() -> Memory) -> (Memory, u64) {
     let mut rounds: Vec<Memory> = (0..ROUNDS).map(|_| measure()).collect();
     rounds.sort_unstable_by_key(|round| round.resident);
@@ -215,7 +214,7 @@ fn median(measure: impl Fn() -> Memory) -> (Memory, u64) {
     (median, off.unwrap_or(0))
 }
 
-/// With its thousands apart.
+/// `number` with separators between the thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(|it| str::from_utf8(it).unwrap());
@@ -224,36 +223,40 @@ fn grouped(number: u64) -> String {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    // Asked to run as a test, it has nothing to say.
+    // `cargo test --benches` runs this program without `--bench`.
     if !args.any(|arg| arg == "--bench") {
         return;
     }
     if !Path::new("/proc/self/smaps").exists() {
-        println!("left out: it needs Linux's /proc");
+        println!("skipped: needs Linux's /proc");
         return;
     }
     let given: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    // The server raises its own.
+    // The server raises its own limit.
     assert!(allow_files(allowed.min(HELD + SPARE)));
     println!("{EXPLAINED}\n");
     println!(
         "| adapter | scheme | held | files | idle: resident | stacks | reserved | tables | half-open: resident | stacks |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    let (mut farthest, mut left_out) = (0, Vec::new());
+    let (mut deviation, mut limited) = (0, Vec::new());
     for adapter in &ADAPTERS {
         if !given.is_empty() && !given.iter().any(|it| it == adapter.name) {
             continue;
         }
         let (most, why) = bound(adapter);
         if most < HELD {
-            left_out.push(format!("{}: no more than {} fit: {why}", adapter.name, grouped(most)));
+            limited.push(format!(
+                "{}: limited to {} connections: {why}",
+                adapter.name,
+                grouped(most)
+            ));
         }
-        for (scheme, tls) in SPOKEN {
+        for (scheme, tls) in SCHEMES {
             let count = most.min(if tls { HELD_IN_TLS } else { HELD });
             let (it, off) = median(|| cost(adapter, (scheme, tls), count, idle));
-            farthest = farthest.max(off);
+            deviation = deviation.max(off);
             let mut cells = vec![
                 adapter.name.to_owned(),
                 format!("{scheme}{}", if tls { ", in TLS" } else { "" }),
@@ -261,17 +264,17 @@ fn main() {
                 adapter.files.to_string(),
             ];
             cells.extend([it.resident, it.stacks, it.reserved, it.tables].map(grouped));
-            // Without a handshake nobody is half-open.
+            // Without a handshake there are no half-open connections.
             if (scheme, tls) == ("none", false) {
                 cells.extend(["–".into(), "–".into()]);
             } else {
                 let (it, off) = median(|| cost(adapter, (scheme, tls), count, half_open));
-                farthest = farthest.max(off);
+                deviation = deviation.max(off);
                 cells.extend([it.resident, it.stacks].map(grouped));
             }
             println!("| {} |", cells.join(" | "));
         }
     }
-    println!("\nNo round is more than {} bytes from its median.", grouped(farthest));
-    left_out.iter().for_each(|it| println!("{it}"));
+    println!("\nNo round differs from its median by more than {} bytes.", grouped(deviation));
+    limited.iter().for_each(|it| println!("{it}"));
 }

@@ -1,52 +1,53 @@
-//! Servers on one runtime or another.
+//! Servers on each adapter.
 
 use std::io;
 use std::sync::Arc;
 
-use countersign_host::{Listener, Open, ProtocolFactory, ServerHandle, ServerOptions, SharedKeys};
+use countersign_host::{
+    Listener, ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory, SharedKeys,
+};
 
 use crate::args::ServeAdapter;
 
-/// A server that is to run on a thread of its own.
+/// A server, to be run on a thread of its own.
 pub(crate) struct Runnable {
-    pub(crate) remote: ServerHandle,
-    /// Serves until the remote stops it.
+    pub(crate) handle: ServerHandle,
+    /// Serves until the handle stops it.
     pub(crate) run: Box<dyn FnOnce() -> io::Result<()> + Send>,
 }
 
-/// A server of `adapter`.
-pub(crate) fn server<O: Open + Send + 'static>(
+/// A server on `adapter`.
+pub(crate) fn server<F: ServiceFactory + 'static>(
     adapter: ServeAdapter,
     listeners: Vec<Listener>,
-    protocol: Arc<dyn ProtocolFactory>,
+    factory: Arc<dyn ProtocolFactory>,
     keys: SharedKeys,
-    open: O,
+    services: F,
     options: ServerOptions,
 ) -> io::Result<Runnable> {
     Ok(match adapter {
         ServeAdapter::Mio => {
-            let mut server =
-                countersign_mio::Server::new(listeners, protocol, keys, open, options)?;
-            Runnable { remote: server.remote(), run: Box::new(move || server.run()) }
+            let mut server = countersign_mio::Server::new(listeners, factory, keys, options)?;
+            let handle = server.handle();
+            Runnable { handle, run: Box::new(move || server.run_with(&services)) }
         }
         ServeAdapter::Std => {
-            let mut server =
-                countersign_std::Server::new(listeners, protocol, keys, open, options)?;
-            let remote = server.remote();
+            let mut server = countersign_std::Server::new(listeners, factory, keys, options)?;
+            let handle = server.handle();
             let run = move || {
-                server.run();
+                server.run_with(&services);
                 Ok(())
             };
-            Runnable { remote, run: Box::new(run) }
+            Runnable { handle, run: Box::new(run) }
         }
         ServeAdapter::Smol => {
-            let server = countersign_smol::Server::new(listeners, protocol, keys, open, options)?;
-            let remote = server.remote();
+            let server = countersign_smol::Server::new(listeners, factory, keys, options)?;
+            let handle = server.handle();
             let run = move || {
-                smol::block_on(server.run());
+                smol::block_on(server.run_with(&services));
                 Ok(())
             };
-            Runnable { remote, run: Box::new(run) }
+            Runnable { handle, run: Box::new(run) }
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `countersign bench`: what a server does in a second, and how long it takes.
+//! `countersign bench`: throughput and latency of a server.
 
 mod load;
 mod processor;
@@ -15,26 +15,26 @@ use std::time::{Duration, Instant};
 use countersign::Framing;
 use countersign_driver::{Failure, Keys};
 use countersign_host::{
-    Address, BoxedProtocol, ClientError, Clock, ConnectionEvent, PoolOptions, ProtocolFactory,
+    Address, BoxedProtocol, CallError, Clock, ConnectionEvent, PoolOptions, ProtocolFactory,
     StartError, Stream,
 };
 use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
 
 use crate::args::BenchArgs;
+use crate::client_setup::{ClientSetup, client_setup};
 use crate::connect::explain;
-use crate::end::{self, ClientEnd};
 use crate::{Exit, Failed, print};
 use load::{Load, Plan, Tally};
 use processor::Processor;
 use report::{Phase, Report, Times};
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long connections may take to end when all is done.
-const LEAVE: Duration = Duration::from_secs(5);
-/// Connections that are being made at once: a server's queue is of some length.
-const AT_ONCE: usize = 128;
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the connections may take to close at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that are established at the same time; a server's listen queue is short.
+const CONNECTING_MAX: usize = 128;
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -44,17 +44,17 @@ fn failure(error: impl std::fmt::Display) -> Failed {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
     let wanted = args.connections as usize;
-    crate::allow_files();
+    crate::raise_file_limit();
     let mut buffers = PoolOptions::default();
     buffers.handshakes = buffers.handshakes.max(wanted);
-    // None is to wait for another's: it is the server's time that is measured.
+    // A buffer for each connection: waiting for buffers would distort the latencies of the server.
     (buffers.receiving, buffers.sending) = (wanted, wanted);
     buffers.set_message_len(args.buffer as usize);
-    let ClientEnd { protocol, keys, config, inside_tls } =
-        end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
+    let ClientSetup { factory, keys, config, inside_tls } =
+        client_setup(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let raw = config.framing() == Framing::Raw;
     if raw && args.size == 0 {
-        let message = "in a byte stream an empty message is nothing: give another --size";
+        let message = "a byte stream has no empty messages: give another --size";
         return Err(Failed::new(Exit::Usage, message));
     }
     let plan = Plan {
@@ -65,11 +65,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
         every: args.every,
         epoch: Instant::now(),
     };
-    let mut bench = Bench::new(args, plan, protocol, keys).map_err(failure)?;
+    let mut bench = Bench::new(args, plan, factory, keys).map_err(failure)?;
     let mut report = Report::new(args, config.scheme().name(), inside_tls);
     bench.open(&mut report)?;
     bench.talk(args.duration, &mut report)?;
-    bench.leave()?;
+    bench.close()?;
     if let Some(path) = &args.plot {
         let plotted = report.plot().map_err(failure)?;
         let cannot = |error| failure(format!("{}: {error}", path.display()));
@@ -78,41 +78,41 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failed> {
     print(if args.json { report.json() } else { report.text() }.as_bytes())
 }
 
-/// The connections, in a loop of one thread.
+/// The connections, in one event loop.
 struct Bench {
     poll: Poll,
     events: Events,
     clock: Clock,
     connections: Connections<Load, Instant>,
-    protocol: Arc<dyn ProtocolFactory>,
+    factory: Arc<dyn ProtocolFactory>,
     keys: Arc<dyn Keys + Send + Sync>,
     address: Address,
     plan: Plan,
     tally: Rc<RefCell<Tally>>,
-    /// How many connections there are to be.
+    /// The number of connections to hold.
     wanted: usize,
-    /// Those of the connections that wait for the word to begin.
+    /// The wakers of connections that wait for the measurement to begin.
     wakers: Vec<Waker>,
     processor: Option<Processor>,
-    /// When progress was last shown, if somebody looks.
+    /// When progress was last shown, if standard error is a terminal.
     shown: Option<Instant>,
 }
 
-/// What a round of the loop has told.
+/// What happened in one round of the loop.
 #[derive(Default)]
-struct Told {
-    /// How long it took to connect and authenticate.
+struct Round {
+    /// How long connecting and authenticating took.
     established: Vec<Duration>,
     ended: Vec<Result<(), Failure<io::Error>>>,
 }
 
-/// Why a connection was not begun.
-enum NotBegun {
+/// Why a connection was not started.
+enum StartFailure {
     Connect(io::Error),
     Start(StartError),
 }
 
-impl From<io::Error> for NotBegun {
+impl From<io::Error> for StartFailure {
     fn from(error: io::Error) -> Self {
         Self::Connect(error)
     }
@@ -122,7 +122,7 @@ impl Bench {
     fn new(
         args: &BenchArgs,
         plan: Plan,
-        protocol: Arc<dyn ProtocolFactory>,
+        factory: Arc<dyn ProtocolFactory>,
         keys: Arc<dyn Keys + Send + Sync>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -132,7 +132,7 @@ impl Bench {
             events: Events::with_capacity(1024),
             clock: Clock::start(),
             connections,
-            protocol,
+            factory,
             keys,
             address: args.address.clone(),
             plan,
@@ -148,44 +148,45 @@ impl Bench {
         self.processor.as_ref()?.time()
     }
 
-    /// Opens all connections. One that fails is a server that cannot be measured so.
+    /// Opens all connections. Fails if one of them fails.
     fn open(&mut self, report: &mut Report) -> Result<(), Failed> {
         let wanted = self.wanted;
         let (begun, before) = (Instant::now(), self.processor_time());
         let mut open = 0;
         while open < wanted {
-            while self.connections.len() < wanted && self.connections.len() - open < AT_ONCE {
+            while self.connections.len() < wanted && self.connections.len() - open < CONNECTING_MAX
+            {
                 self.connect()?;
             }
-            let told = self.round(CONNECT)?;
-            if let Some(how) = told.ended.into_iter().next() {
+            let round = self.round(CONNECT_TIMEOUT)?;
+            if let Some(how) = round.ended.into_iter().next() {
                 let error = match how {
-                    Ok(()) => return Err(failure("the server closed a connection that was idle")),
-                    Err(Failure::Io(error)) => ClientError::Connect(error),
-                    Err(Failure::Protocol(error)) => ClientError::Protocol(error),
+                    Ok(()) => return Err(failure("the server closed an idle connection")),
+                    Err(Failure::Io(error)) => CallError::Connect(error),
+                    Err(Failure::Protocol(error)) => CallError::Protocol(error),
                 };
                 let which = format!("{}, connection {open} of {wanted}: ", self.address);
                 return Err(explain(&error, &which));
             }
-            open += told.established.len();
-            told.established.into_iter().for_each(|time| report.handshakes.add(time));
+            open += round.established.len();
+            round.established.into_iter().for_each(|time| report.handshakes.add(time));
             self.show(&format!("{open} of {wanted} connections"));
         }
         report.opened = Phase::over(begun, before, self.processor_time());
         Ok(())
     }
 
-    /// Has all connections talk for `time`, or until as many messages are answered as were asked for.
+    /// Sends on all connections for `time`, or until the requested number of messages is answered.
     fn talk(&mut self, time: Duration, report: &mut Report) -> Result<(), Failed> {
         let (begun, before) = (Instant::now(), self.processor_time());
         self.tally.borrow_mut().begin();
         self.wakers.drain(..).for_each(Waker::wake);
         while !self.tally.borrow().is_over() && begun.elapsed() < time {
-            let told = self.round(time.saturating_sub(begun.elapsed()))?;
-            told.established.into_iter().for_each(|time| report.reconnects.add(time));
-            for how in told.ended {
+            let round = self.round(time.saturating_sub(begun.elapsed()))?;
+            round.established.into_iter().for_each(|time| report.reconnects.add(time));
+            for how in round.ended {
                 report.ended(&how);
-                // Who fails is not replaced: a server that lets nobody in is not to be hammered.
+                // A failed connection is not replaced, so that a server that refuses is not flooded.
                 if self.plan.once && how.is_ok() {
                     self.connect()?;
                 }
@@ -206,12 +207,12 @@ impl Bench {
         Ok(())
     }
 
-    /// Ends all connections.
-    fn leave(&mut self) -> Result<(), Failed> {
+    /// Closes all connections.
+    fn close(&mut self) -> Result<(), Failed> {
         self.connections.stop();
         let begun = Instant::now();
-        while !self.connections.is_empty() && begun.elapsed() < LEAVE {
-            self.round(LEAVE)?;
+        while !self.connections.is_empty() && begun.elapsed() < CLOSE_TIMEOUT {
+            self.round(CLOSE_TIMEOUT)?;
         }
         if self.shown.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
@@ -219,31 +220,34 @@ impl Bench {
         Ok(())
     }
 
-    /// Begins one more connection.
+    /// Starts one more connection.
     fn connect(&mut self) -> Result<(), Failed> {
-        let Self { connections, protocol, wakers, plan, tally, clock, .. } = self;
-        let place = connections.len() as f64 / self.wanted as f64;
+        let Self { connections, factory, wakers, plan, tally, clock, .. } = self;
+        let offset = connections.len() as f64 / self.wanted as f64;
         let now = clock.now();
         let talking = tally.borrow().is_begun();
-        let make = |wake: &Waker, _: &Stream| -> Result<(BoxedProtocol, Load), NotBegun> {
-            let machine = protocol.client(wake, now).map_err(NotBegun::Start)?;
+        let make = |waker: &Waker,
+                    _: &Stream,
+                    _: &mut Instant|
+         -> Result<(BoxedProtocol, Load), StartFailure> {
+            let protocol = factory.client(waker, now).map_err(StartFailure::Start)?;
             if !talking {
-                wakers.push(wake.clone());
+                wakers.push(waker.clone());
             }
-            Ok((machine, Load::new(plan.clone(), tally.clone(), place)))
+            Ok((protocol, Load::new(plan.clone(), tally.clone(), offset)))
         };
-        let until = now.saturating_add(CONNECT);
+        let until = now.saturating_add(CONNECT_TIMEOUT);
         connections.connect(&self.address, until, Instant::now(), make).map_err(|why| {
             let error = match why {
-                NotBegun::Connect(error) => ClientError::Connect(error),
-                NotBegun::Start(error) => ClientError::Start(error),
+                StartFailure::Connect(error) => CallError::Connect(error),
+                StartFailure::Start(error) => CallError::Start(error),
             };
             explain(&error, &format!("{}: ", self.address))
         })
     }
 
-    /// One round of the loop, which sleeps for `time` at most.
-    fn round(&mut self, time: Duration) -> Result<Told, Failed> {
+    /// Runs one round of the loop, which waits for `time` at most.
+    fn round(&mut self, time: Duration) -> Result<Round, Failed> {
         let timeout = self.connections.timeout(self.clock.now());
         let timeout = timeout.into_iter().chain([time, PROGRESS]).min();
         match self.poll.poll(&mut self.events, timeout) {
@@ -251,17 +255,17 @@ impl Bench {
             other => other.map_err(failure)?,
         }
         for event in &self.events {
-            self.connections.ready(event);
+            self.connections.handle_event(event);
         }
-        let mut told = Told::default();
-        self.connections.run(&*self.keys, self.clock.now(), |notice, begun| match notice {
-            ConnectionEvent::Established { .. } => told.established.push(begun.elapsed()),
-            ConnectionEvent::Ended(ended) => told.ended.push(ended.how),
+        let mut round = Round::default();
+        self.connections.run(&*self.keys, self.clock.now(), |event, begun| match event {
+            ConnectionEvent::Established { .. } => round.established.push(begun.elapsed()),
+            ConnectionEvent::Ended(end) => round.ended.push(end.result),
         });
-        Ok(told)
+        Ok(round)
     }
 
-    /// Shows how far it is, if it is time, and somebody looks.
+    /// Shows the progress on a terminal, every [`PROGRESS`].
     fn show(&mut self, text: &str) {
         if let Some(shown) = &mut self.shown
             && shown.elapsed() >= PROGRESS

@@ -18,8 +18,8 @@ fn failure(error: impl std::fmt::Display) -> Failed {
     Failed::new(Exit::Failure, error)
 }
 
-/// A certificate and its key, in PEM, in the files `name`.crt and `name`.key.
-struct Made {
+/// A certificate in PEM and its key, for the files `name`.crt and `name`.key.
+struct Issued {
     name: &'static str,
     certificate: String,
     key: KeyPair,
@@ -32,15 +32,15 @@ pub(crate) fn run(args: &CertsArgs) -> Result<(), Failed> {
         let path = args.directory.join(name);
         if fs::symlink_metadata(&path).is_ok() {
             let message = format!(
-                "{}: it is there already: remove it first, or give another directory",
+                "{}: exists already: remove it first, or give another directory",
                 path.display()
             );
             return Err(Failed::new(Exit::Usage, message));
         }
     }
-    let made = make(args)?;
-    for Made { name, certificate, key: pair } in &made {
-        // The key first: a certificate without its key is of no use to anyone.
+    let issued = issue(args)?;
+    for Issued { name, certificate, key: pair } in &issued {
+        // The key first: a certificate is useless without its key.
         let secret = Secret::new(pair.serialize_pem().trim_end().as_bytes().to_vec());
         key_file::write_new(&args.directory.join(key(name)), &secret).map_err(failure)?;
         let path = args.directory.join(crt(name));
@@ -64,13 +64,13 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn make(args: &CertsArgs) -> Result<[Made; 3], Failed> {
+fn issue(args: &CertsArgs) -> Result<[Issued; 3], Failed> {
     let params = |common_name: &str, names: Vec<String>| -> Result<CertificateParams, Failed> {
         let mut params = CertificateParams::new(names)
             .map_err(|error| Failed::new(Exit::Usage, format!("--name: {error}")))?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common_name);
-        // Clocks differ, and devices may begin with one that has stood still for a day.
+        // Valid from yesterday, because the clocks of the ends differ.
         let today = Zoned::now();
         let yesterday = today.saturating_sub(Span::new().days(1));
         let end = today.saturating_add(Span::new().days(args.days));
@@ -86,7 +86,7 @@ fn make(args: &CertsArgs) -> Result<[Made; 3], Failed> {
     let root_certificate = root.self_signed(&root_key).map_err(failure)?.pem();
     let issuer = Issuer::from_params(&root, &root_key);
 
-    let sign = |name, common_name: &str, names, purpose| -> Result<Made, Failed> {
+    let sign = |name, common_name: &str, names, purpose| -> Result<Issued, Failed> {
         let key = KeyPair::generate().map_err(failure)?;
         let mut params = params(common_name, names)?;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -94,15 +94,15 @@ fn make(args: &CertsArgs) -> Result<[Made; 3], Failed> {
         params.extended_key_usages = vec![purpose];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &issuer).map_err(failure)?.pem();
-        Ok(Made { name, certificate, key })
+        Ok(Issued { name, certificate, key })
     };
     let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     hosts
         .extend(args.name.iter().filter(|name| !hosts.contains(name)).cloned().collect::<Vec<_>>());
-    let called = args.name.first().map_or("localhost", String::as_str).to_owned();
-    let server = sign("server", &called, hosts, ExtendedKeyUsagePurpose::ServerAuth)?;
+    let server_name = args.name.first().map_or("localhost", String::as_str).to_owned();
+    let server = sign("server", &server_name, hosts, ExtendedKeyUsagePurpose::ServerAuth)?;
     let client =
         sign("client", "client", vec!["client".into()], ExtendedKeyUsagePurpose::ClientAuth)?;
-    let root = Made { name: "root", certificate: root_certificate, key: root_key };
+    let root = Issued { name: "root", certificate: root_certificate, key: root_key };
     Ok([root, server, client])
 }

@@ -8,96 +8,98 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Alert, ChannelErrorKind, Error, Framing, KeyRejection, Scheme};
-use countersign_host::{ClientError, PoolOptions};
+use countersign_host::{CallError, PoolOptions};
 
 use crate::args::ConnectArgs;
-use crate::end::{self, ClientEnd};
-use crate::input::{Input, Terminal};
-use crate::replies::Replies;
-use crate::talk::{self, Talk};
+use crate::blocking_client::{self, BlockingClient};
+use crate::client_setup::{ClientSetup, client_setup};
+use crate::hints::{connect_hint, hint, with_hint};
+use crate::input::{Input, TerminalSettings};
+use crate::reply_printer::ReplyPrinter;
 use crate::{Exit, Failed, report, say};
 
-/// How long one thread waits for the other to learn how the conversation ended.
-const REASON: Duration = Duration::from_secs(1);
+/// How long one thread waits for the other to learn why the conversation ended.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the sending thread is about.
+/// What the sending thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Talking,
-    /// For the next message, which a person may never type.
+    Sending,
+    /// Waiting for the next message, which the user may never type.
     WaitingForInput,
-    /// All is said.
+    /// All messages are sent.
     Finished,
 }
 
-/// What the sending and the receiving thread share.
+/// The state that the sending and the receiving thread share.
 struct Conversation {
-    client: Box<dyn Talk>,
-    /// The scheme does not tell us whether our key was right.
-    challenged: bool,
-    replies: Replies,
-    terminal: Terminal,
+    client: Box<dyn BlockingClient>,
+    /// The scheme is `challenge`: the server rejects a wrong key by closing the connection, without a
+    /// message.
+    challenge: bool,
+    replies: ReplyPrinter,
+    terminal: TerminalSettings,
     framing: Framing,
     inside_tls: bool,
     /// Messages sent or being sent.
     sent: AtomicU64,
     stage: Mutex<Stage>,
     stage_changed: Condvar,
-    /// How receiving ended.
-    outcome: Mutex<Option<Result<(), ClientError>>>,
+    /// How receiving ended, once it has.
+    outcome: Mutex<Option<Result<(), CallError>>>,
 }
 
 pub(crate) fn run(args: &ConnectArgs) -> Result<(), Failed> {
     let buffers = PoolOptions::default();
-    let ClientEnd { protocol, keys, config, inside_tls } =
-        end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
+    let ClientSetup { factory, keys, config, inside_tls } =
+        client_setup(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let framing = config.framing();
-    let challenged = matches!(config.scheme(), Scheme::Challenge { .. });
-    let client = talk::connect(args.adapter, &args.address, &*protocol, &keys)
+    let challenge = matches!(config.scheme(), Scheme::Challenge { .. });
+    let client = blocking_client::connect(args.adapter, &args.address, &factory, keys)
         .map_err(|error| explain(&error, &format!("{}: ", args.address)))?;
 
     let failure = |error: io::Error| Failed::new(Exit::Failure, error);
     let mut input = Input::new(args.message.clone()).map_err(failure)?;
     let conversation = Arc::new(Conversation {
         client,
-        challenged,
-        replies: Replies::new(framing == Framing::Raw),
-        terminal: Terminal::save(),
+        challenge,
+        replies: ReplyPrinter::new(framing == Framing::Raw),
+        terminal: TerminalSettings::save(),
         framing,
         inside_tls,
         sent: AtomicU64::new(0),
-        stage: Mutex::new(Stage::Talking),
+        stage: Mutex::new(Stage::Sending),
         stage_changed: Condvar::new(),
         outcome: Mutex::new(None),
     });
     let receiver = conversation.clone();
     thread::spawn(move || receiver.receive());
     if input.is_terminal() {
-        say(&format!("connected to {}: type messages, `quit` ends", args.address));
+        say(&format!("connected to {}: each line is a message, `quit` ends", args.address));
     }
-    // Of a byte stream only what comes before the next message can be told to answer this one.
-    let in_step = input.is_terminal() || framing == Framing::Raw;
+    // In a byte stream, only the order of sending and receiving tells which message a reply answers.
+    let lockstep = input.is_terminal() || framing == Framing::Raw;
     loop {
         conversation.enter(Stage::WaitingForInput);
         let message = input.next().map_err(failure)?;
-        conversation.enter(Stage::Talking);
+        conversation.enter(Stage::Sending);
         let Some(message) = message else { break };
         if message.is_empty() && framing == Framing::Raw {
             continue;
         }
-        conversation.say(&message, in_step.then_some(args.linger))?;
+        conversation.send(&message, lockstep.then_some(args.linger))?;
     }
     conversation.finish(args.linger)
 }
 
 impl Conversation {
-    /// Sends a message and, for at most `patience` of silence, waits for its reply.
-    fn say(&self, message: &[u8], patience: Option<Duration>) -> Result<(), Failed> {
+    /// Sends a message. With `timeout`, waits for its reply until the server is silent for that long.
+    fn send(&self, message: &[u8], timeout: Option<Duration>) -> Result<(), Failed> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let mark = self.replies.mark();
-        self.client.send(message).map_err(|error| self.why(&error))?;
-        if let Some(patience) = patience {
-            self.replies.wait(&mark, message.len(), patience);
+        let position = self.replies.position();
+        self.client.send(message).map_err(|error| self.send_error(&error))?;
+        if let Some(timeout) = timeout {
+            self.replies.wait_reply(&position, message.len(), timeout);
             self.replies.end_line().map_err(|error| Failed::new(Exit::Failure, error))?;
         }
         Ok(())
@@ -112,43 +114,43 @@ impl Conversation {
         self.stage_changed.notify_all();
     }
 
-    /// Says that nothing more comes, and leaves when the server agrees. Of a byte stream nobody
-    /// knows when all answers are in, and the recipe's servers never close: so also when the server
-    /// is silent for `linger`, once each framed message has its reply.
+    /// Ends our side of the stream and waits for the server to end its side. Stops waiting when the server
+    /// is silent for `linger`: in a byte stream the number of replies is unknown, and simple servers never
+    /// close. With framing, each message gets its reply first.
     fn finish(&self, linger: Duration) -> Result<(), Failed> {
         self.enter(Stage::Finished);
         let sent = self.sent.load(Ordering::Relaxed);
         if self.inside_tls && self.framing != Framing::Raw {
-            // A peer of TLS 1.2 may answer our end with its own and drop what it has yet to say (RFC
-            // 5246, 7.2.1): so the replies come first, unless there are none.
-            self.replies.wait_whole(sent, Some(linger));
+            // A peer that speaks TLS 1.2 may answer our close_notify with its own and discard pending
+            // data (RFC 5246, section 7.2.1). So the replies are read first.
+            self.replies.wait_complete(sent, Some(linger));
         }
-        self.client.finish().map_err(|error| self.why(&error))?;
+        self.client.finish().map_err(|error| self.send_error(&error))?;
         if self.framing != Framing::Raw {
-            self.replies.wait_whole(sent, None);
+            self.replies.wait_complete(sent, None);
         }
-        let over = self.replies.wait_end(linger);
+        let ended = self.replies.wait_end(linger);
         self.replies.end_line().map_err(|error| Failed::new(Exit::Failure, error))?;
-        if over {
-            self.verdict()
+        if ended {
+            self.result()
         } else if self.framing == Framing::Sealed {
-            // Its end is a frame that nobody else can make: without it, there may have been more.
+            // Without the authenticated end of stream, an attacker may have cut off messages.
             Err(Failed::new(
                 Exit::Connection,
-                "the server did not say that it had finished: something may be missing; allow it more time with --linger, or look into its log",
+                "the server did not send its end of stream: messages may be missing; allow more time with --linger, or see its log",
             ))
         } else {
             Ok(())
         }
     }
 
-    /// Prints replies until there are no more.
+    /// Prints replies until they end. Runs on a thread of its own.
     fn receive(&self) {
         let outcome = loop {
             match self.client.recv_chunk() {
-                Ok(Some(part)) => {
-                    if let Err(error) = self.replies.print(&part) {
-                        // Nobody reads what we print.
+                Ok(Some(chunk)) => {
+                    if let Err(error) = self.replies.print(&chunk) {
+                        // The reader of standard output has closed it.
                         self.exit(&Err(Failed::new(Exit::Failure, error)));
                     }
                 }
@@ -158,21 +160,21 @@ impl Conversation {
         };
         *self.outcome() = Some(outcome);
         self.replies.end();
-        // The sending thread ends the process, unless it waits for a line that nobody may type.
+        // The sending thread ends the process, unless it waits for input that may never come.
         let mut stage = self.stage();
         loop {
             let settled = stage.eq(&Stage::WaitingForInput);
-            let waited = self.stage_changed.wait_timeout(stage, REASON);
+            let waited = self.stage_changed.wait_timeout(stage, REASON_TIMEOUT);
             stage = waited.unwrap_or_else(PoisonError::into_inner).0;
             if settled && *stage == Stage::WaitingForInput {
                 let _ = self.replies.end_line();
-                // Holding the stage: the sending thread stays where it is.
-                self.exit(&self.verdict_at(*stage));
+                // The lock on the stage keeps the sending thread from going on.
+                self.exit(&self.result_at(*stage));
             }
         }
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Option<Result<(), ClientError>>> {
+    fn outcome(&self) -> MutexGuard<'_, Option<Result<(), CallError>>> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,48 +183,48 @@ impl Conversation {
         process::exit(report(result).into());
     }
 
-    /// Why sending failed: what the receiving side has learnt says more than a broken pipe.
-    fn why(&self, error: &ClientError) -> Failed {
-        if self.replies.wait_end(REASON)
-            && let Err(failed) = self.verdict()
+    /// Why sending failed. The result of receiving, if it has failed too, says more than a broken pipe.
+    fn send_error(&self, error: &CallError) -> Failed {
+        if self.replies.wait_end(REASON_TIMEOUT)
+            && let Err(failed) = self.result()
         {
             return failed;
         }
         explain(error, "")
     }
 
-    /// What the end of the replies means.
-    fn verdict(&self) -> Result<(), Failed> {
+    /// The result of the command, once the replies have ended.
+    fn result(&self) -> Result<(), Failed> {
         let stage = *self.stage();
-        self.verdict_at(stage)
+        self.result_at(stage)
     }
 
-    fn verdict_at(&self, stage: Stage) -> Result<(), Failed> {
+    fn result_at(&self, stage: Stage) -> Result<(), Failed> {
         let outcome = self.outcome();
         let lost = matches!(
             &*outcome,
-            Some(Ok(()) | Err(ClientError::Io(_) | ClientError::Protocol(Error::Truncated(_))))
+            Some(Ok(()) | Err(CallError::Io(_) | CallError::Protocol(Error::Truncated(_))))
         );
         let finished = stage == Stage::Finished;
         let sent = self.sent.load(Ordering::Relaxed);
-        if lost && self.challenged && (sent > 0 || !finished) && !self.replies.any() {
+        if lost && self.challenge && (sent > 0 || !finished) && !self.replies.any() {
             return Err(Failed::new(
                 Exit::Refused,
-                "the server closed the connection right after our answer to its challenge: does it have another key, or use another digest (--digest)?",
+                "the server closed the connection right after our answer to its challenge: check that both ends have the same key and digest; see --key-file and --digest",
             ));
         }
         let lost = |what: &str| {
-            let try_this = "connect again, or look into the server's log";
+            let remedy = "connect again, or see the server's log";
             Err(Failed::new(
                 Exit::Connection,
-                format!("the server closed the connection{what}: {try_this}"),
+                format!("the server closed the connection{what}: {remedy}"),
             ))
         };
-        let whole = self.replies.whole();
+        let complete = self.replies.complete();
         match &*outcome {
             Some(Err(error)) => Err(explain(error, "")),
-            Some(Ok(())) if self.framing != Framing::Raw && whole < sent => {
-                lost(&format!(" after {whole} replies to {sent} messages"))
+            Some(Ok(())) if self.framing != Framing::Raw && complete < sent => {
+                lost(&format!(" after {complete} replies to {sent} messages"))
             }
             Some(Ok(())) if !finished => lost(""),
             _ => Ok(()),
@@ -230,52 +232,45 @@ impl Conversation {
     }
 }
 
-/// What to tell of `error`, and what to end with.
-pub(crate) fn explain(error: &ClientError, prefix: &str) -> Failed {
+/// The exit code and the message for `error`, with a hint at options that help.
+pub(crate) fn explain(error: &CallError, prefix: &str) -> Failed {
     let (exit, hint) = match error {
-        ClientError::Connect(error) => (
-            Exit::Connection,
-            match error.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                    ": is the server running, and is this its address?"
-                }
-                io::ErrorKind::TimedOut => ": is the address right, and does a firewall permit it?",
-                _ => "",
-            },
-        ),
-        ClientError::Io(_) => (Exit::Connection, ": connect again, or look into the server's log"),
-        ClientError::Start(_) => (Exit::Failure, ""),
-        ClientError::Protocol(Error::Refused(KeyRejection::Reflected)) => (Exit::Refused, ""),
-        ClientError::Protocol(Error::Refused(_)) => (
-            Exit::Usage,
-            ": it is our own keys that have none for this server: give --kid, or a key with roles = [\"client\"]",
-        ),
-        ClientError::Protocol(error) => (
-            match error {
-                Error::WrongKey
-                | Error::Identity(_)
-                | Error::Incompatible
-                | Error::Alert(Alert::Refused | Alert::Incompatible) => Exit::Refused,
-                Error::Channel(channel)
-                    if matches!(
-                        channel.kind(),
-                        ChannelErrorKind::Authentication | ChannelErrorKind::Rejected
-                    ) =>
-                {
-                    Exit::Refused
-                }
-                Error::Malformed
-                | Error::Channel(_)
-                | Error::Alert(Alert::Malformed)
-                | Error::Frame(_)
-                | Error::FrameTooLong { .. } => Exit::Protocol,
-                _ => Exit::Connection,
-            },
-            "",
-        ),
-        ClientError::Send(_) | ClientError::TimedOut | ClientError::Busy | ClientError::TooLong => {
-            (Exit::Connection, "")
-        }
+        CallError::Connect(error) => (Exit::Connection, connect_hint(error)),
+        CallError::Io(_) => (Exit::Connection, Some("connect again, or see the server's log")),
+        CallError::Start(_) => (Exit::Failure, None),
+        CallError::Protocol(error) => (exit_code(*error), hint(error)),
+        CallError::Send(_)
+        | CallError::TimedOut
+        | CallError::Busy
+        | CallError::MessageTooLong
+        | CallError::PeerFinished
+        | _ => (Exit::Connection, None),
     };
-    Failed::new(exit, format!("{prefix}{error}{hint}"))
+    Failed::new(exit, format!("{prefix}{}", with_hint(error, hint)))
+}
+
+fn exit_code(error: Error) -> Exit {
+    match error {
+        Error::Refused(KeyRejection::Reflected)
+        | Error::WrongKey
+        | Error::Identity(_)
+        | Error::Incompatible
+        | Error::Alert(Alert::Refused | Alert::Incompatible) => Exit::Refused,
+        // The client itself has no key for this server.
+        Error::Refused(_) => Exit::Usage,
+        Error::Channel(channel)
+            if matches!(
+                channel.kind(),
+                ChannelErrorKind::Authentication | ChannelErrorKind::Rejected
+            ) =>
+        {
+            Exit::Refused
+        }
+        Error::Malformed
+        | Error::Channel(_)
+        | Error::Alert(Alert::Malformed)
+        | Error::Frame(_)
+        | Error::FrameTooLong { .. } => Exit::Protocol,
+        _ => Exit::Connection,
+    }
 }

@@ -10,52 +10,52 @@ use std::time::Duration;
 
 use countersign_device::Device;
 use countersign_device::{Backoff, DeviceClient, Kind, Response};
-use countersign_host::{ClientError, ClientOptions, PoolOptions};
-use countersign_std::{Runner, Stopper};
+use countersign_host::{CallError, ConnectionOptions, PoolOptions};
+use countersign_std::{Runner, ShutdownHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{DeviceArgs, SchemeName};
+use crate::client_setup::{ClientSetup, client_setup};
 use crate::connect::explain;
-use crate::end::{self, ClientEnd};
 use crate::{Exit, Failed, print, say};
 
-/// More than the runner takes to stop.
-const STOP: Duration = Duration::from_secs(6);
+/// How long stopping may take before the process exits; longer than the runner takes.
+const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What lasts from one connection to the next.
+/// The state that outlives a connection.
 struct Progress {
     backoff: Backoff,
-    /// Answered heartbeats that are still to come; `None` for no end of them.
+    /// Answered heartbeats until the command ends; `None`: unlimited.
     left: Option<u64>,
-    /// Whether it was ever registered: what it was given is right, then.
+    /// Whether the device was ever registered, which proves that its key and options are right.
     registered: bool,
-    /// All that was asked for is done, or failed.
-    over: Option<Result<(), Failed>>,
+    /// The result of the command, once it is known.
+    result: Option<Result<(), Failed>>,
 }
 
 pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
     if args.protocol.scheme == SchemeName::Challenge {
         return Err(Failed::new(
             Exit::Usage,
-            "a device needs messages, and the scheme challenge has none: choose another --scheme",
+            "a device needs messages, which the scheme challenge does not have: choose another --scheme",
         ));
     }
     let buffers = PoolOptions::default();
-    let ClientEnd { protocol, keys, .. } =
-        end::client(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
+    let ClientSetup { factory, keys, .. } =
+        client_setup(&args.protocol, &args.tls, &args.address, args.expect_server, &buffers)?;
     let failure = |error| Failed::new(Exit::Failure, error);
     let runner = Runner::new().map_err(failure)?;
     let connecting = Arc::new(AtomicBool::new(false));
-    handle_signals(runner.stopper(), connecting.clone()).map_err(failure)?;
+    handle_signals(runner.shutdown_handle(), connecting.clone()).map_err(failure)?;
 
     let progress = RefCell::new(Progress {
         backoff: Backoff::new(args.backoff_base, args.backoff_cap),
         left: args.count,
         registered: false,
-        over: None,
+        result: None,
     });
-    let options = ClientOptions::default();
+    let options = ConnectionOptions::default();
     let again = |why: &str| {
         let random = getrandom::u64().unwrap_or(u64::MAX);
         let delay = progress.borrow_mut().backoff.delay(random);
@@ -73,18 +73,18 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
         let stream = match connected {
             Ok(stream) => stream,
             Err(error) => {
-                again(&explain(&ClientError::Connect(error), "").message);
+                again(&explain(&CallError::Connect(error), "").message);
                 continue;
             }
         };
         let client = DeviceClient::new(args.app_id, args.imei, runner.now())
             .with_interval(args.heartbeat)
-            .with_answer_timeout(args.answer_timeout);
+            .with_response_timeout(args.answer_timeout);
         let device = Device::new(client, |response| progress.borrow_mut().note(response));
-        let (device, how) = runner.run(&stream, &*protocol, &*keys, device);
+        let (device, how) = runner.run(&stream, &*factory, &*keys, device);
         drop(stream);
-        if let Some(over) = progress.borrow_mut().over.take() {
-            return over;
+        if let Some(result) = progress.borrow_mut().result.take() {
+            return result;
         }
         if runner.is_stopping() {
             return Ok(());
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
             (None, Ok(())) => "the server closed the connection".into(),
             (None, Err(error)) => {
                 let failed = explain(&error, "");
-                // Anybody can forge a refusal: it does not end what has worked before.
+                // An attacker can forge a refusal, so it does not end a device that was registered.
                 if matches!(failed.exit, Exit::Refused | Exit::Usage | Exit::Failure)
                     && !progress.borrow().registered
                 {
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &DeviceArgs) -> Result<(), Failed> {
 }
 
 impl Progress {
-    /// Prints an answer, and breaks when it was the last.
+    /// Prints a response; breaks after the last one.
     fn note(&mut self, response: &Response) -> ControlFlow<()> {
         let code = response.code();
         let Ok(kind) = response.kind() else { return ControlFlow::Continue(()) };
@@ -123,23 +123,23 @@ impl Progress {
             None => format!("{name} {code}\n"),
         };
         if let Err(failed) = print(line.as_bytes()) {
-            self.over = Some(Err(failed));
+            self.result = Some(Err(failed));
         }
         self.registered |= (kind, code) == (Kind::Register, 0);
         if (kind, code) == (Kind::Heartbeat, 0) {
             self.backoff.reset();
             self.left = self.left.map(|left| left.saturating_sub(1));
-            if self.left == Some(0) && self.over.is_none() {
-                self.over = Some(Ok(()));
+            if self.left == Some(0) && self.result.is_none() {
+                self.result = Some(Ok(()));
             }
         }
-        if self.over.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.result.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// A first SIGTERM or SIGINT ends the device in order, a second one the process. While a connection
-/// is made there is nothing to be put in order.
-fn handle_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Result<()> {
+/// The first SIGTERM or SIGINT stops the device in order, a second one exits the process. While the
+/// device connects, the first one exits too: there is no connection to close in order.
+fn handle_signals(shutdown: ShutdownHandle, connecting: Arc<AtomicBool>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::spawn(move || {
         let mut stopping = false;
@@ -147,10 +147,10 @@ fn handle_signals(stopper: Stopper, connecting: Arc<AtomicBool>) -> std::io::Res
             if std::mem::replace(&mut stopping, true) {
                 process::exit(128 + signal);
             }
-            stopper.stop();
-            // Whoever should read what we print may have stopped, and hold us up for ever.
+            shutdown.stop();
+            // A full pipe on standard output can block the runner forever.
             thread::spawn(|| {
-                thread::sleep(STOP);
+                thread::sleep(STOP_TIMEOUT);
                 process::exit(0);
             });
             if connecting.load(Ordering::SeqCst) {

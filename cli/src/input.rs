@@ -1,4 +1,4 @@
-//! The messages to send: given on the command line, typed at a terminal, or read from a pipe.
+//! The messages to send: from the command line, a terminal or a pipe.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::vec;
@@ -8,9 +8,10 @@ use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{Config, Editor};
 
-/// What a person types to end.
+/// The line that ends the input.
 const QUIT: &[u8] = b"quit";
 
+/// A source of messages.
 pub(crate) enum Input {
     Given(vec::IntoIter<String>),
     Terminal(Box<Editor<(), MemHistory>>),
@@ -18,6 +19,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
+    /// The messages `given` on the command line, else those of standard input.
     pub(crate) fn new(given: Vec<String>) -> io::Result<Self> {
         if !given.is_empty() {
             return Ok(Self::Given(given.into_iter()));
@@ -33,7 +35,7 @@ impl Input {
         matches!(self, Self::Terminal(_))
     }
 
-    /// The next message, without its newline; `None` at the end, or at `quit`.
+    /// The next message, without its newline; `None` at the end of the input or at `quit`.
     pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = match self {
             Self::Given(messages) => return Ok(messages.next().map(String::into_bytes)),
@@ -58,10 +60,10 @@ impl Input {
     }
 }
 
-/// The terminal's settings, to put back when the process ends in the middle of a line.
-pub(crate) struct Terminal(Option<Termios>);
+/// The settings of the terminal, to be restored if the process exits while a line is edited.
+pub(crate) struct TerminalSettings(Option<Termios>);
 
-impl Terminal {
+impl TerminalSettings {
     pub(crate) fn save() -> Self {
         Self(tcgetattr(io::stdin()).ok())
     }

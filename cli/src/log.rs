@@ -1,4 +1,4 @@
-//! Logs, on standard error.
+//! The log, on standard error.
 
 use std::io;
 
@@ -9,16 +9,16 @@ use tracing_subscriber::fmt;
 use crate::args::LogFormat;
 use crate::{Exit, Failed};
 
-/// Writes what is left of the log when it is dropped.
+/// Writes the buffered lines when it is dropped.
 pub(crate) type Log = WorkerGuard;
 
-/// Starts to log. Lines are written by a thread of their own, and dropped if many wait: whoever does
-/// not read the log must not hold up the server, nor may a stranger who causes lines.
+/// Starts logging. A separate thread writes the lines, and lines are dropped when its queue is full:
+/// neither a slow reader of the log nor an attacker who causes many lines can block the server.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, Failed> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failed::new(Exit::Usage, format!("--log: {error}")))?;
     let (writer, log) = NonBlockingBuilder::default().lossy(true).finish(io::stderr());
-    // Whoever reads the log may go away; that is no reason to end.
+    // The reader of the log may close it: that must not end the server.
     let logs = fmt()
         .with_env_filter(filter)
         .with_writer(writer)

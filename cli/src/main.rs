@@ -1,20 +1,21 @@
-//! `countersign`: serve, connect, be a device and make keys from the command line.
+//! The command `countersign`: servers, clients, devices, measurements, keys and certificates.
 
 mod adapter;
 mod args;
 mod bench;
+mod blocking_client;
 mod certs;
+mod client_setup;
 mod connect;
 mod device;
-mod end;
+mod hints;
 mod input;
 mod keygen;
+mod loaded_keys;
 mod log;
-mod replies;
-mod secret;
+mod reply_printer;
 mod serve;
-mod status;
-mod talk;
+mod status_server;
 mod tls;
 
 use std::fmt::Display;
@@ -26,22 +27,22 @@ use clap::{CommandFactory, Parser};
 use args::{Args, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a command ends with, and what scripts can tell apart.
+/// The exit codes. Success is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    /// Something of this machine's: a port in use, a full disk.
+    /// A failure on this machine: a port in use, a full disk.
     Failure = 1,
-    /// The command line, or a file that it names, is not right.
+    /// A mistake in the command line, or in a key or configuration file.
     Usage = 2,
-    /// Authentication was refused.
+    /// Either end refused to authenticate the other.
     Refused = 3,
-    /// The connection was refused or lost.
+    /// The connection was refused, lost or cut short.
     Connection = 4,
     /// The peer broke the protocol.
     Protocol = 5,
 }
 
-/// Why a command failed, in a line that says what to try.
+/// Why a command failed: one line with a remedy.
 struct Failed {
     exit: Exit,
     message: String,
@@ -53,15 +54,15 @@ impl Failed {
     }
 }
 
-/// Has this process have as many open files as the system allows; how many, if that is bounded.
-fn allow_files() -> Option<u64> {
+/// Raises the limit of open files to the most that the system allows. Returns the limit, if there is one.
+fn raise_file_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     getrlimit(Resource::Nofile).current
 }
 
 fn main() -> ExitCode {
-    let done = match Args::parse().command {
+    let result = match Args::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Device(args) => device::run(&args),
@@ -75,12 +76,12 @@ fn main() -> ExitCode {
         }
         Command::Man { command } => man(command.as_deref()),
     };
-    ExitCode::from(report(&done))
+    ExitCode::from(report(&result))
 }
 
-/// Says on standard error what failed, and returns the exit code.
-fn report(done: &Result<(), Failed>) -> u8 {
-    match done {
+/// Prints the error, if there is one, on standard error. Returns the exit code.
+fn report(result: &Result<(), Failed>) -> u8 {
+    match result {
         Ok(()) => 0,
         Err(failed) => {
             say(&failed.message);
@@ -89,12 +90,12 @@ fn report(done: &Result<(), Failed>) -> u8 {
     }
 }
 
-/// Says `line` on standard error; nobody may be there to read it.
+/// Prints `line` on standard error. Errors are ignored: standard error may be closed.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "countersign: {line}");
 }
 
-/// Prints `text`. Who pipes it into `head` has seen enough, and that is no failure.
+/// Prints `text`. A broken pipe is not a failure: `head` closes it on purpose.
 fn print(text: &[u8]) -> Result<(), Failed> {
     match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -104,7 +105,7 @@ fn print(text: &[u8]) -> Result<(), Failed> {
     }
 }
 
-/// Prints the manual page of the program, or of one of its commands.
+/// Prints the manual page of the program or of the command `name`.
 fn man(name: Option<&str>) -> Result<(), Failed> {
     let mut program = Args::command();
     program.build();

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use countersign::Mutual;
+use countersign::{Framing, Mutual};
 use countersign_device::{Devices, Registry};
 use countersign_driver::services::{Echo, Upper};
 use countersign_host::{
-    Address, ConnectionLimit, Listener, Open, PeerAddr, PeerLimitOptions, PeerLimits, PoolOptions,
-    Pools, ProtocolFactory, ServerHandle, ServerOptions, SessionFactory, SharedKeys,
+    Address, ConnectionLimit, Listener, MessageMemory, Messages, PeerLimitOptions, PeerLimits,
+    PoolOptions, Pools, ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory,
+    SessionFactory, SharedKeys, Streams,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -20,17 +21,18 @@ use tracing::{error, info, warn};
 
 use crate::adapter::{self, Runnable};
 use crate::args::{LogFormat, ProtocolArgs, SchemeName, ServeAdapter, ServeArgs, ServiceName};
-use crate::secret::{self, Found, Missing};
-use crate::status::Status;
+use crate::loaded_keys::{self, IfMissing, LoadedKeys};
+use crate::status_server::StatusServer;
 use crate::{Exit, Failed, log, say, tls};
 
-/// Descriptors that are not connections: standard streams, signals, and some to spare.
+/// Descriptors other than connections: standard streams, signals, and a reserve.
 const OTHER_FILES: u64 = 32;
-/// Descriptors of one worker: its listeners and its event loop's own.
+/// Descriptors of one worker other than connections: its listeners and its event loop.
 const WORKER_FILES: usize = 8;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     check_devices(args)?;
+    check_memory(args)?;
     let _log = log::start(&args.log, args.log_format)?;
     let workers = usize::from(args.workers);
     let max_connections = args.max_connections.unwrap_or(args.adapter.connections()) as usize;
@@ -59,7 +61,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let status = match args.service {
         ServiceName::Device => {
             let registry = Registry::new(args.max_devices as usize);
-            Some(Status::new(registry, args.status.as_ref())?)
+            Some(StatusServer::new(registry, args.status.as_ref())?)
         }
         _ => None,
     };
@@ -67,8 +69,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
         unix_paths.add(path);
     }
 
-    // Not before it is certain that there will be a server to use it.
-    let found = secret::find(&args.protocol, Missing::Make)?;
+    // After binding, so that a server that cannot start leaves no new key file behind.
+    let loaded = loaded_keys::load(&args.protocol, IfMissing::Generate)?;
     let mut buffers = PoolOptions::default();
     buffers.handshakes = args.max_handshakes as usize;
     buffers.receiving = args.max_buffers as usize;
@@ -77,38 +79,49 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let pools = Pools::new(&buffers);
     let inside_tls = args.tls.tls_cert.is_some();
     let refine = |mutual: Mutual| mutual.with_heartbeat(args.heartbeat);
-    let config = args.protocol.config("server", inside_tls, refine)?;
-    let protocol = tls::server(SessionFactory::new(config, pools), &args.tls)?;
-    announce(args, &found, &bound);
-    let keys = SharedKeys::new(found.keys);
+    let mut config = args.protocol.config("server", inside_tls, refine)?;
+    // A sealed frame is no longer than a buffer; of other frames each is a message.
+    let frames_are_messages = config.framing() != Framing::Sealed;
+    if !args.stream && args.protocol.max_frame.is_none() && frames_are_messages {
+        config = config.with_max_frame(args.max_message as u64);
+    }
+    let factory = tls::server(SessionFactory::new(config, pools), &args.tls)?;
+    announce(args, &loaded, &bound);
+    let keys = SharedKeys::new(loaded.keys);
     let reload = Reload { args: args.protocol.clone(), keys: keys.clone() };
     let mut options = ServerOptions::default();
-    options.gate = ConnectionLimit::new(max_connections);
+    options.connection_limit = ConnectionLimit::new(max_connections);
     let mut limits = PeerLimitOptions::default();
     limits.handshakes = args.source_handshakes;
     limits.failures = args.source_failures;
     limits.local = args.limit_local;
-    options.sources = PeerLimits::new(limits);
-    let front = Shared { adapter: args.adapter, protocol, keys, options };
+    options.peer_limits = PeerLimits::new(limits);
+    let memory = MessageMemory::new(args.max_message, args.message_memory);
+    options.message_memory = memory.clone();
+    let shared = Shared { adapter: args.adapter, factory, keys, options };
     match (args.service, status) {
         (ServiceName::Device, Some(status)) => {
             let devices = Devices::new(status.registry().clone(), args.device_interval);
-            front.serve(sets, &bound, reload, Some(status), || devices.clone())
+            shared.serve(sets, &bound, reload, Some(status), devices)
+        }
+        (ServiceName::Echo, _) if args.stream => {
+            shared.serve(sets, &bound, reload, None, Streams(|_| Echo))
         }
         (ServiceName::Echo, _) => {
-            front.serve(sets, &bound, reload, None, || |_: &PeerAddr, _| Echo)
+            shared.serve(sets, &bound, reload, None, Messages::new(|_| Echo, memory))
         }
-        _ => front.serve(sets, &bound, reload, None, || |_: &PeerAddr, _| Upper),
+        _ if args.stream => shared.serve(sets, &bound, reload, None, Streams(|_| Upper)),
+        _ => shared.serve(sets, &bound, reload, None, Messages::new(|_| Upper, memory)),
     }
 }
 
-/// Whether what is asked for of devices goes together.
+/// Checks that the options for devices fit together.
 fn check_devices(args: &ServeArgs) -> Result<(), Failed> {
     let wrong = if args.service != ServiceName::Device {
         args.status.is_some().then_some("--status is for the service device")
     } else if args.protocol.scheme == SchemeName::Challenge {
         Some(
-            "the service device needs messages, and the scheme challenge has none: choose another --scheme",
+            "the service device needs messages, which the scheme challenge does not have: choose another --scheme",
         )
     } else {
         None
@@ -116,61 +129,76 @@ fn check_devices(args: &ServeArgs) -> Result<(), Failed> {
     wrong.map_or(Ok(()), |wrong| Err(Failed::new(Exit::Usage, wrong)))
 }
 
-/// What all workers have in common.
+/// Checks that a message fits its memory in both directions.
+fn check_memory(args: &ServeArgs) -> Result<(), Failed> {
+    if args.message_memory / 2 < args.max_message {
+        let needed = args.max_message.saturating_mul(2);
+        let wrong = format!(
+            "--message-memory {} is less than twice --max-message {}: give at least {needed}",
+            args.message_memory, args.max_message
+        );
+        return Err(Failed::new(Exit::Usage, wrong));
+    }
+    Ok(())
+}
+
+/// What the workers share.
 struct Shared {
     adapter: ServeAdapter,
-    protocol: Arc<dyn ProtocolFactory>,
+    factory: Arc<dyn ProtocolFactory>,
     keys: SharedKeys,
     options: ServerOptions,
 }
 
 impl Shared {
-    fn worker<O: Open + Send + 'static>(
+    fn worker<F: ServiceFactory + 'static>(
         &self,
         listeners: Vec<Listener>,
-        open: O,
+        services: F,
     ) -> io::Result<Runnable> {
-        let (protocol, keys) = (self.protocol.clone(), self.keys.clone());
-        adapter::server(self.adapter, listeners, protocol, keys, open, self.options.clone())
+        let (factory, keys) = (self.factory.clone(), self.keys.clone());
+        adapter::server(self.adapter, listeners, factory, keys, services, self.options.clone())
     }
 
     /// Runs a server for each set of listeners, until a signal stops them.
-    fn serve<O: Open + Send + 'static>(
+    fn serve<F: ServiceFactory + Clone + 'static>(
         &self,
         sets: Vec<Vec<Listener>>,
         bound: &[Address],
         reload: Reload,
-        status: Option<Status>,
-        open: impl Fn() -> O,
+        status: Option<StatusServer>,
+        services: F,
     ) -> Result<(), Failed> {
         let failure = |error: io::Error| Failed::new(Exit::Failure, error);
-        let servers = sets.into_iter().map(|set| self.worker(set, open()));
+        let servers = sets.into_iter().map(|set| self.worker(set, services.clone()));
         let servers: Vec<Runnable> = servers.collect::<io::Result<_>>().map_err(failure)?;
-        let remotes: Vec<ServerHandle> =
-            servers.iter().map(|server| server.remote.clone()).collect();
-        let started = status.as_ref().map_or(Ok(None), Status::start).map_err(failure)?;
-        handle_signals(remotes.clone(), reload, status).map_err(failure)?;
-        ready(bound, started.as_ref()).map_err(failure)?;
+        let handles: Vec<ServerHandle> =
+            servers.iter().map(|server| server.handle.clone()).collect();
+        let started = status.as_ref().map_or(Ok(None), StatusServer::start).map_err(failure)?;
+        handle_signals(handles.clone(), reload, status).map_err(failure)?;
+        print_ready(bound, started.as_ref()).map_err(failure)?;
         let threads: Vec<_> = servers
             .into_iter()
             .map(|server| {
-                let together = StopAllOnDrop(remotes.clone());
+                let stop_all = StopAllOnDrop(handles.clone());
                 thread::spawn(move || {
-                    let _together = together;
+                    let _stop_all = stop_all;
                     (server.run)()
                 })
             })
             .collect();
-        // All of them, before anything is made of how one ended.
-        let ended: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
-        for ran in ended {
-            ran.map_err(|_| Failed::new(Exit::Failure, "a worker panicked"))?.map_err(failure)?;
+        // Join every worker before the result of one is reported.
+        let results: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
+        for result in results {
+            result
+                .map_err(|_| Failed::new(Exit::Failure, "a worker panicked"))?
+                .map_err(failure)?;
         }
         Ok(())
     }
 }
 
-/// Stops all workers when one ends, however it ends, rather than leave half a server.
+/// Stops all workers when one of them ends or panics, so that no server runs with fewer workers.
 struct StopAllOnDrop(Vec<ServerHandle>);
 
 impl Drop for StopAllOnDrop {
@@ -179,8 +207,9 @@ impl Drop for StopAllOnDrop {
     }
 }
 
-/// Says where it listens, and where it tells of devices, on standard output, for people and scripts to wait for.
-fn ready(bound: &[Address], status: Option<&Address>) -> io::Result<()> {
+/// Prints the bound addresses on standard output: a line for each listener, and one for the status
+/// socket. Scripts wait for these lines.
+fn print_ready(bound: &[Address], status: Option<&Address>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let listening = bound.iter().map(|address| ("LISTENING", address));
     for (word, address) in listening.chain(status.map(|address| ("STATUS", address))) {
@@ -192,16 +221,16 @@ fn ready(bound: &[Address], status: Option<&Address>) -> io::Result<()> {
     out.flush()
 }
 
-/// Says how to connect, when the key is one that nobody gave, and what is wrong with it.
-fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
-    if let Some(warning) = &found.warning {
+/// Logs a warning about a weak key. If the key is the default one, announces the command that connects.
+fn announce(args: &ServeArgs, loaded: &LoadedKeys, bound: &[Address]) {
+    if let Some(warning) = &loaded.warning {
         warn!(target: "countersign", "{warning}");
     }
-    let (Some(file), Some(address)) = (found.default_file, bound.first()) else { return };
+    let (Some(file), Some(address)) = (loaded.default_file, bound.first()) else { return };
     let program = std::env::args().next().unwrap_or_else(|| "countersign".into());
-    let verb = if found.made { "made a new key in" } else { "using the key in" };
-    let (what, who) = match (args.service, args.protocol.scheme) {
-        // Not what devices speak unless told.
+    let verb = if loaded.generated { "made a new key in" } else { "using the key in" };
+    let (subcommand, identity) = match (args.service, args.protocol.scheme) {
+        // Devices use another scheme by default.
         (ServiceName::Device, SchemeName::Mutual) => {
             ("device", " --app-id ID --imei IMEI --scheme mutual")
         }
@@ -209,10 +238,10 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
         _ => ("connect", ""),
     };
     let command = format!(
-        "{} {what} {}{who}{}",
-        quoted(&program),
-        quoted(&reachable(address).to_string()),
-        args.protocol.for_the_other_end()
+        "{} {subcommand} {}{identity}{}",
+        shell_quoted(&program),
+        shell_quoted(&reachable(address).to_string()),
+        args.protocol.peer_options()
     );
     let tls = match (&args.tls.tls_cert, &args.tls.tls_client_ca) {
         (None, _) => "",
@@ -230,7 +259,7 @@ fn announce(args: &ServeArgs, found: &Found, bound: &[Address]) {
     }
 }
 
-/// Where to connect to a server that listens at `address`, from the same machine.
+/// The address to connect to on the same machine, for a server that listens at `address`.
 fn reachable(address: &Address) -> Address {
     match address {
         Address::Tcp { host, port } if host == "0.0.0.0" => {
@@ -243,8 +272,8 @@ fn reachable(address: &Address) -> Address {
     }
 }
 
-/// `word` as a shell reads it back.
-fn quoted(word: &str) -> String {
+/// `word`, quoted for a shell if necessary.
+fn shell_quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,[]".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.into()
@@ -253,43 +282,44 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Where the keys came from, and who uses them.
+/// Loads the keys again from their file, for the servers that use them.
 struct Reload {
     args: ProtocolArgs,
     keys: SharedKeys,
 }
 
 impl Reload {
-    /// Reads the keys again. What has a mistake is refused whole, and the old keys stay.
+    /// Reloads the keys. If the file has a mistake, the old keys stay in use. Returns whether the keys were
+    /// replaced.
     fn reload(&self) -> bool {
-        match secret::find(&self.args, Missing::Fail) {
-            Ok(found) if !found.in_file => {
-                info!(target: "countersign", "no keys read again: there is no file of them");
+        match loaded_keys::load(&self.args, IfMissing::Fail) {
+            Ok(loaded) if !loaded.from_file => {
+                info!(target: "countersign", "keys not reloaded: they do not come from a file");
                 false
             }
-            Ok(found) => {
-                if let Some(warning) = &found.warning {
+            Ok(loaded) => {
+                if let Some(warning) = &loaded.warning {
                     warn!(target: "countersign", "{warning}");
                 }
-                self.keys.replace(found.keys);
-                info!(target: "countersign", "keys read again");
+                self.keys.replace(loaded.keys);
+                info!(target: "countersign", "keys reloaded");
                 true
             }
             Err(failed) => {
-                error!(target: "countersign", "keys not read again, the old ones stay: {}", failed.message);
+                error!(target: "countersign", "keys not reloaded, the old ones stay in use: {}", failed.message);
                 false
             }
         }
     }
 }
 
-/// A first SIGTERM or SIGINT stops the servers in order, a second one the process. SIGHUP has the
-/// keys read again, unless it came because the terminal that we report to is gone. SIGUSR1 has the
-/// devices logged, if we serve any.
+/// The first SIGTERM or SIGINT stops the servers in order, a second one exits the process. SIGHUP reloads
+/// the keys, or stops the servers if their terminal has hung up. SIGUSR1 logs the devices, if devices
+/// are served.
 fn handle_signals(
-    remotes: Vec<ServerHandle>,
+    handles: Vec<ServerHandle>,
     reload: Reload,
-    status: Option<Status>,
+    status: Option<StatusServer>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     if status.is_some() {
@@ -306,23 +336,24 @@ fn handle_signals(
             let hung_up = on_terminal && !io::stderr().is_terminal();
             if signal == SIGHUP && !hung_up {
                 if reload.reload() {
-                    remotes.iter().for_each(ServerHandle::keys_changed);
+                    handles.iter().for_each(ServerHandle::keys_changed);
                 }
                 continue;
             }
             if std::mem::replace(&mut stopping, true) {
                 std::process::exit(128 + signal);
             }
-            info!(target: "countersign", "stopping: no more connections, and 10 s for what is under way");
-            remotes.iter().for_each(ServerHandle::stop);
+            info!(target: "countersign", "stopping: no new connections, 10 s for pending messages");
+            handles.iter().for_each(ServerHandle::stop);
         }
     });
     Ok(())
 }
 
-/// As many files as connections are allowed, if the system permits.
+/// Raises the limit of open files for the allowed connections. Logs a warning if the system permits
+/// fewer.
 fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usize) {
-    let allowed = crate::allow_files();
+    let allowed = crate::raise_file_limit();
     let connections = max_connections as u64 * adapter.files();
     let wanted = connections + (workers * WORKER_FILES) as u64 + OTHER_FILES;
     if let Some(files) = allowed
@@ -332,7 +363,8 @@ fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usiz
     }
 }
 
-/// Unix sockets to remove in the end, if they are still ours: device and inode tell.
+/// Unix sockets to remove on drop, unless another process has replaced them: the device and inode of
+/// each are compared.
 #[derive(Default)]
 struct UnixPaths(Vec<(PathBuf, u64, u64)>);
 

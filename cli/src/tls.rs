@@ -1,23 +1,30 @@
-//! TLS on the command line.
+//! TLS as the options configure it.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use countersign_host::{Address, ProtocolFactory, SessionFactory, key_file};
-use countersign_tls::{Credentials, TlsFactory};
+use countersign_tls::{Credentials, CredentialsError, TlsFactory};
 
 use crate::args::{ClientTlsArgs, ServerTlsArgs};
+use crate::hints::{credentials_hint, with_hint};
 use crate::{Exit, Failed};
 
-/// The longest file to read, in bytes.
+/// The maximum length of a private key file, in bytes.
 const MAX_LEN: usize = 1 << 20;
 
 fn usage(error: impl std::fmt::Display) -> Failed {
     Failed::new(Exit::Usage, error)
 }
 
-/// `sessions`, inside TLS if `args` ask for it.
+/// An error in the credentials that `source` names: files or an option.
+fn bad_credentials(source: impl std::fmt::Display, error: &CredentialsError) -> Failed {
+    let hint = credentials_hint(error);
+    usage(with_hint(format!("{source}: {error}"), hint))
+}
+
+/// A server's factory of `sessions`, inside TLS if `args` configure it.
 pub(crate) fn server(
     sessions: SessionFactory,
     args: &ServerTlsArgs,
@@ -30,10 +37,11 @@ pub(crate) fn server(
         args.tls_key.as_deref(),
         args.tls_client_ca.as_deref(),
     )?;
-    Ok(Arc::new(TlsFactory::server(sessions, &credentials).map_err(usage)?))
+    let sessions = TlsFactory::server(sessions, &credentials);
+    Ok(Arc::new(sessions.map_err(|error| bad_credentials("TLS", &error))?))
 }
 
-/// `sessions` with the server at `address`, inside TLS if `args` ask for it.
+/// A client's factory of `sessions` with the server at `address`, inside TLS if `args` configure it.
 pub(crate) fn client(
     sessions: SessionFactory,
     args: &ClientTlsArgs,
@@ -50,7 +58,7 @@ pub(crate) fn client(
         (None, Address::Unix(_)) => "localhost",
     };
     let sessions = TlsFactory::client(sessions, &credentials, name);
-    Ok(Arc::new(sessions.map_err(|error| usage(format!("--tls-name {name}: {error}")))?))
+    Ok(Arc::new(sessions.map_err(|error| bad_credentials(format!("--tls-name {name}"), &error))?))
 }
 
 fn credentials(
@@ -62,19 +70,19 @@ fn credentials(
     if let (Some(path), Some(key)) = (certificate, key) {
         let chain = read(path)?;
         let secret = key_file::read_file(key, MAX_LEN).map_err(usage)?;
-        credentials = credentials
-            .with_certificate(&chain, &secret)
-            .map_err(|error| usage(format!("{} and {}: {error}", path.display(), key.display())))?;
+        credentials = credentials.with_certificate(&chain, &secret).map_err(|error| {
+            bad_credentials(format!("{} and {}", path.display(), key.display()), &error)
+        })?;
     }
     if let Some(path) = trust {
         credentials = credentials
             .with_trust(&read(path)?)
-            .map_err(|error| usage(format!("{}: {error}", path.display())))?;
+            .map_err(|error| bad_credentials(path.display(), &error))?;
     }
     Ok(credentials)
 }
 
-/// The certificates in a file, which are no secret.
+/// Reads a file of certificates, which are not secret.
 fn read(path: &Path) -> Result<Vec<u8>, Failed> {
     fs::read(path).map_err(|error| usage(format!("{}: {error}", path.display())))
 }

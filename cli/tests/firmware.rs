@@ -1,10 +1,10 @@
-//! The programs of tests/firmware, on a Cortex-M3 in QEMU, whose UART is connected to the built server.
-//! `cargo test -p countersign-cli --test firmware -- --nocapture` prints what they need of flash, RAM and
-//! stack.
+//! The programs in tests/firmware on a Cortex-M3 in QEMU, whose UART is connected to the command.
+//! `cargo test -p countersign-cli --test firmware -- --nocapture` prints their flash, RAM and stack.
 
 #![cfg(test)]
 
 #[allow(dead_code, reason = "shared with tests that need more of it")]
+#[path = "common/common.rs"]
 mod common;
 
 use std::io::Write;
@@ -13,14 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, fs, io};
 
-use common::{At, Capture, Scratch, Server, countersign, skip};
+use common::{Capture, Server, ServerAddr, TempDir, countersign, skip};
 
 const KEY: &str = "a-key-that-is-long-enough-for-anyone";
-/// Debian's: rustup's has no core for the board.
+/// Debian's compiler: rustup's has no core for this target.
 const RUSTC: &str = "/usr/bin/rustc";
 const CARGO: &str = "/usr/bin/cargo";
 
-/// Where the programs are, once they are built; `None`, having said so, where they cannot be.
+/// Builds the programs once and returns their directory. `None`, after a report, if a tool is missing.
 fn programs() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(build).as_deref()
@@ -29,25 +29,25 @@ fn programs() -> Option<&'static Path> {
 fn build() -> Option<PathBuf> {
     let core =
         |sysroot: &str| Path::new(sysroot).join("lib/rustlib/src/rust/library/core").exists();
-    let sysroot = said(Command::new(RUSTC).args(["--print", "sysroot"]));
+    let sysroot = stdout_of(Command::new(RUSTC).args(["--print", "sysroot"]));
     if !sysroot.is_some_and(|sysroot| core(sysroot.trim())) {
         skip("rustc-web, cargo-web and rust-web-src");
         return None;
     }
     for (tool, package) in [("ld.lld", "lld"), ("qemu-system-arm", "qemu-system-arm")] {
-        if said(Command::new(tool).arg("--version")).is_none() {
+        if stdout_of(Command::new(tool).arg("--version")).is_none() {
             skip(package);
             return None;
         }
     }
     let at = Path::new(env!("CARGO_TARGET_TMPDIR")).join("firmware");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/firmware");
-    // The digests apart: a feature is one for all programs that are built together.
+    // `digests` needs a build of its own: a feature applies to all programs of one build.
     for more in [&["--features", "digests", "--bin", "everything"][..], &["--bins"]] {
         let mut cargo = Command::new(CARGO);
         cargo.current_dir(&sources).args(["build", "--release", "--locked", "-Zbuild-std=core"]);
         cargo.arg("--target-dir").arg(&at).args(more);
-        // What cargo has set for this test is not for that compiler.
+        // The variables that cargo has set for this test are wrong for that compiler.
         for (name, _) in env::vars_os() {
             if name
                 .to_str()
@@ -66,26 +66,26 @@ fn build() -> Option<PathBuf> {
     Some(at.join("thumbv7m-none-eabi/release"))
 }
 
-/// What a program prints, if it is there and ends well.
-fn said(command: &mut Command) -> Option<String> {
+/// The output of a program, if it exists and succeeds.
+fn stdout_of(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
 }
 
 /// A server and its address.
-fn serve(scratch: &Scratch, args: &[&str]) -> (Server, String) {
-    let mut command = countersign(scratch);
+fn serve(dir: &TempDir, args: &[&str]) -> (Server, String) {
+    let mut command = countersign(dir);
     command.args(["serve", "--listen", "127.0.0.1:0"]).args(args).env("COUNTERSIGN_KEY", KEY);
     let server = Server::spawn(command, 1);
-    let At::Tcp(at) = &server.at[0] else { panic!("not TCP") };
+    let ServerAddr::Tcp(at) = &server.at[0] else { panic!("not TCP") };
     let at = at.to_string();
     (server, at)
 }
 
-/// A board that runs, switched off on drop.
+/// An emulated board, stopped on drop.
 struct Board {
     child: Child,
-    said: Capture,
+    output: Capture,
 }
 
 impl Board {
@@ -97,21 +97,21 @@ impl Board {
         command.arg("-serial").arg(format!("tcp:{at}")).arg("-kernel").arg(program);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let said = Capture::start(child.stderr.take().unwrap());
-        Self { child, said }
+        let output = Capture::start(child.stderr.take().unwrap());
+        Self { child, output }
     }
 
-    /// Waits for its end: with `code`, and having said all these lines in this order.
+    /// Waits for the end. Fails unless the exit code is `code` and the output has `lines` in this order.
     #[track_caller]
-    fn ended(mut self, code: i32, lines: &[&str]) -> Vec<String> {
-        let text = self.said.whole();
+    fn expect_end(mut self, code: i32, lines: &[&str]) -> Vec<String> {
+        let text = self.output.wait_end();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{text}");
-        let said: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
-        let mut rest = said.iter();
+        let output: Vec<_> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let mut rest = output.iter();
         for line in lines {
-            assert!(rest.any(|said| said == line), "{line} is not in {text}");
+            assert!(rest.any(|it| it == line), "{line} is not in {text}");
         }
-        said
+        output
     }
 }
 
@@ -122,8 +122,8 @@ impl Drop for Board {
     }
 }
 
-/// That each message has come back.
-const ANSWERED: [&str; 6] = [
+/// The lines about each reply.
+const REPLIES: [&str; 6] = [
     "established server",
     "answered 5",
     "answered 0",
@@ -133,53 +133,56 @@ const ANSWERED: [&str; 6] = [
 ];
 
 #[test]
-fn a_board_authenticates_talks_and_keeps_an_idle_line() {
+fn board_authenticates_and_keeps_an_idle_line() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
-    let (_server, at) = serve(&scratch, &["--service", "echo", "--heartbeat", "1"]);
-    // Longer than either end bears a silent peer: two heartbeats and 5 s.
+    let dir = TempDir::new();
+    let (_server, at) = serve(&dir, &["--service", "echo", "--heartbeat", "1"]);
+    // Longer than the time after which either end disconnects a silent peer: two heartbeats and 5 s.
     let board = Board::start(&programs.join("mutual"), &at, &[KEY, "1", "8"]);
-    board.ended(0, &[&ANSWERED[..], &["idle 8", "answered 7", "done"]].concat());
+    board.expect_end(0, &[&REPLIES[..], &["idle 8", "answered 7", "done"]].concat());
 }
 
 #[test]
-fn a_board_with_a_wrong_key_is_refused() {
+fn board_with_wrong_key_is_refused() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
-    let (server, at) = serve(&scratch, &[]);
+    let dir = TempDir::new();
+    let (server, at) = serve(&dir, &[]);
     let wrong = "another-key-that-is-long-enough-too";
     let board = Board::start(&programs.join("mutual"), &at, &[wrong, "1", "1"]);
-    board.ended(3, &["refused alert-refused"]);
+    board.expect_end(3, &["refused alert-refused"]);
     server.log.wait("the reason", |log, _| log.contains("scheme=mutual reason=wrong-key"));
 }
 
 #[test]
-fn a_board_notices_that_its_line_was_cut() {
+fn board_detects_a_cut_line() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
-    let (mut server, at) = serve(&scratch, &["--service", "echo", "--heartbeat", "1"]);
+    let dir = TempDir::new();
+    let (mut server, at) = serve(&dir, &["--service", "echo", "--heartbeat", "1"]);
     let board = Board::start(&programs.join("mutual"), &at, &[KEY, "1", "1", "wait"]);
-    board.said.wait("the board", |said, _| said.contains("waiting"));
-    // A serial line has no end: all that can be noticed is the silence.
+    board.output.wait("the board", |output, _| output.contains("waiting"));
+    // A serial line has no end of stream. The board notices only the silence.
     server.child.kill().unwrap();
-    board.ended(4, &["waiting", "ended peer-silent"]);
+    board.expect_end(4, &["waiting", "ended peer-silent"]);
 }
 
 #[test]
-fn a_board_is_a_device() {
+fn board_runs_the_device_protocol() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
-    let (server, at) = serve(&scratch, &["--service", "device"]);
+    let dir = TempDir::new();
+    let (server, at) = serve(&dir, &["--service", "device"]);
     let board = Board::start(&programs.join("device"), &at, &[KEY, "1"]);
-    board.ended(0, &["register 0", "time 0", "heartbeat 0", "heartbeat 0", "heartbeat 0", "done"]);
+    board.expect_end(
+        0,
+        &["register 0", "time 0", "heartbeat 0", "heartbeat 0", "heartbeat 0", "done"],
+    );
     let registered = "imei=869858030720693";
     server.log.wait("the device", |log, _| log.contains(registered));
 }
 
 #[test]
-fn a_board_speaks_every_scheme() {
+fn board_supports_every_scheme() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     for (scheme, digest) in
         [("mutual", "sha256"), ("none", "sha256"), ("challenge", "md5"), ("challenge", "sha3-384")]
             .into_iter()
@@ -188,14 +191,17 @@ fn a_board_speaks_every_scheme() {
         let digests = ["--digest", digest];
         let args = ["--service", "echo", "--scheme", scheme];
         let digests = if digest == "sha256" { &[][..] } else { &digests[..] };
-        let (_server, at) = serve(&scratch, &[&args[..], digests].concat());
+        let (_server, at) = serve(&dir, &[&args[..], digests].concat());
         let words = [scheme, KEY, "1", digest];
         let board = Board::start(&programs.join("everything"), &at, &words);
-        board.ended(0, &["answered 5", "answered 400", "answered 1025", "answered 3000", "done"]);
+        board.expect_end(
+            0,
+            &["answered 5", "answered 400", "answered 1025", "answered 3000", "done"],
+        );
     }
 }
 
-/// Bytes of flash and of static RAM, from the program's segments.
+/// Bytes of flash and static RAM, from the segments of the program.
 fn sizes(program: &Path) -> (u32, u32) {
     let elf = fs::read(program).unwrap();
     let word = |at: usize| u32::from_le_bytes(elf[at..at + 4].try_into().unwrap());
@@ -209,9 +215,9 @@ fn sizes(program: &Path) -> (u32, u32) {
 }
 
 #[test]
-fn what_a_board_needs() {
+fn flash_ram_and_stack_are_within_limits() {
     let Some(programs) = programs() else { return };
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     let mut table =
         String::from("| program | flash | static RAM | deepest stack |\n|---|---|---|---|\n");
     for (name, serves, words) in [
@@ -221,10 +227,10 @@ fn what_a_board_needs() {
         ("device", &["--service", "device"], &[KEY, "1"]),
         ("everything", &["--service", "echo"], &["mutual", KEY, "1"]),
     ] {
-        let (_server, at) = serve(&scratch, serves);
+        let (_server, at) = serve(&dir, serves);
         let program = programs.join(name);
-        let said = Board::start(&program, &at, words).ended(0, &["done"]);
-        let stack = said.iter().find_map(|line| line.split_once("stack ")).unwrap().1;
+        let output = Board::start(&program, &at, words).expect_end(0, &["done"]);
+        let stack = output.iter().find_map(|line| line.split_once("stack ")).unwrap().1;
         let (flash, ram) = sizes(&program);
         table += &format!("| `{name}` | {flash} | {ram} | {stack} |\n");
         assert!(stack.parse::<u32>().unwrap() < 8 << 10, "{table}");

@@ -1,18 +1,19 @@
-//! Ten thousand clients at once, held by one thread. Prints what one costs; `bench/memory.rs` does so for
-//! every adapter and scheme.
+//! Ten thousand connections, whose clients are on one thread. Prints the memory of each; `bench/memory.rs`
+//! measures every adapter and scheme.
 
 #![cfg(test)]
 
+#[path = "common/common.rs"]
 mod common;
 #[allow(dead_code, reason = "shared with a benchmark that needs more of it")]
-#[path = "common/crowd.rs"]
-mod crowd;
+#[path = "common/many_clients.rs"]
+mod many_clients;
 
 use std::io::Read;
 use std::net::TcpStream;
 
-use common::{At, PATIENCE, Scratch, Server, allow_files};
-use crowd::{Crowd, KEY, sessions};
+use common::{PATIENCE, Server, ServerAddr, TempDir, allow_files};
+use many_clients::{KEY, ManyClients, sessions};
 
 const CLIENTS: usize = 10_000;
 
@@ -20,17 +21,17 @@ fn hold(scheme: &str) {
     if !allow_files(CLIENTS as u64 + 200) {
         return;
     }
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     let args = ["--listen", "127.0.0.1:0", "--max-connections", "11000", "--scheme", scheme];
-    let server = Server::start(&scratch, KEY, &args);
-    let crowd = Crowd::new(&server.at[0], scheme, sessions(scheme));
-    // The first pays for what every server needs.
-    crowd.ask(&mut crowd.enter(1), "first of all");
+    let server = Server::start(&dir, KEY, &args);
+    let many = ManyClients::new(&server.at[0], scheme, sessions(scheme));
+    // The first connection pays for one-time allocations.
+    many.request(&mut many.connect(1), "first of all");
     let before = server.memory();
 
-    let mut clients = crowd.enter(CLIENTS);
-    crowd.ask(&mut clients, "once");
-    crowd.ask(&mut clients, "again");
+    let mut clients = many.connect(CLIENTS);
+    many.request(&mut clients, "once");
+    many.request(&mut clients, "again");
 
     let grown = server.memory().saturating_sub(before);
     let each = grown / CLIENTS as u64;
@@ -38,41 +39,40 @@ fn hold(scheme: &str) {
     assert!(each < 1024, "{each} bytes");
 }
 
-/// Ten thousand strangers who hear the server's first message and say nothing.
+/// Ten thousand clients that receive the server's first message and send nothing.
 fn half_open() {
     if !allow_files(CLIENTS as u64 + 200) {
         return;
     }
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     let args = ["--listen", "127.0.0.1:0", "--max-connections", "11000", "--scheme", "mutual"];
-    let server =
-        Server::start(&scratch, KEY, &[&args[..], &["--max-handshakes", "11000"]].concat());
-    let At::Tcp(at) = &server.at[0] else { panic!("not listening on TCP") };
+    let server = Server::start(&dir, KEY, &[&args[..], &["--max-handshakes", "11000"]].concat());
+    let ServerAddr::Tcp(at) = &server.at[0] else { panic!("not listening on TCP") };
     let before = server.memory();
-    let mut strangers: Vec<TcpStream> =
+    let mut silent: Vec<TcpStream> =
         (0..CLIENTS).map(|_| TcpStream::connect(at).unwrap()).collect();
-    for stranger in &mut strangers {
-        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
-        stranger.read_exact(&mut [0; 45]).unwrap();
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_exact(&mut [0; 45]).unwrap();
     }
     let each = server.memory().saturating_sub(before) / CLIENTS as u64;
     println!("memory per half-open connection of mutual: {each} bytes");
     assert!(each < 3 * 1024, "{each} bytes");
 
-    let crowd = Crowd::new(&server.at[0], "mutual", sessions("mutual"));
-    let mut honest = crowd.enter(1);
-    crowd.ask(&mut honest, "among strangers");
-    for mut stranger in strangers {
-        let mut rest = Vec::new();
-        stranger.read_to_end(&mut rest).unwrap();
-        assert_eq!(rest, b"\0\0\0\x02\x7f\x05", "not told that it was too slow");
+    let many = ManyClients::new(&server.at[0], "mutual", sessions("mutual"));
+    let mut honest = many.connect(1);
+    many.request(&mut honest, "among half-open ones");
+    for mut stream in silent {
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"\0\0\0\x02\x7f\x05", "no alert about the timeout");
     }
-    crowd.ask(&mut honest, "still there");
+    many.request(&mut honest, "still there");
 }
 
 #[test]
-fn ten_thousand_at_once_cost_little_whether_they_talk_or_say_nothing() {
-    // One after the other: both need all the files there are.
+fn ten_thousand_connections_use_little_memory() {
+    // One after the other, because both need most of the allowed open files.
     for scheme in ["mutual", "challenge"] {
         hold(scheme);
     }

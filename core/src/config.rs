@@ -1,4 +1,4 @@
-//! What a session is to speak.
+//! The configuration of a session.
 
 use core::time::Duration;
 
@@ -7,27 +7,28 @@ use crate::error::ConfigError;
 use crate::name::{KeyId, Name};
 use crate::process_id::ProcessId;
 
-/// How two ends prove who they are. docs/PROTOCOL.md has each to the byte.
+/// How the two ends authenticate. docs/PROTOCOL.md specifies each scheme to the byte.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// Nothing is proved. For use inside something that proves it, such as mutual TLS.
+    /// No authentication. For use inside a channel that authenticates, such as mutual TLS.
     None,
-    /// The server sends 32 random bytes, the client answers with their HMAC.
+    /// The client proves possession of the key: the server sends 32 random bytes and the client
+    /// answers with their HMAC. One-way; nothing after the handshake is protected.
     Challenge {
-        /// What the HMAC is over; both ends must agree beforehand.
+        /// The digest of the HMAC. Both ends must be configured with the same one.
         digest: Digest,
     },
-    /// What CPython's `multiprocessing.connection` does: both ends answer a challenge, as in
-    /// `challenge`, with the same key and in no role of their own. `Listener` is a server, `Client` a
-    /// client.
+    /// The handshake of CPython's `multiprocessing.connection`: each end answers a challenge of the
+    /// other with the same key. The server is Python's `Listener`, the client its `Client`.
     Multiprocessing(Multiprocessing),
-    /// Both ends prove that they hold the key, and every frame that follows is protected.
+    /// Both ends prove possession of the key, with names, roles and a key id, and every later
+    /// frame carries a tag.
     Mutual(Mutual),
 }
 
 impl Scheme {
-    /// The name as the command line and the documents write it.
+    /// The name of the scheme on the command line, in logs and in the documentation.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -39,7 +40,17 @@ impl Scheme {
     }
 }
 
-/// Which proofs are given and taken in the scheme `multiprocessing`.
+/// Configures the scheme `multiprocessing`: which digests its proofs may use.
+///
+/// ```
+/// use countersign::{Config, Digest, Multiprocessing, Scheme};
+///
+/// // Interoperates with every CPython since 3.12.
+/// let scheme = Multiprocessing::new(Digest::Sha256);
+/// let config = Config::new(Scheme::Multiprocessing(scheme));
+/// assert_eq!(scheme.digests().collect::<Vec<_>>(), [Digest::Sha256]);
+/// # let _ = config;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Multiprocessing {
     pub(crate) digest: Digest,
@@ -47,15 +58,18 @@ pub struct Multiprocessing {
 }
 
 impl Multiprocessing {
-    /// HMAC over `digest`, and nothing else. CPython from 3.12 on asks for sha256 and gives what is
-    /// asked for; before, it knows md5 alone. It has no sha1 and no sha512.
+    /// Requests and accepts HMAC over `digest` only.
+    ///
+    /// CPython 3.12 and later requests sha256 and answers with the digest that is requested;
+    /// earlier versions support md5 only. The scheme has no sha1 and no sha512: a session with these
+    /// fails with [`ConfigError::Digest`].
     #[must_use]
     pub const fn new(digest: Digest) -> Self {
         Self { digest, compatible: false }
     }
 
-    /// Asks for the digest, and gives and takes whatever CPython itself would: md5, from peers of any
-    /// age. Only digests of this build are known.
+    /// Requests the digest, but accepts and answers what CPython itself accepts and answers,
+    /// including md5. Limited to the digests of this build.
     #[must_use]
     pub const fn compatible(mut self) -> Self {
         self.compatible = true;
@@ -67,7 +81,23 @@ impl Multiprocessing {
     }
 }
 
-/// Who we are in the scheme `mutual`, and whom we expect.
+/// Configures the scheme `mutual`: this end and the peer that it expects.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use countersign::{Config, Mutual, ProcessId, Scheme};
+///
+/// let process_id = ProcessId::generate(&mut getrandom::SysRng)?; // once per process
+/// let server = Mutual::new("server".parse().unwrap(), process_id.clone())
+///     .with_heartbeat(Duration::from_secs(30));
+/// let client = Mutual::new("client".parse().unwrap(), process_id)
+///     .with_key_id("fleet-2".parse().unwrap())
+///     .with_expected_server("server".parse().unwrap());
+/// let configs = [server, client].map(|mutual| Config::new(Scheme::Mutual(mutual)));
+/// # let _ = configs;
+/// # Ok::<(), getrandom::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mutual {
     pub(crate) name: Name,
@@ -80,12 +110,13 @@ pub struct Mutual {
 }
 
 impl Mutual {
-    /// The key id of whoever names none.
+    /// The key id of a client that is not configured with another one.
     pub const DEFAULT_KEY_ID: &str = "default";
 
-    /// An end called `name`, of the process `instance`. A client uses the key `default` and takes
-    /// any server that holds it, but one of its own name; a server has both ends send a heartbeat
-    /// every 15 s.
+    /// An end with the name `name` in the process `process_id`.
+    ///
+    /// A client uses the key id [`DEFAULT_KEY_ID`](Self::DEFAULT_KEY_ID) and accepts every server
+    /// that holds the key and has another name than its own. A server requests a heartbeat of 15 s.
     #[must_use]
     pub const fn new(name: Name, process_id: ProcessId) -> Self {
         let Ok(key_id) = KeyId::new(Self::DEFAULT_KEY_ID) else { unreachable!() };
@@ -100,82 +131,102 @@ impl Mutual {
         }
     }
 
-    /// A client: the key to use.
+    /// Client: sets the id of the key to use.
     #[must_use]
     pub const fn with_key_id(mut self, key_id: KeyId) -> Self {
         self.key_id = key_id;
         self
     }
 
-    /// A client: the only name that a server may have.
+    /// Client: accepts only a server with this name.
     #[must_use]
     pub const fn with_expected_server(mut self, name: Name) -> Self {
         self.expected = Some(name);
         self
     }
 
-    /// A server: how long either end may be silent before it sends a PING. 1 s to 1 h, or 0 for
-    /// never. A peer of which nothing was heard for twice as long and 5 s is given up.
+    /// Server: sets the time without transmission after which either end sends a PING.
+    ///
+    /// 0 for never, or 1 s to 1 h in whole milliseconds. An end that has received nothing for
+    /// twice the heartbeat plus 5 s ends the session with
+    /// [`TimedOut::Peer`](crate::TimedOut::Peer).
     #[must_use]
     pub const fn with_heartbeat(mut self, heartbeat: Duration) -> Self {
         self.heartbeat = heartbeat;
         self
     }
 
-    /// Inside TLS: the session waits for [`Protocol::bind_channel`](crate::Protocol::bind_channel),
-    /// and will not be established with an end that is not at the other end of that very TLS
-    /// connection.
+    /// Inside TLS: binds the session to its TLS connection, so that it fails if an attacker
+    /// terminates TLS between the ends.
+    ///
+    /// The session waits for [`Protocol::bind_channel`](crate::Protocol::bind_channel) before it
+    /// sends anything.
     #[must_use]
     pub const fn with_channel_binding(mut self) -> Self {
         self.bound = true;
         self
     }
 
-    /// With a channel binding: leaves the protection of frames to TLS if both ends allow it.
+    /// With a channel binding: sends frames without tags if both ends allow it. TLS then protects
+    /// the frames.
     #[must_use]
     pub const fn without_tags(mut self) -> Self {
         self.untagged = true;
         self
     }
 
-    /// The same end in another process: after a `fork`, say.
+    /// The same configuration with another process id, for example after a `fork`.
     #[must_use]
     pub fn with_process_id(mut self, process_id: ProcessId) -> Self {
         self.process_id = process_id;
         self
     }
 
-    /// What to advertise as heartbeat.
+    /// The heartbeat to send in M3, checked.
     pub(crate) fn heartbeat_ms(&self) -> Result<u32, ConfigError> {
         let ms = u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX);
+        // M3 has milliseconds only; rounding would change what was configured.
         let whole = Duration::from_millis(ms.into()) == self.heartbeat;
         if whole && is_heartbeat(ms) { Ok(ms) } else { Err(ConfigError::Heartbeat) }
     }
 }
 
-/// Whether a server may ask for a heartbeat of so many milliseconds.
+/// Whether a heartbeat of `ms` milliseconds is valid.
 pub(crate) const fn is_heartbeat(ms: u32) -> bool {
     matches!(ms, 0 | 1_000..=3_600_000)
 }
 
-/// How bytes become messages once the handshake is over.
+/// How bytes become messages after the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Framing {
-    /// Not at all: a byte stream.
+    /// No framing: a byte stream.
     Raw,
     /// `u32 N`, big-endian, then N bytes.
     U32,
-    /// `i32 n`, big-endian, then n bytes; for more than an `i32` can say, -1, then `u64 n`: as
-    /// CPython's `multiprocessing.connection` has it.
+    /// The framing of CPython's `multiprocessing.connection`: `i32 n`, big-endian, then n bytes. For
+    /// lengths beyond an `i32`: -1, `u64 n`, then n bytes.
     Multiprocessing,
-    /// Frames with a type, a sequence number and a tag: what follows the scheme `mutual`, and
-    /// nothing else.
+    /// Frames with a type, an implicit sequence number and a tag. Used with the scheme `mutual` and
+    /// only there.
     Sealed,
 }
 
-/// Everything two ends must agree on, and the limits of this one. Made once, used for every
-/// session.
+/// The configuration of a session: what both ends must agree on, and the limits of this end.
+///
+/// Created once and used for every session.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use countersign::{Config, Digest, Framing, Scheme};
+///
+/// let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 })
+///     .with_framing(Framing::U32)
+///     .with_max_frame(64 * 1024)
+///     .with_stall_timeout(Duration::from_secs(10));
+/// assert_eq!(config.max_frame(), 65_536);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) scheme: Scheme,
@@ -186,13 +237,20 @@ pub struct Config {
 }
 
 impl Config {
-    /// The shortest send buffer, and the shortest receive buffer of most framings, in bytes.
+    /// The least length of a send buffer, and of a receive buffer for all framings but
+    /// [`Framing::Sealed`], in bytes.
     pub const MIN_BUFFER: usize = 64;
 
-    /// `scheme` with its own framing: `mutual` is followed by sealed frames, `challenge` by a raw
-    /// byte stream, `multiprocessing` by frames as Python has them, `none` by frames with a `u32`
-    /// length. Handshakes take at most 5 s, stalls at
-    /// most 30 s, frames at most 16 MiB.
+    /// A configuration of `scheme` with its default framing.
+    ///
+    /// | scheme | framing |
+    /// |---|---|
+    /// | `none` | [`Framing::U32`] |
+    /// | `challenge` | [`Framing::Raw`] |
+    /// | `multiprocessing` | [`Framing::Multiprocessing`] |
+    /// | `mutual` | [`Framing::Sealed`] |
+    ///
+    /// The handshake timeout is 5 s, the stall timeout 30 s and the greatest frame 16 MiB.
     #[must_use]
     pub const fn new(scheme: Scheme) -> Self {
         Self {
@@ -209,41 +267,46 @@ impl Config {
         }
     }
 
-    /// Another framing than the scheme's own. `mutual` has no other.
+    /// Replaces the default framing of the scheme. [`Framing::Sealed`] cannot be replaced, and
+    /// cannot be used with another scheme than `mutual` ([`ConfigError::Framing`]).
     #[must_use]
     pub const fn with_framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// The longest frame to accept, in bytes, its length field not counted. A longer one ends the
-    /// session before any of it is kept. Frames longer than the receive buffer come in parts, so
-    /// this bounds what a peer may say at once and not memory. A raw byte stream has no frames. A
-    /// sealed frame has to fit the receive buffer, so there that is a bound as well, of which the
-    /// peer is told; a message of any length comes in several.
+    /// Sets the length of the longest frame to accept, in bytes, without its length field.
+    ///
+    /// A longer frame ends the session with
+    /// [`Error::FrameTooLong`](crate::Error::FrameTooLong) before any of it is stored. A frame that
+    /// is longer than the receive buffer is delivered in chunks, so the limit does not determine
+    /// memory. A sealed frame must fit the receive buffer, so the smaller of both limits applies and
+    /// is announced to the peer; longer messages take several frames. A raw byte stream has no
+    /// frames.
     #[must_use]
     pub const fn with_max_frame(mut self, bytes: u64) -> Self {
         self.max_frame = bytes;
         self
     }
 
-    /// How long the whole handshake may take, from the session's construction.
+    /// Sets the deadline of the whole handshake, from the creation of the session.
     #[must_use]
     pub const fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
     }
 
-    /// How long the peer may take for the rest of a part that has begun to arrive (a frame, or of a
-    /// long one as much as fills the receive buffer), and to read what we have queued. Time in
-    /// which we ourselves do not read does not count.
+    /// Sets how long the peer may take to complete a chunk that has begun to arrive (a frame, or as
+    /// much of it as fills the receive buffer), and to read what is queued. Time in which this end
+    /// does not read is not counted.
     #[must_use]
     pub const fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
     }
 
-    /// The same in another process: see [`ProcessId`]. Changes nothing but for the scheme `mutual`.
+    /// The same configuration in another process; see [`ProcessId`]. Affects the scheme `mutual`
+    /// only.
     #[must_use]
     pub fn with_process_id(mut self, process_id: ProcessId) -> Self {
         if let Scheme::Mutual(mutual) = &mut self.scheme {
@@ -252,8 +315,8 @@ impl Config {
         self
     }
 
-    /// The same inside TLS: see [`Mutual::with_channel_binding`]. Changes nothing but for the scheme
-    /// `mutual`.
+    /// The same configuration inside TLS; see [`Mutual::with_channel_binding`]. Affects the scheme
+    /// `mutual` only.
     #[must_use]
     pub fn with_channel_binding(mut self) -> Self {
         if let Scheme::Mutual(mutual) = &mut self.scheme {
@@ -274,7 +337,7 @@ impl Config {
         self.framing
     }
 
-    /// The longest frame that is accepted, in bytes.
+    /// The length of the longest accepted frame, in bytes.
     #[must_use]
     pub const fn max_frame(&self) -> u64 {
         self.max_frame
@@ -286,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_is_what_it_was_made() {
+    fn config_getters_return_what_was_set() {
         let challenge = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
         assert_eq!(challenge.framing(), Framing::Raw);
         assert_eq!(challenge.scheme().name(), "challenge");
@@ -297,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_are_whole_milliseconds_within_bounds() {
+    fn heartbeat_must_be_whole_milliseconds_in_range() {
         let process_id = ProcessId::from_bytes(&[0; ProcessId::LEN]);
         let mutual = Mutual::new(Name::new("n").unwrap(), process_id);
         assert_eq!(mutual.heartbeat_ms(), Ok(15_000));

@@ -1,4 +1,4 @@
-//! Keys, MACs and what is derived from them. Nothing here knows a handshake or a framing.
+//! Keys, MACs and key derivation. Independent of the handshakes and framings that use them.
 
 pub(crate) mod key_schedule;
 pub(crate) mod keys;

@@ -1,4 +1,4 @@
-//! What can go wrong, and whose fault it is.
+//! Errors: the reasons for which a session ends, and in [`usage`] the misuse of an interface.
 
 use core::fmt;
 
@@ -6,112 +6,138 @@ mod usage;
 
 pub use usage::{ConfigError, KeyError, SendError};
 
-/// Why a session ended other than by both sides' leave. Small, `Copy`, and final: once a machine
-/// has reported one, it reports the same for ever.
+/// Why a session ended other than by an orderly end in both directions.
+///
+/// Small, `Copy` and final: once a protocol has reported an error it reports the same one on every
+/// call. `Display` gives a message of one line, what happened and what to do;
+/// [`code`](Self::code) a stable word for logs and metrics.
+///
+/// ```
+/// use countersign::{Error, TimedOut};
+///
+/// let error = Error::TimedOut(TimedOut::Handshake);
+/// assert_eq!(error.code(), "handshake-timeout");
+/// assert!(!error.is_authentication_failure());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer's proof does not verify: it holds another key, or uses another digest; or somebody
-    /// changed what was said on the way.
+    /// The proof of the peer does not verify: the peer has another key or digest, or an attacker
+    /// changed the handshake.
     WrongKey,
-    /// The peer's proof verifies, and it is not whom it should be.
+    /// The proof of the peer verifies, but its name or process id is not acceptable.
     Identity(IdentityError),
-    /// The peer's bytes are no message of the handshake: it speaks another scheme.
+    /// The peer sent bytes that are not a message of this handshake.
     Malformed,
-    /// The peer knows no version, no suite or no digest of the handshake that we allow.
+    /// The peer supports no version, suite or digest that this end allows.
     Incompatible,
-    /// The peer said so in place of the handshake's next message. It is a hint: whoever is on the
-    /// way can say it too.
+    /// The peer sent an alert in place of the next message of the handshake. Alerts are not
+    /// authenticated, so an attacker on the path can send one too.
     Alert(Alert),
-    /// The holder of our keys refused to answer for this session.
+    /// The application rejected the key request of this session.
     Refused(KeyRejection),
-    /// The peer announced a frame that is longer than we take:
-    /// [`Config::max_frame`](crate::Config::max_frame).
+    /// The peer announced a frame longer than [`Config::max_frame`](crate::Config::max_frame).
     FrameTooLong {
-        /// Bytes that the peer announced.
+        /// The announced length, in bytes.
         len: u64,
     },
-    /// The TLS that the session is in failed. SessionFactory never report it; what is around them does.
+    /// The channel that carries the session, such as TLS, failed. Reported by the protocol that
+    /// wraps the session, never by [`Session`](crate::Session).
     Channel(ChannelError),
-    /// A frame is not what an honest peer can have sent.
+    /// The peer sent a frame that violates the framing.
     Frame(FrameError),
-    /// The peer ended the session, and said why.
+    /// The peer ended the session, for this reason.
     PeerClosed(CloseReason),
-    /// The peer's bytes ended in the middle of something.
+    /// The stream ended where it must not.
     Truncated(Truncated),
-    /// The peer was too slow.
+    /// The peer exceeded a deadline.
     TimedOut(TimedOut),
-    /// We ended it: [`Protocol::abort`](crate::Protocol::abort).
+    /// This end ended the session: [`Protocol::abort`](crate::Protocol::abort).
     Aborted(CloseReason),
-    /// The transport failed under the session. Machines never report it; a driver does, which
-    /// alone knows the I/O error.
+    /// The transport failed. Reported by a driver, which has the I/O error, never by a protocol.
     Transport,
 }
 
-/// Who a peer should have been and is not. It holds the key all the same.
+/// Why a peer that holds the key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The client asks for a server of another name than ours.
+    /// The client expects a server with another name than ours.
     WrongServer,
-    /// The server has another name than the one expected of it.
+    /// The server does not have the name that this client expects.
     UnexpectedServer,
-    /// It has our own name.
+    /// The peer has the name of this end.
     SameName,
-    /// It is of our own [`ProcessId`](crate::ProcessId): we are talking to ourselves.
+    /// The peer has the [`ProcessId`](crate::ProcessId) of this end: the process is connected to
+    /// itself, or an attacker reflects its messages.
     SameProcess,
-    /// Whoever holds the keys does not admit this name for this key.
+    /// The peer may not use the key under the name that it gave.
     NameNotAllowed,
 }
 
-/// What a peer says in place of its next message: a server of the scheme `mutual` any of these,
-/// either end of the scheme `multiprocessing` the first.
+/// An alert of the peer, in place of the next message of the handshake.
+///
+/// A server of the scheme `mutual` sends any of them, either end of the scheme `multiprocessing`
+/// only [`Refused`](Self::Refused).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Alert {
-    /// Authentication failed; it does not say how.
+    /// Authentication failed, for a reason that the peer does not reveal.
     Refused,
-    /// No version or no suite in common.
+    /// The ends have no version or no suite in common.
     Incompatible,
-    /// It has no room now.
+    /// The server is at its limit of connections.
     Busy,
-    /// It could not read what we sent.
+    /// The server could not parse a message of this end.
     Malformed,
-    /// The handshake took too long.
+    /// The handshake exceeded the deadline of the server.
     TimedOut,
-    /// A code that this version does not know.
+    /// A code that this version does not define.
     Unknown(u8),
 }
 
-/// A failure of the channel that a session runs inside, such as TLS. Whatever implements the channel
-/// describes its errors in statics, so that this stays small and `Copy`.
+/// A failure of the channel that carries a session, such as TLS.
+///
+/// The implementation of the channel describes its errors in statics, so that the type is small and
+/// `Copy`.
+///
+/// ```
+/// use countersign::{ChannelError, ChannelErrorInfo, ChannelErrorKind, Error};
+///
+/// static UNTRUSTED: ChannelErrorInfo = ChannelErrorInfo {
+///     code: "tls-untrusted",
+///     message: "the certificate of the peer is not trusted: check the trusted certificates",
+///     kind: ChannelErrorKind::Authentication,
+/// };
+/// assert!(Error::Channel(ChannelError::new(&UNTRUSTED)).is_authentication_failure());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelError(&'static ChannelErrorInfo);
 
 /// The description of a [`ChannelError`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ChannelErrorInfo {
-    /// One word for logs and metrics.
+    /// A stable word for logs and metrics.
     pub code: &'static str,
-    /// What happened, then what to do about it, in one line.
+    /// What happened, then what to do, in one line.
     pub message: &'static str,
-    /// Who caused it.
+    /// The cause.
     pub kind: ChannelErrorKind,
 }
 
-/// Who caused a [`ChannelError`].
+/// The cause of a [`ChannelError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelErrorKind {
-    /// The peer did not prove who it is.
+    /// The peer did not authenticate.
     Authentication,
-    /// The peer did not accept our proof of who we are.
+    /// The peer rejected our authentication.
     Rejected,
-    /// The two ends have no version or algorithm in common.
+    /// The ends have no version or algorithm in common.
     Incompatible,
-    /// The peer broke the channel's protocol, or an attacker changed its bytes.
+    /// The peer violated the protocol of the channel, or an attacker changed its bytes.
     Protocol,
-    /// The peer ended the channel with an error of its own.
+    /// The peer ended the channel with an error.
     Closed,
     /// This end can no longer use the channel.
     Local,
@@ -124,13 +150,13 @@ impl ChannelError {
         Self(info)
     }
 
-    /// Its description.
+    /// The description of the error.
     #[must_use]
     pub const fn info(self) -> &'static ChannelErrorInfo {
         self.0
     }
 
-    /// Who caused it.
+    /// The cause of the error.
     #[must_use]
     pub const fn kind(self) -> ChannelErrorKind {
         self.0.kind
@@ -145,76 +171,78 @@ impl fmt::Display for ChannelError {
 
 impl core::error::Error for ChannelError {}
 
-/// What is wrong with a frame.
+/// How a frame violates the framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameError {
-    /// Its tag: a frame was changed, left out, repeated, or put in on the way.
+    /// The tag is wrong: an attacker changed, dropped, repeated, reordered or inserted a frame.
     Tag,
-    /// Its length, which is negative.
+    /// The length is negative.
     Length,
-    /// Its type, which this version does not know and may not ignore.
+    /// The type is unknown and must not be ignored.
     Type,
-    /// Its payload is not as long as its type says, or is no text where it should be.
+    /// The payload has the wrong length for the type, or is not the UTF-8 that it must be.
     Payload,
-    /// It may not come here: data behind the end, or the end within a message.
+    /// The frame is out of order: a message after the end of stream, or the end of stream within a
+    /// message.
     Order,
 }
 
-/// What was cut off.
+/// Where the stream of the peer ended too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Truncated {
-    /// The handshake.
+    /// In the handshake.
     Handshake,
-    /// A message.
+    /// Within a message.
     Message,
-    /// The stream, between two messages: the peer did not say that it had finished.
+    /// Between two messages, without the FIN of the peer.
     Stream,
 }
 
-/// What took too long.
+/// The deadline that the peer exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimedOut {
-    /// The handshake, as a whole.
+    /// The deadline of the whole handshake.
     Handshake,
-    /// The rest of a part: it was not whole by the stall timeout.
+    /// The stall timeout, with a chunk received in part.
     Receive,
-    /// The peer's reading: what we queued had not all left by the stall timeout.
+    /// The stall timeout, with queued bytes that the peer did not read.
     Send,
-    /// The peer, of whom nothing was heard for more than two heartbeats.
+    /// The keepalive timeout: nothing was received for two heartbeats plus 5 s.
     Peer,
 }
 
-/// Why a key request is refused.
+/// Why the application rejects a key request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyRejection {
-    /// There is no key for it.
+    /// There is no key with this id.
     Unknown,
-    /// There is, and it is not valid now.
+    /// The key is not valid at this time.
     OutOfDate,
-    /// There is, and it is not for this end to use in this role.
+    /// The key may not be used by an end in this role.
     WrongRole,
-    /// The peer sent a challenge of our own back to us.
+    /// The challenge is one that this process sent itself: a reflection attack. See
+    /// [`Challenge::Theirs`](crate::Challenge::Theirs).
     Reflected,
 }
 
-/// Why we end a session.
+/// Why an end ended the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// We are shutting down.
+    /// The process is shutting down.
     Shutdown,
-    /// The peer broke the protocol that runs inside.
+    /// The other end violated the protocol, of this crate or of the application.
     Protocol,
-    /// The peer took too long, by the application's own measure.
+    /// The other end was too slow, by a deadline of this crate or of the application.
     Timeout,
-    /// The application wants it so.
+    /// A reason of the application.
     Application,
 }
 
 impl Error {
-    /// Whether the peer tried to authenticate and failed: what a guesser would cause, and an honest
-    /// peer on a bad line would not.
+    /// Whether the peer tried to authenticate and failed, as a peer that guesses keys would. Limits
+    /// on failed attempts count these errors.
     #[must_use]
     pub const fn is_authentication_failure(self) -> bool {
         match self {
@@ -224,7 +252,7 @@ impl Error {
         }
     }
 
-    /// One word for logs and metrics; it will not change.
+    /// A stable word for logs and metrics.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {

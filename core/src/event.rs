@@ -1,39 +1,72 @@
-//! What a protocol reports to its driver.
+//! The events that a protocol reports to its driver.
 
-/// What has happened on a connection.
+/// An event on a connection, returned by [`Protocol::poll_event`](crate::Protocol::poll_event).
+///
+/// ```text
+/// KeyNeeded (0 to 2 times) ─▶ Established ─▶ Chunk, Writable ─▶ PeerFinished ─▶ Closed
+/// ```
+/// `Writable` may also come after `PeerFinished`. An error can replace every event; no event follows
+/// an error.
+///
+/// ```
+/// use countersign::{Candidates, Event, Instant, Key, KeyError, Protocol};
+///
+/// fn on_event(
+///     protocol: &mut dyn Protocol,
+///     event: Event,
+///     key: &Key,
+///     now: Instant,
+/// ) -> Result<(), KeyError> {
+///     match event {
+///         Event::KeyNeeded => protocol.provide_key(Ok(Candidates::one(key)), now)?,
+///         Event::Chunk { .. } => {
+///             println!("{} bytes", protocol.split().0.len());
+///             protocol.consume(now);
+///         }
+///         Event::PeerFinished => protocol.finish(now),
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// # let _ = on_event;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// The handshake needs a key: see [`Protocol::key_request`]. A client of the scheme `mutual` asks
-    /// twice: to prove itself, and when it knows the server's name, whether the key is for such a
-    /// peer. Either end of the scheme `multiprocessing` does: to prove itself, and to verify.
+    /// The handshake needs a key. Read [`Protocol::key_request`](crate::Protocol::key_request) and
+    /// answer with [`Protocol::provide_key`](crate::Protocol::provide_key).
+    ///
+    /// A client of the scheme `mutual` asks twice: first to prove itself, then, once it knows the
+    /// name of the server, whether the key may be used with that server. Each end of the scheme
+    /// `multiprocessing` asks twice: to prove itself and to verify the peer.
     KeyNeeded,
-    /// The handshake is over and messages may be sent. Once.
+    /// The handshake is complete and messages may be sent. Reported once.
     Established,
-    /// A message, or a part of one, is at hand: see [`Protocol::split`].
+    /// A chunk of a message is available from [`Protocol::split`](crate::Protocol::split) until
+    /// [`Protocol::consume`](crate::Protocol::consume).
     Chunk {
-        /// Whether it is the message's first part.
+        /// Whether it is the first chunk of its message.
         first: bool,
-        /// What follows it.
+        /// How much of the message follows.
         remaining: Remaining,
     },
-    /// There is room for what [`SendError::Full`](crate::SendError::Full) turned away.
+    /// There is room for the message that [`SendError::Full`](crate::SendError::Full) rejected.
     Writable,
-    /// The peer sends no more messages. Once.
+    /// The peer sends no more messages. Reported once.
     PeerFinished,
-    /// Both sides have finished and all is sent. The last event.
+    /// Both ends have finished and all bytes are sent. The last event.
     Closed,
 }
 
-/// What of a message is still to come after a part.
+/// How much of a message follows a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Remaining {
-    /// Nothing: this part is the last, or the only one.
+    /// Nothing: the chunk is the last or the only one of its message.
     End,
-    /// That many bytes.
+    /// This number of bytes.
     Bytes(u64),
-    /// Something; how much is not known yet.
+    /// At least one more chunk, of unknown length.
     More,
-    /// In a byte stream, which has no messages: perhaps nothing.
+    /// Unknown and possibly nothing. In a byte stream, which has no message boundaries.
     Unknown,
 }

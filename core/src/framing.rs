@@ -1,8 +1,8 @@
-//! Framings: one file per framing, and here what they share.
+//! Framings: how bytes become messages. One file per framing, and here the types they share.
 //!
-//! A decoder looks at the bytes in front and says what they are; it changes nothing until a whole
-//! part is there, so that how bytes arrive cannot matter. An encoder plans what goes around a part,
-//! and what it planned takes effect when the part is committed.
+//! A [`Decoder`] parses the bytes at the front of the receive buffer. It changes no state until a
+//! whole chunk is present, so the result does not depend on how the bytes arrive. An [`Encoder`] first
+//! plans the header and tag of a chunk; the plan takes effect when the chunk is committed.
 
 mod length_prefixed;
 mod raw;
@@ -20,15 +20,15 @@ pub(crate) use sealed::{MAX_CONTROL, MIN_MAX_FRAME, SealingParams};
 
 use length_prefixed::{multiprocessing, u32};
 
-/// Length of the field that says how long a frame is, in bytes.
+/// Length of the length field of a frame, in bytes.
 const HEADER_LEN: usize = 4;
 
-/// The shortest receive buffer for sealed frames, in bytes.
+/// The least length of a receive buffer for sealed frames, in bytes.
 const SEALED_RECEIVE_LEN: usize = HEADER_LEN + MIN_MAX_FRAME as usize;
 
 impl Config {
-    /// The shortest receive buffer, in bytes: [`MIN_BUFFER`](Self::MIN_BUFFER), or 260 for sealed
-    /// frames.
+    /// The least length of the receive buffer, in bytes: [`MIN_BUFFER`](Self::MIN_BUFFER), or 260
+    /// for sealed frames.
     #[must_use]
     pub const fn receive_len(&self) -> usize {
         match self.framing {
@@ -45,38 +45,38 @@ pub(crate) fn sealed_max_frame(capacity: usize, max_frame: u64) -> u32 {
     u32::try_from(fits.min(max_frame)).unwrap_or(u32::MAX).max(MIN_MAX_FRAME)
 }
 
-/// What the bytes in front of a receive buffer are.
+/// What the bytes at the front of the receive buffer are.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// Not all of it: that many are needed, those that are there included.
+    /// Incomplete: this many bytes are needed, including those that are present.
     Need(usize),
-    /// After `header` bytes, a part of `len`, and then `trailer` that belong to it.
+    /// A chunk of `len` bytes, after a header and before a trailer.
     Chunk { header: usize, len: usize, trailer: usize, first: bool, remaining: Remaining },
-    /// In `len` bytes, something that is no message.
+    /// A control frame of `len` bytes in all.
     Control { len: usize, control: Control },
 }
 
-/// A frame that is no message.
+/// A frame that carries no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
-    /// Asks for the same bytes back.
+    /// Requests a PONG with the same token.
     Ping([u8; 8]),
-    /// Gives them.
+    /// Answers a PING.
     Pong([u8; 8]),
-    /// No more messages.
+    /// The sender sends no more messages.
     Fin,
-    /// The end of both directions.
+    /// Ends both directions.
     Close(CloseReason),
-    /// Nothing that anything follows from, but a sign of life.
+    /// A frame without an effect other than as a keepalive.
     Other,
 }
 
-/// The bounds of what a decoder may accept.
+/// The limits of a decoder.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The longest part to deliver, in bytes; with what is around it, it fits the buffer.
+    /// Length of the longest chunk to deliver, in bytes. With its header and tag it fits the buffer.
     pub(crate) max_chunk: usize,
-    /// The longest frame that the peer may send, in bytes.
+    /// Length of the longest frame to accept, in bytes.
     pub(crate) max_frame: u64,
 }
 
@@ -98,14 +98,14 @@ impl Decoder {
         }
     }
 
-    /// The handshake is over, and this came of it for sealed frames.
+    /// Starts to accept sealed frames. No effect on other framings.
     pub(crate) fn open(&mut self, sealing: &SealingParams) {
         if let Self::Sealed(decoder) = self {
             decoder.open(sealing);
         }
     }
 
-    /// What `bytes` begin with. Their part, if it is one, counts as taken.
+    /// Parses the front of `bytes`. A chunk or control frame that is returned counts as consumed.
     #[inline]
     pub(crate) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
         match self {
@@ -116,7 +116,7 @@ impl Decoder {
         }
     }
 
-    /// Whether no message has begun and not ended.
+    /// Whether the position is between two messages.
     pub(crate) fn at_boundary(&self) -> bool {
         match self {
             Self::Raw(_) => true,
@@ -126,7 +126,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the peer owes bytes of a frame that has begun, though none wait.
+    /// Whether the position is within a frame whose header is already consumed.
     pub(crate) fn in_frame(&self) -> bool {
         match self {
             Self::Raw(_) | Self::Sealed(_) => false,
@@ -144,40 +144,40 @@ pub(crate) enum Encoder {
     Sealed(sealed::Encoder),
 }
 
-/// What goes around a part.
+/// The layout of a chunk with its header and tag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Length of the part, in bytes.
+    /// Length of the chunk, in bytes.
     len: u32,
     header_len: u8,
     trailer_len: u8,
-    /// What follows the part.
+    /// How much of the message follows the chunk.
     remaining: Remaining,
 }
 
 impl Plan {
-    /// Of a part of `len` bytes, which is no longer than a buffer.
+    /// `len` is at most the length of a buffer.
     const fn new(header_len: usize, len: usize, trailer_len: usize, remaining: Remaining) -> Self {
         let (header_len, trailer_len) = (header_len as u8, trailer_len as u8);
         Self { len: len as u32, header_len, trailer_len, remaining }
     }
 
-    /// Nothing goes around the part.
-    const fn nothing(len: usize) -> Self {
+    /// A chunk without header and tag.
+    const fn bare(len: usize) -> Self {
         Self::new(0, len, 0, Remaining::Unknown)
     }
 
-    /// Length of what goes in front of the part, in bytes.
+    /// Length of the header, in bytes.
     fn header_len(&self) -> usize {
         self.header_len.into()
     }
 
-    /// Length of the part and what goes around it, in bytes.
+    /// Length of the header, the chunk and the tag, in bytes.
     pub(crate) fn whole_len(&self) -> usize {
         self.header_len() + self.len as usize + usize::from(self.trailer_len)
     }
 
-    /// Where in all that the part is.
+    /// The position of the chunk within the frame.
     pub(crate) fn chunk(&self) -> Range<usize> {
         self.header_len()..self.header_len() + self.len as usize
     }
@@ -193,19 +193,19 @@ impl Encoder {
         }
     }
 
-    /// The handshake is over, and this came of it for sealed frames.
+    /// Starts to send sealed frames. No effect on other framings.
     pub(crate) fn open(&mut self, sealing: &SealingParams) {
         if let Self::Sealed(encoder) = self {
             encoder.open(sealing);
         }
     }
 
-    /// Whether the end of a direction, and of a session, is a frame of its own.
+    /// Whether the framing has control frames: FIN, CLOSE, PING and PONG.
     pub(crate) fn is_sealed(&self) -> bool {
         matches!(self, Self::Sealed(_))
     }
 
-    /// Bytes that a part may need beside its own.
+    /// The greatest length of header and tag, in bytes.
     pub(crate) const fn overhead(&self) -> usize {
         match self {
             Self::Raw => 0,
@@ -215,7 +215,7 @@ impl Encoder {
         }
     }
 
-    /// The longest part that the peer takes, in bytes.
+    /// Length of the longest chunk that the peer accepts, in bytes.
     pub(crate) fn max_payload(&self) -> u32 {
         match self {
             Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => 0xffff_ffff,
@@ -223,7 +223,7 @@ impl Encoder {
         }
     }
 
-    /// Whether no message has begun and not ended.
+    /// Whether the position is between two messages.
     pub(crate) fn at_boundary(&self) -> bool {
         match self {
             Self::Raw => true,
@@ -233,20 +233,20 @@ impl Encoder {
         }
     }
 
-    /// Plans a part of `len` bytes that `rest` follows.
+    /// Plans a chunk of `len` bytes, of which `remaining` follows.
     #[inline]
     pub(crate) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
         match self {
-            Self::Raw => Ok(Plan::nothing(len)),
+            Self::Raw => Ok(Plan::bare(len)),
             Self::U32(encoder) => encoder.plan(len, remaining),
             Self::Multiprocessing(encoder) => encoder.plan(len, remaining),
             Self::Sealed(encoder) => encoder.plan(len, remaining),
         }
     }
 
-    /// Carries out the last `plan`: `frame` is the part with room for what goes around it, not empty,
-    /// and is what is sent next.
-    // As is the room it is for: see `SendBuffer::reserve`.
+    /// Writes the header and tag of the last `plan` around the chunk in `frame`, which is not empty
+    /// and is the next to be sent.
+    // Inlined for the same reason as `SendBuffer::reserve`.
     #[inline(always)]
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         match self {
@@ -257,8 +257,8 @@ impl Encoder {
         }
     }
 
-    /// Writes a control frame, which is what is sent next; returns its length, 0 in framings that
-    /// have none.
+    /// Encodes a control frame, the next to be sent. Returns its length, 0 in framings without
+    /// control frames.
     pub(crate) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
         match self {
             Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => 0,
@@ -266,7 +266,7 @@ impl Encoder {
         }
     }
 
-    /// What tells a PING from those before it.
+    /// A token for the next PING, different from those of earlier PINGs.
     pub(crate) fn token(&self) -> [u8; 8] {
         match self {
             Self::Raw | Self::U32(_) | Self::Multiprocessing(_) => [0; 8],

@@ -1,9 +1,9 @@
-//! Handshakes: one file per scheme, and here what they share.
+//! Handshakes: one file per scheme, and here the types they share.
 //!
-//! A handshake is a value that each input consumes and turns into the next: bytes when all that it
-//! [wants](Handshake::want) have arrived, a key when it has [asked](Handshake::key_request). It
-//! never sees a byte too many: what follows the handshake stays in the transport until the
-//! handshake is over, so nothing needs to be carried across.
+//! A handshake is a value that [`step`](Handshake::step) consumes and turns into the next state: when
+//! the bytes that it [wants](Handshake::want) have arrived, or when the application has answered its
+//! [key request](Handshake::key_request). It never reads beyond its last byte: later bytes stay in the
+//! transport until the handshake is complete, so none have to be handed over to the framing.
 
 mod buffer;
 mod challenge;
@@ -18,7 +18,8 @@ use crate::error::{ConfigError, Error, KeyRejection};
 use crate::framing::SealingParams;
 use crate::key_request::KeyRequest;
 use crate::name::{KeyId, Name};
-use crate::peer::{Peer, Role};
+use crate::peer::Peer;
+use crate::role::Role;
 use crate::storage::Storage;
 
 pub(crate) use buffer::HandshakeBuffer;
@@ -27,44 +28,45 @@ use challenge::Challenge;
 use multiprocessing::Multiprocessing;
 use mutual::Mutual;
 
-/// A handshake in progress.
+/// The state of a handshake.
 #[derive(Debug)]
 pub(crate) enum Handshake {
     Challenge(Challenge),
     Multiprocessing(Multiprocessing),
     Mutual(Mutual),
-    /// It is over, with nothing to show for it but this.
+    /// The handshake of a scheme without further results is complete.
     Complete {
         authenticated: bool,
     },
-    /// Stands in while one is on its way into another; what is left of one that did not arrive.
+    /// Placeholder while `step` owns the state. Left behind if `step` panics; every operation on it
+    /// fails.
     InTransition,
 }
 
-/// What a handshake has found out.
+/// The result of a handshake.
 #[derive(Default)]
 pub(crate) struct HandshakeOutput {
     pub(crate) peer: PeerInfo,
-    /// The keys and limits of the frames that follow, where they are sealed.
+    /// The keys and limits of sealed frames.
     pub(crate) sealing: Option<SealingParams>,
     /// The heartbeat of both ends in milliseconds; 0 for none.
     pub(crate) heartbeat_ms: u32,
 }
 
-/// What is known of the peer.
+/// What the handshake has learned about the peer.
 #[derive(Default)]
 pub(crate) struct PeerInfo {
-    /// It holds the key.
+    /// The peer has proved possession of the key.
     pub(crate) authenticated: bool,
     pub(crate) name: Option<Name>,
     pub(crate) key_id: Option<KeyId>,
     pub(crate) fingerprint: Option<Fingerprint>,
-    /// The session's id and exporter.
+    /// The session id and the exporter secret.
     pub(crate) session: Option<([u8; 16], Secret)>,
 }
 
 impl PeerInfo {
-    /// It, as the end that is `role`.
+    /// The public view, for a peer in the role `role`.
     pub(crate) fn peer(&self, role: Role) -> Peer<'_> {
         Peer {
             role,
@@ -78,13 +80,13 @@ impl PeerInfo {
     }
 }
 
-/// What a handshake is given, beside the bytes that it received.
+/// An input of a handshake.
 pub(crate) enum Input<'a> {
-    /// All the bytes it wanted have arrived.
+    /// The wanted bytes have arrived.
     Received,
-    /// The answer to its key request.
+    /// The application has answered the key request.
     Key(Result<Candidates<'a>, KeyRejection>),
-    /// The channel binding of the TLS connection that it is in.
+    /// The channel binding of the TLS connection.
     Channel(&'a [u8; 32]),
 }
 
@@ -111,8 +113,8 @@ impl Handshake {
         })
     }
 
-    /// How many bytes are to have arrived, from the handshake's first on, for the next step; no more
-    /// than there are if it waits for none.
+    /// Number of received bytes, from the first of the handshake, that the next step needs. Not
+    /// more than have been received while the handshake waits for another input.
     pub(crate) fn want(&self) -> usize {
         match self {
             Self::Challenge(challenge) => challenge.want(),
@@ -122,7 +124,7 @@ impl Handshake {
         }
     }
 
-    /// What a key is needed for; `None` if no key is.
+    /// The open key request.
     pub(crate) fn key_request<'a>(&'a self, view: View<'a>) -> Option<KeyRequest<'a>> {
         match self {
             Self::Challenge(challenge) => challenge.key_request(view.received),
@@ -132,7 +134,7 @@ impl Handshake {
         }
     }
 
-    /// What the key that it needs must be made for; `None` if it needs none.
+    /// The purpose of the open key request.
     pub(crate) fn key_purpose(&self) -> Option<Purpose> {
         match self {
             Self::Challenge(challenge) => challenge.key_purpose(),
@@ -142,7 +144,8 @@ impl Handshake {
         }
     }
 
-    /// The challenge that the peer is to answer, or will be, where an end in either role could.
+    /// The challenge that this end sends in the scheme `multiprocessing`, where either end could be
+    /// made to answer it.
     pub(crate) fn challenge(&self) -> Option<&[u8]> {
         match self {
             Self::Multiprocessing(multiprocessing) => Some(multiprocessing.challenge()),
@@ -152,7 +155,7 @@ impl Handshake {
         }
     }
 
-    /// Whether it waits for the channel binding, and for nothing else.
+    /// Whether the handshake waits for the channel binding.
     pub(crate) fn needs_binding(&self) -> bool {
         match self {
             Self::Mutual(mutual) => mutual.needs_binding(),
@@ -163,7 +166,7 @@ impl Handshake {
         }
     }
 
-    /// Whether nothing more is to be received.
+    /// Whether the handshake has received and verified everything that it needs.
     pub(crate) fn is_over(&self) -> bool {
         match self {
             Self::Challenge(_) | Self::Multiprocessing(_) | Self::InTransition => false,
@@ -172,7 +175,7 @@ impl Handshake {
         }
     }
 
-    /// What came of it, once it [is over](Self::is_over).
+    /// The result, once the handshake [is over](Self::is_over).
     pub(crate) fn output(&self, view: View<'_>) -> Option<HandshakeOutput> {
         match self {
             Self::Challenge(_) | Self::Multiprocessing(_) | Self::InTransition => None,
@@ -184,7 +187,7 @@ impl Handshake {
         }
     }
 
-    /// How it ends if it fails now.
+    /// What to send if the handshake fails in this state.
     pub(crate) fn failure_alert(&self) -> FailureAlert {
         match self {
             Self::Challenge(_) | Self::Complete { .. } | Self::InTransition => FailureAlert::None,
@@ -209,19 +212,19 @@ impl Handshake {
     }
 }
 
-/// How a handshake takes leave of its peer when it fails.
+/// What a failed handshake sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureAlert {
-    /// Without a word.
+    /// Nothing.
     None,
-    /// As a server of the scheme `mutual`, with a code.
+    /// The alert of a server of the scheme `mutual`.
     MutualAlert,
-    /// As whoever has sent a challenge in the scheme `multiprocessing`, if the response was wrong.
+    /// `#FAILURE#` of the scheme `multiprocessing`, from an end that expects a response.
     MultiprocessingFailure,
 }
 
 impl FailureAlert {
-    /// What it says when `error` is why.
+    /// The bytes to send after `error`.
     pub(crate) fn bytes(self, error: Error) -> &'static [u8] {
         match self {
             Self::MutualAlert => mutual::alert(error),
@@ -238,21 +241,21 @@ impl FailureAlert {
     }
 }
 
-/// Whether `bytes`, the first that a client received, are a server's of another scheme than
-/// `challenge`, whose own first bytes are random.
+/// Whether `bytes`, the first that a client of the scheme `challenge` received, are the first message
+/// of another scheme.
 fn is_greeting(bytes: &[u8]) -> bool {
     mutual::is_greeting(bytes) || multiprocessing::is_greeting(bytes)
 }
 
 impl Config {
-    /// The shortest handshake buffer, in bytes. 1024 are enough for every scheme.
+    /// The least length of the handshake buffer, in bytes. 1024 suffice for every scheme.
     #[must_use]
     pub const fn handshake_len(&self) -> usize {
         receive_len(&self.scheme) + transmit_len(&self.scheme)
     }
 
-    /// What a server sends, before closing, to a client that it has no room for: an alert in the
-    /// scheme `mutual`, otherwise nothing.
+    /// The bytes that a server at its limit of connections sends to a client before it closes the
+    /// connection: an alert in the scheme `mutual`, otherwise nothing.
     #[must_use]
     pub const fn busy(&self) -> &'static [u8] {
         match &self.scheme {
@@ -261,6 +264,10 @@ impl Config {
         }
     }
 }
+
+// `Config::handshake_len` promises that this suffices.
+const _: () = assert!(mutual::RECEIVE_LEN + mutual::TRANSMIT_LEN <= 1024);
+const _: () = assert!(multiprocessing::RECEIVE_LEN + multiprocessing::TRANSMIT_LEN <= 1024);
 
 /// The most bytes that a handshake of `scheme` receives, in either role.
 pub(crate) const fn receive_len(scheme: &Scheme) -> usize {
@@ -272,7 +279,7 @@ pub(crate) const fn receive_len(scheme: &Scheme) -> usize {
     }
 }
 
-/// The most bytes that one transmits, in either role.
+/// The most bytes that a handshake of `scheme` transmits, in either role.
 pub(crate) const fn transmit_len(scheme: &Scheme) -> usize {
     match scheme {
         Scheme::None => 0,

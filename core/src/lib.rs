@@ -1,32 +1,38 @@
-//! One program proves to another that it holds the same key, and then they talk.
+//! Mutual authentication by a shared key, then messages: a sans-IO protocol core.
 //!
-//! This crate is the protocol alone: handshakes and framings as pure state machines that touch no
-//! socket, no clock, no randomness and no allocator. Bytes and moments go in, bytes and
-//! events come out; what moves the bytes is yours, or one of the adapters.
+//! Two programs prove to each other that they hold the same key and then exchange messages. This
+//! crate contains the protocol only: handshakes and framings as state machines that use no socket,
+//! no clock, no random number generator and no allocator. The caller passes received bytes and the
+//! current time in, and takes events and bytes to transmit out. An adapter crate, or a loop of your
+//! own, moves the bytes.
 //!
 //! ```text
 //!    transport            Session (a Protocol)                application
-//!   ───────────┐   ┌───────────────────────────────┐   ┌────────────────────
+//!   ───────────┐   ┌───────────────────────────────┐   ┌─────────────────────
 //!    read ─────┼──▶│ recv_space  handle_received   │   │
-//!    eof ──────┼──▶│ handle_eof        poll_event ─┼──▶│ KeyNeeded, Message…
+//!    eof ──────┼──▶│ handle_eof        poll_event ─┼──▶│ KeyNeeded, Chunk, …
 //!    clock ────┼──▶│ handle_timeout    provide_key◀┼───│ keys
-//!    timer ◀───┼───│ poll_timeout   split, consume◀┼──▶│ parts, answers
+//!    timer ◀───┼───│ poll_timeout   split, consume◀┼──▶│ chunks, Outbox
 //!    write ◀───┼───│ poll_transmit          finish◀┼───│
 //!    shutdown ◀┼───│ wants_shutdown          abort◀┼───│
-//!   ───────────┘   └───────────────────────────────┘   └────────────────────
+//!   ───────────┘   └───────────────────────────────┘   └─────────────────────
 //! ```
+//!
+//! Start with [`Config`], which selects a [`Scheme`] (how the two ends authenticate) and a
+//! [`Framing`] (how bytes become messages), and [`Session`], which implements [`Protocol`].
 //!
 //! # The drive loop
 //!
-//! Every driver, blocking, polling or asynchronous, takes the same turn, and only its waiting
-//! differs. Here two ends are driven against each other, and their transport is a pair of arrays.
+//! Every driver, whether it blocks, polls or is asynchronous, runs the same steps in the same order.
+//! Drivers differ only in how they wait. In this example two sessions run in one thread, and two
+//! byte vectors are the transport.
 //!
 //! ```
 //! use countersign::*;
 //!
 //! # #[derive(Default)]
-//! # struct Wire { bytes: Vec<u8>, shut: bool }
-//! # impl Wire {
+//! # struct Pipe { bytes: Vec<u8>, shut: bool }
+//! # impl Pipe {
 //! #     fn write(&mut self, bytes: &[u8]) -> usize {
 //! #         self.bytes.extend_from_slice(bytes);
 //! #         bytes.len()
@@ -38,109 +44,128 @@
 //! #         n
 //! #     }
 //! # }
-//! /// One turn. Returns whether anything moved; if not, it is time to wait. `answer` is called when
-//! /// the handshake is over, with no part, and then with each part.
-//! fn turn(
-//!     machine: &mut dyn Protocol,
+//! /// Runs the protocol until it needs the transport or the clock. Returns whether it made progress.
+//! ///
+//! /// `on_chunk` is called once with `None` when the session is established, and then once for each
+//! /// received chunk.
+//! fn pump(
+//!     protocol: &mut dyn Protocol,
 //!     key: &Key,
-//!     answer: &mut dyn FnMut(Option<&[u8]>, &mut Outbox<'_>),
-//!     (input, output): (&mut Wire, &mut Wire),
+//!     on_chunk: &mut dyn FnMut(Option<&[u8]>, &mut Outbox<'_>),
+//!     (input, output): (&mut Pipe, &mut Pipe),
 //!     now: Instant,
 //! ) -> Result<bool, Error> {
-//!     let mut moved = false;
-//!     machine.handle_timeout(now);
-//!     let ended = loop {
-//!         let event = match machine.poll_event(now) {
+//!     let mut progress = false;
+//!     protocol.handle_timeout(now);
+//!     // 1. Handle events until there are none.
+//!     let result = loop {
+//!         let event = match protocol.poll_event(now) {
 //!             Ok(Some(event)) => event,
 //!             Ok(None) => break Ok(()),
-//!             Err(error) => break Err(error), // what was queued before still goes out
+//!             Err(error) => break Err(error), // bytes that are already queued still go out
 //!         };
-//!         moved = true;
+//!         progress = true;
 //!         match event {
-//!             Event::KeyNeeded => machine.provide_key(Ok(Candidates::one(key)), now).unwrap(),
-//!             Event::Established => answer(None, &mut machine.split().1),
+//!             Event::KeyNeeded => protocol.provide_key(Ok(Candidates::one(key)), now).unwrap(),
+//!             Event::Established => on_chunk(None, &mut protocol.split().1),
 //!             Event::Chunk { .. } => {
-//!                 let (part, mut outbox) = machine.split();
-//!                 answer(Some(part), &mut outbox);
-//!                 machine.consume(now); // not before it is answered: Full says try again later
+//!                 let (chunk, mut outbox) = protocol.split();
+//!                 on_chunk(Some(chunk), &mut outbox);
+//!                 // After a `SendError::Full`, keep the chunk and try again on `Event::Writable`.
+//!                 protocol.consume(now);
 //!             }
-//!             Event::PeerFinished => machine.finish(now),
+//!             Event::PeerFinished => protocol.finish(now),
 //!             _ => {}
 //!         }
 //!     };
-//!     let n = output.write(machine.poll_transmit(now));
-//!     machine.handle_transmitted(n, now);
-//!     moved |= n > 0;
-//!     let space = machine.recv_space();
+//!     // 2. Write.
+//!     let n = output.write(protocol.poll_transmit(now));
+//!     protocol.handle_transmitted(n, now);
+//!     progress |= n > 0;
+//!     // 3. Read.
+//!     let space = protocol.recv_space();
 //!     if !space.is_empty() {
 //!         let n = input.read(space);
-//!         machine.handle_received(n, now);
-//!         moved |= n > 0;
+//!         protocol.handle_received(n, now);
+//!         progress |= n > 0;
 //!         if n == 0 && input.shut {
 //!             input.shut = false;
-//!             machine.handle_eof(now);
-//!             moved = true;
+//!             protocol.handle_eof(now);
+//!             progress = true;
 //!         }
 //!     }
-//!     if machine.wants_shutdown() {
+//!     // 4. Shut the write side once everything is sent.
+//!     if protocol.wants_shutdown() {
 //!         output.shut = true;
 //!     }
-//!     ended.map(|()| moved)
+//!     result.map(|()| progress)
 //! }
 //!
-//! let key = Key::mutual(b"what both ends have and nobody else").unwrap();
-//! // A process has one instance, ProcessId::generate(&mut rng); here two processes are played.
-//! let config = |name: &str, process| {
-//!     let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
-//!     Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
+//! let key = Key::mutual(b"32 random bytes, the same on both ends").unwrap();
+//! // Each process draws one id with `ProcessId::generate(&mut rng)`. Here one process plays two.
+//! let config = |name: &str, process: u8| {
+//!     let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
+//!     Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id)))
 //! };
-//! let now = Instant::EPOCH; // a real driver asks its clock before each turn
-//! let buffers = || Buffers { handshake: [0; 1024], receive: [0; 1024], send: [0; 1024] };
-//! // A real nonce is Nonce::generate(&mut rng).
+//! // Each session draws one nonce with `Nonce::generate(&mut rng)`.
 //! let nonce = |byte| Nonce::from_bytes([byte; Nonce::LEN]);
+//! let buffers = || Buffers { handshake: [0; 1024], receive: [0; 1024], send: [0; 1024] };
+//! let now = Instant::EPOCH; // a real driver reads its clock before each `pump`
 //! let mut server = Session::server(&config("server", 1), nonce(1), buffers(), now).unwrap();
 //! let mut client = Session::client(&config("client", 2), nonce(2), buffers(), now).unwrap();
 //!
-//! let (mut up, mut down) = (Wire::default(), Wire::default());
-//! let mut heard = Vec::new();
+//! let (mut to_server, mut to_client) = (Pipe::default(), Pipe::default());
+//! let mut reply = Vec::new();
 //! loop {
-//!     let served = turn(
+//!     let server_progress = pump(
 //!         &mut server,
 //!         &key,
-//!         &mut |part, outbox| {
-//!             if let Some(part) = part {
-//!                 outbox.send(&part.to_ascii_uppercase()).unwrap();
+//!         &mut |chunk, outbox| {
+//!             if let Some(chunk) = chunk {
+//!                 outbox.send(&chunk.to_ascii_uppercase()).unwrap();
 //!             }
 //!         },
-//!         (&mut up, &mut down),
+//!         (&mut to_server, &mut to_client),
 //!         now,
 //!     )?;
-//!     let asked = turn(
+//!     let client_progress = pump(
 //!         &mut client,
 //!         &key,
-//!         &mut |part, outbox| match part {
+//!         &mut |chunk, outbox| match chunk {
 //!             None => outbox.send(b"hello").unwrap(),
-//!             Some(part) => {
-//!                 heard.extend_from_slice(part);
+//!             Some(chunk) => {
+//!                 reply.extend_from_slice(chunk);
 //!                 outbox.finish();
 //!             }
 //!         },
-//!         (&mut down, &mut up),
+//!         (&mut to_client, &mut to_server),
 //!         now,
 //!     )?;
-//!     if !served && !asked {
-//!         break; // a real driver waits here: for bytes, room, or poll_timeout
+//!     if !server_progress && !client_progress {
+//!         break; // a real driver waits here: for readiness, a free buffer, or `poll_timeout`
 //!     }
 //! }
-//! assert_eq!(heard, b"HELLO");
+//! assert_eq!(reply, b"HELLO");
 //! assert!(client.is_done() && server.is_done());
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! `examples/handshake.rs` is this loop as a program, `examples/blocking.rs` a client over a
+//! `TcpStream`.
+//!
+//! # Memory
+//!
+//! A session allocates nothing. The caller passes three regions ([`Buffers`]), which are plain
+//! arrays or, through [`Storage`], leases of shared buffers. Nothing grows with what a peer sends:
+//! every length is checked before any of the announced bytes are kept.
+//!
 //! # Features
 //!
-//! `digests` (off by default) adds md5, sha1, sha384, sha512, sha3-256 and sha3-384 to sha256.
-//! The crate is `no_std`, allocates nothing and contains no unsafe code, whatever the features.
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `digests` | no | HMAC with md5, sha1, sha384, sha512, sha3-256 and sha3-384, beside sha256 |
+//!
+//! With every feature the crate is `no_std`, uses no allocator and contains no unsafe code.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -158,6 +183,7 @@ mod peer;
 mod process_id;
 mod protocol;
 mod recv_buffer;
+mod role;
 mod send_buffer;
 mod session;
 mod storage;
@@ -178,9 +204,15 @@ pub use event::{Event, Remaining};
 pub use key_request::{Challenge, KeyRequest};
 pub use name::{KeyId, Name, NameError, Text};
 pub use outbox::Outbox;
-pub use peer::{Peer, Role};
+pub use peer::Peer;
 pub use process_id::ProcessId;
 pub use protocol::Protocol;
+pub use role::Role;
 pub use session::Session;
 pub use storage::{Buffers, Storage};
 pub use time::Instant;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

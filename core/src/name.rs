@@ -1,31 +1,41 @@
-//! Names of programs and of keys.
+//! Names of endpoints and ids of keys.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// What one end calls itself: 1 to 64 characters of printable ASCII, 21 to 7E hexadecimal, so no
-/// space.
+/// The name of an endpoint in the scheme `mutual`: 1 to 64 printable ASCII characters (0x21 to 0x7E,
+/// no space).
+///
+/// ```
+/// use countersign::{Name, NameError};
+///
+/// let name: Name = "server-1".parse()?;
+/// assert_eq!(name.as_str(), "server-1");
+/// assert_eq!(Name::new("server 1"), Err(NameError::NotPrintable));
+/// # Ok::<(), NameError>(())
+/// ```
 pub type Name = Text<64>;
 
-/// The id of a key: 1 to 32 characters of printable ASCII, 21 to 7E hexadecimal, so no space.
+/// The id of a key in the scheme `mutual`: 1 to 32 printable ASCII characters (0x21 to 0x7E, no
+/// space).
 pub type KeyId = Text<32>;
 
-/// 1 to `MAX` characters of printable ASCII, kept in place: a [`Name`] or a [`KeyId`].
+/// 1 to `MAX` printable ASCII characters, stored inline: a [`Name`] or a [`KeyId`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const MAX: usize> {
-    /// Those behind `len` are 0, so that equal texts are equal bytes.
+    /// Zero after `len`, so that the derived comparisons compare texts.
     bytes: [u8; MAX],
     len: u8,
 }
 
 impl<const MAX: usize> Text<MAX> {
-    /// The longest, in bytes.
+    /// The greatest length, in bytes.
     pub const MAX_LEN: usize = MAX;
 
-    /// `text`, if it is one.
+    /// Checks and copies `text`.
     ///
     /// # Errors
-    /// [`NameError`]: why it is none.
+    /// Every [`NameError`].
     pub const fn new(text: &str) -> Result<Self, NameError> {
         const { assert!(MAX <= u8::MAX as usize) };
         let from = text.as_bytes();
@@ -47,10 +57,10 @@ impl<const MAX: usize> Text<MAX> {
         Ok(Self { bytes, len: from.len() as u8 })
     }
 
-    /// It as text.
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // It was made of a `str`, so the empty one is never seen.
+        // Always valid UTF-8, as it was copied from a `str` of ASCII.
         core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 }
@@ -81,17 +91,17 @@ impl<const MAX: usize> fmt::Debug for Text<MAX> {
     }
 }
 
-/// Why something is no [`Name`] or no [`KeyId`].
+/// Why a text is not a valid [`Name`] or [`KeyId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {
-    /// It has no characters.
+    /// The text is empty.
     Empty,
-    /// It has too many.
+    /// The text is too long.
     TooLong {
-        /// How many it may have.
+        /// The greatest length, in characters.
         max: usize,
     },
-    /// It has a space, a control or a character that is not ASCII.
+    /// The text contains a space, a control character or a character outside ASCII.
     NotPrintable,
 }
 
@@ -99,9 +109,9 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the name is empty: give it at least one character"),
-            Self::TooLong { max } => write!(f, "the name is longer than {max} characters"),
+            Self::TooLong { max } => write!(f, "the name exceeds {max} characters: shorten it"),
             Self::NotPrintable => {
-                f.write_str("a name has letters, digits and signs of ASCII only, and no space")
+                f.write_str("the name contains a space or a character outside printable ASCII: use letters, digits and punctuation")
             }
         }
     }
@@ -118,7 +128,7 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn a_name_is_short_printable_ascii() {
+    fn names_are_short_printable_ascii() {
         let all: Vec<u8> = (0x21..=0x7e).collect();
         for chunk in all.chunks(Name::MAX_LEN) {
             let text = core::str::from_utf8(chunk).unwrap();
@@ -136,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_equal_when_their_characters_are() {
+    fn names_are_equal_if_their_characters_are() {
         let name = |text| Name::new(text).unwrap();
         assert_eq!(name("a"), "a".parse().unwrap());
         assert_ne!(name("a"), name("ab"));

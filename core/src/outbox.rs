@@ -1,4 +1,4 @@
-//! The application's side of a session's send buffer.
+//! The sending interface of a session.
 
 use core::fmt;
 
@@ -8,10 +8,24 @@ use crate::framing::Plan;
 use crate::send_buffer::SendBuffer;
 use crate::storage::Storage;
 
-/// Where an application sends messages: all of one, or none of it.
+/// Sends messages on a session. Borrowed from [`Protocol::split`](crate::Protocol::split).
 ///
-/// Whatever is [`Full`](SendError::Full) changes nothing and is followed by one
-/// [`Event::Writable`](crate::Event::Writable).
+/// Each call queues all of its bytes or none. A call that returns [`SendError::Full`] changes
+/// nothing and is followed by exactly one [`Event::Writable`](crate::Event::Writable).
+///
+/// ```
+/// use countersign::{Outbox, SendError};
+///
+/// /// Returns whether the message was queued. If not, try again on `Event::Writable`.
+/// fn try_send(outbox: &mut Outbox<'_>, message: &[u8]) -> Result<bool, SendError> {
+///     match outbox.send(message) {
+///         Ok(()) => Ok(true),
+///         Err(SendError::Full) => Ok(false),
+///         Err(error) => Err(error), // for example `TooLong`: use `send_chunk`
+///     }
+/// }
+/// # let _ = try_send;
+/// ```
 pub struct Outbox<'a> {
     buffer: &'a mut SendBuffer,
     storage: &'a mut dyn Storage,
@@ -23,17 +37,25 @@ impl<'a> Outbox<'a> {
         Self { buffer, storage, reserved: None }
     }
 
-    /// Sends `message`. In a raw byte stream an empty one is nothing.
+    /// The same outbox for a shorter time, for another owner.
+    #[must_use]
+    pub fn reborrow(&mut self) -> Outbox<'_> {
+        Outbox::new(self.buffer, self.storage)
+    }
+
+    /// Queues `message` whole. In a raw byte stream an empty message has no effect.
     ///
     /// # Errors
-    /// Every [`SendError`]; [`SendError::TooLong`] asks for parts.
+    /// Every [`SendError`]. After [`SendError::TooLong`], send the message in chunks of at most
+    /// [`max_chunk`](Self::max_chunk) bytes.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_chunk(message, Remaining::End)
     }
 
-    /// Sends a part of a message that `rest` follows. Framings that write a message's length first
-    /// need to know it: to them [`Remaining::More`] and [`Remaining::Unknown`] are errors, and so are parts that
-    /// do not add up.
+    /// Queues a chunk of a message, of which `remaining` follows.
+    ///
+    /// Framings that send the length of a message first need that length: they reject
+    /// [`Remaining::More`] and [`Remaining::Unknown`], and chunks that do not add up.
     ///
     /// # Errors
     /// Every [`SendError`].
@@ -46,8 +68,9 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// Room for a part of `len` bytes that `rest` follows, all 0, to write it in place. It is sent
-    /// by [`commit`](Self::commit), and not at all without.
+    /// Reserves `len` zero bytes for a chunk of which `remaining` follows, to be written in place.
+    ///
+    /// [`commit`](Self::commit) queues the chunk. Any other call discards the reservation.
     ///
     /// # Errors
     /// Every [`SendError`].
@@ -56,13 +79,12 @@ impl<'a> Outbox<'a> {
         let plan = self.buffer.reserve(self.storage, len, remaining)?;
         self.reserved = Some(plan);
         let space = &mut self.buffer.frame(self.storage, &plan)[plan.chunk()];
-        // What the buffer held before was perhaps another connection's.
+        // A shared buffer may still hold the bytes of another connection.
         space.fill(0);
         Ok(space)
     }
 
-    /// Sends what was written to the last [`send_space`](Self::send_space); nothing if there is
-    /// none.
+    /// Queues the chunk of the last [`send_space`](Self::send_space). No effect without one.
     pub fn commit(&mut self) {
         if let Some(plan) = self.reserved.take() {
             let frame = self.buffer.frame(self.storage, &plan);
@@ -70,20 +92,20 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// The longest part that an empty send side takes, in bytes. No received part is longer.
+    /// The longest chunk that an empty send buffer takes, in bytes. No received chunk is longer.
     #[must_use]
     pub fn max_chunk(&self) -> usize {
         self.buffer.max_chunk()
     }
 
-    /// Ends the session, both ways, with [`Error::Aborted`](crate::Error::Aborted); what was sent
-    /// still goes out. See [`Protocol::abort`](crate::Protocol::abort).
+    /// Ends the session, in both directions, with [`Error::Aborted`](crate::Error::Aborted).
+    /// Queued bytes are still sent. See [`Protocol::abort`](crate::Protocol::abort).
     pub fn abort(&mut self, why: CloseReason) {
         self.reserved = None;
         self.buffer.abort(why);
     }
 
-    /// No more messages from this side; what was sent still goes out. Idempotent. See
+    /// Ends the sending direction. Queued messages are still sent. Idempotent. See
     /// [`Protocol::finish`](crate::Protocol::finish).
     pub fn finish(&mut self) {
         self.reserved = None;

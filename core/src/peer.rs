@@ -1,49 +1,54 @@
-//! The two ends of a connection.
+//! The remote end of a connection.
 
 use crate::crypto::key_schedule::Fingerprint;
+use crate::role::Role;
 
-/// Which end of a connection a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// The one that connected.
-    Client,
-    /// The one that was connected to.
-    Server,
-}
-
-impl Role {
-    /// The end at the other end.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-}
-
-/// Who is at the other end.
+/// The result of a handshake: the identity of the remote end and what both ends share.
+///
+/// [`Protocol::peer`](crate::Protocol::peer) returns it from
+/// [`Event::Established`](crate::Event::Established) on. Which fields are set depends on the
+/// [`Scheme`](crate::Scheme).
+///
+/// ```
+/// use countersign::Peer;
+///
+/// /// One line for a log.
+/// fn describe(peer: &Peer<'_>) -> String {
+///     match (peer.name, peer.key_id) {
+///         (Some(name), Some(key_id)) => format!("{name} (key {key_id})"),
+///         _ if peer.authenticated => "a peer that holds the key".into(),
+///         _ => "an unauthenticated peer".into(),
+///     }
+/// }
+/// # let _ = describe;
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Peer<'a> {
-    /// Which end it is.
+    /// The role of the peer.
     pub role: Role,
-    /// Whether it has proved that it holds the key, or in the scheme `multiprocessing` that it can
-    /// have it used; inside TLS also whether it has shown a certificate that is trusted. Otherwise
-    /// not so for any peer of the scheme `none`, nor for the server of a `challenge`.
+    /// Whether the peer is authenticated.
+    ///
+    /// `true` if the peer proved possession of the key, or, inside TLS, presented a trusted
+    /// certificate. In the scheme `multiprocessing` the proof shows only that the peer can have the
+    /// key used: it may relay the challenge to a holder of the key. Without TLS always `false` for
+    /// the scheme `none` and for the server of the scheme `challenge`.
     pub authenticated: bool,
-    /// What it calls itself, in schemes that have names. Whoever holds the key can take any name
-    /// that the key's holder admits; see [`KeyRequest::name`].
+    /// The name that the peer sent, in the scheme `mutual`.
+    ///
+    /// A holder of the key can use any name that the key allows; see
+    /// [`KeyRequest::name`](crate::KeyRequest::name).
     pub name: Option<&'a str>,
-    /// The id of the key that was used, in schemes that have them.
+    /// The id of the key that authenticated the session, in the scheme `mutual`.
     pub key_id: Option<&'a str>,
-    /// Which of the keys of that id it was: its [`Key::fingerprint`](crate::Key::fingerprint).
+    /// The fingerprint of that key, which tells apart two keys of one id; see
+    /// [`Key::fingerprint`](crate::Key::fingerprint). In the scheme `mutual`.
     pub fingerprint: Option<Fingerprint>,
-    /// What both ends, and nobody else's session, have in common; public, for logs. In the scheme
-    /// `mutual`.
+    /// An identifier that both ends share and no other session has, in the scheme `mutual`. Public;
+    /// suitable for logs.
     pub session_id: Option<&'a [u8; 16]>,
-    /// A secret of both ends of this session, to derive the keys of other protocols from. In the
-    /// scheme `mutual`; a secret from all who do not hold the key.
+    /// A secret that both ends share, from which the application can derive keys for other
+    /// protocols, in the scheme `mutual`. Unknown to every party that does not hold the key.
     pub exporter: Option<&'a [u8; 32]>,
 }
 

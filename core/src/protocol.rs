@@ -1,4 +1,4 @@
-//! The interface between a protocol and whatever drives it.
+//! The interface between a protocol and its driver.
 
 use crate::crypto::keys::Candidates;
 use crate::error::{CloseReason, Error, KeyError, KeyRejection};
@@ -8,114 +8,155 @@ use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::time::Instant;
 
-/// A protocol as a pure state machine: bytes and moments in, bytes and events out.
+/// A protocol as a state machine without I/O: bytes and times in, bytes and events out.
 ///
-/// Methods are of four classes. *Getters* answer from what is known. The *application* answers
-/// key requests and messages. The *driver* reports with `handle_*` what happened and asks with
-/// `poll_*` (and [`recv_space`](Self::recv_space)) what to do next. The order of a turn is in the
-/// [crate's documentation](crate).
+/// [`Session`](crate::Session) implements it; a wrapper such as a TLS adapter implements it around
+/// another protocol. A driver can therefore be written once, against this trait.
 ///
-/// Every answer goes stale with the next call that takes `&mut self`. [`poll_event`] is the only
-/// parser: nothing that arrives has an effect before it is called, and it is to be called until it
-/// returns `Ok(None)` or an error before anything is waited for.
+/// | class | methods | caller |
+/// |---|---|---|
+/// | getters | `peer`, `key_request`, `wants_*`, `is_*`, `awaiting_buffer` | both |
+/// | application | `provide_key`, `bind_channel`, `split`, `split_peer`, `consume`, `finish`, `abort` | application |
+/// | driver | `poll_*`, `handle_*`, `recv_space` | driver |
+///
+/// # Contract
+///
+/// - The order of the calls is that of the drive loop in the [crate documentation](crate).
+/// - Every returned value becomes stale with the next call that takes `&mut self`.
+/// - [`poll_event`] is the only parser: received bytes have no effect before it is called. The
+///   driver calls it until it returns `Ok(None)` or an error, and only then waits.
+/// - All times come from one clock; see [`Instant`].
 ///
 /// [`poll_event`]: Self::poll_event
+///
+/// ```
+/// use countersign::{Instant, Protocol};
+///
+/// /// Passes as many bytes of `input` to the protocol as it wants now; returns their number.
+/// fn receive(protocol: &mut dyn Protocol, input: &[u8], now: Instant) -> usize {
+///     let space = protocol.recv_space();
+///     let n = space.len().min(input.len());
+///     space[..n].copy_from_slice(&input[..n]);
+///     protocol.handle_received(n, now);
+///     n
+/// }
+///
+/// /// Takes the bytes to transmit. A driver of a real transport reports only what was written.
+/// fn transmit(protocol: &mut dyn Protocol, output: &mut Vec<u8>, now: Instant) {
+///     let bytes = protocol.poll_transmit(now);
+///     output.extend_from_slice(bytes);
+///     let n = bytes.len();
+///     protocol.handle_transmitted(n, now);
+/// }
+/// # let _ = (receive, transmit);
+/// ```
 pub trait Protocol {
-    /// Who the peer is, from [`Event::Established`] on, after an error too.
+    /// The peer. `Some` from [`Event::Established`] on, also after an error.
     fn peer(&self) -> Option<Peer<'_>>;
 
-    /// The open key request, from [`Event::KeyNeeded`] until [`provide_key`](Self::provide_key).
+    /// The open key request. `Some` from [`Event::KeyNeeded`] until
+    /// [`provide_key`](Self::provide_key).
     fn key_request(&self) -> Option<KeyRequest<'_>>;
 
-    /// Whether more of the peer's bytes are of use now. Takes no lease.
+    /// Whether the protocol can use more received bytes now. Takes no lease.
     fn wants_read(&self) -> bool;
 
     /// Whether there are bytes to transmit. Takes no lease.
     fn wants_write(&self) -> bool;
 
-    /// Whether progress waits for a lease that was not to be had. Whoever lends wakes the driver.
+    /// Whether progress waits for a lease that [`Storage::lease`](crate::Storage::lease) refused.
+    /// The owner of the buffers wakes the driver when a lease is available.
     fn awaiting_buffer(&self) -> bool;
 
-    /// Whether the transport's write side is to be shut: all that will ever be sent is sent.
+    /// Whether the driver is to shut the write side of the transport: all bytes are sent and no
+    /// more will follow.
     fn wants_shutdown(&self) -> bool;
 
-    /// Whether nothing more comes or goes, in order or after an error: shut the write side if
-    /// [`wants_shutdown`](Self::wants_shutdown), then close.
+    /// Whether the connection can be closed: nothing more is received or sent, after an orderly end
+    /// or after an error. The driver shuts the write side if
+    /// [`wants_shutdown`](Self::wants_shutdown), then closes the transport.
     fn is_done(&self) -> bool;
 
-    /// Whether a frame, of a session whose handshake is over, has begun to arrive and is not all
-    /// there.
+    /// Whether the handshake is complete and a frame has been received in part.
     fn is_receiving(&self) -> bool;
 
-    /// Whether both directions are between messages and nothing waits, received or sent: a good
-    /// moment to [`finish`](Self::finish).
+    /// Whether the session is established, both directions are between messages and no received or
+    /// queued byte is pending: a good moment to [`finish`](Self::finish).
     fn is_idle(&self) -> bool;
 
-    /// Answers the open key request, on either side.
+    /// Answers the open key request.
     ///
     /// # Errors
-    /// [`KeyError::NotAsked`] with no request open, [`KeyError::Purpose`] when a candidate was made
-    /// for another purpose. Nothing has changed then, and the deadline runs on.
+    /// [`KeyError::NotAsked`] if no request is open; [`KeyError::Purpose`] if a candidate was made
+    /// for another purpose. After an error the request is still open, and the handshake deadline
+    /// does not change.
     fn provide_key(
         &mut self,
         answer: Result<Candidates<'_>, KeyRejection>,
         now: Instant,
     ) -> Result<(), KeyError>;
 
-    /// Ties a session that was configured for it to the TLS connection that it is in: `exporter` is
-    /// the connection's channel binding (RFC 9266, section 4.2). Until then the session is silent,
-    /// while its deadline runs. Changes nothing in any other session, or if called again.
+    /// Binds the session to the TLS connection that carries it. `exporter` is the channel binding
+    /// of that connection (`tls-exporter`: RFC 9266, section 4.2).
+    ///
+    /// A session configured with
+    /// [`Mutual::with_channel_binding`](crate::Mutual::with_channel_binding) sends nothing before
+    /// this call, while its handshake deadline runs. No effect on other sessions, and none when
+    /// called again.
     fn bind_channel(&mut self, exporter: &[u8; 32], now: Instant);
 
-    /// The part at hand, empty if there is none, and where to answer it.
+    /// The current chunk, empty if there is none, and the [`Outbox`] to answer it.
     fn split(&mut self) -> (&[u8], Outbox<'_>);
 
-    /// The peer, and where to greet it; `None` where [`peer`](Self::peer) is.
+    /// The peer and the [`Outbox`]. `Some` whenever [`peer`](Self::peer) is.
     fn split_peer(&mut self) -> Option<(Peer<'_>, Outbox<'_>)>;
 
-    /// Done with the part at hand.
+    /// Releases the current chunk. No effect if there is none.
     fn consume(&mut self, now: Instant);
 
-    /// No more messages from this side. Idempotent. Within a message that is sent in parts, the
-    /// peer will see it cut off.
+    /// Ends the sending direction: no more messages from this end. Queued messages are still sent.
+    /// Idempotent. If the last message is incomplete, the peer sees it truncated.
     fn finish(&mut self, now: Instant);
 
-    /// Ends the session with [`Error::Aborted`], unless it has ended. Queued bytes still go out.
+    /// Ends the session, in both directions, with [`Error::Aborted`]. Queued bytes are still sent.
+    /// No effect if the session has ended.
     fn abort(&mut self, why: CloseReason, now: Instant);
 
-    /// Where to read the peer's bytes to, as many as are wanted; empty when none are, or when no
-    /// lease is to be had ([`awaiting_buffer`](Self::awaiting_buffer)): then do not read. Each non-empty answer is
-    /// to be followed by [`handle_received`](Self::handle_received).
+    /// The space to read received bytes into, exactly as long as the protocol wants.
+    ///
+    /// Empty if no bytes are wanted, or if no lease is available
+    /// ([`awaiting_buffer`](Self::awaiting_buffer)): the driver must not read then. After each
+    /// non-empty space the driver calls [`handle_received`](Self::handle_received).
     fn recv_space(&mut self) -> &mut [u8];
 
-    /// `n` bytes were read to the front of the last [`recv_space`](Self::recv_space), 0 if none
-    /// were to be had. More than its length counts as its length.
+    /// Reports that `n` bytes were read to the front of the last [`recv_space`](Self::recv_space);
+    /// 0 if none were available. A larger `n` counts as the length of that space.
     fn handle_received(&mut self, n: usize, now: Instant);
 
-    /// The peer has shut its write side: `read` returned 0.
+    /// Reports that the peer has shut its write side: a read returned 0 bytes.
     fn handle_eof(&mut self, now: Instant);
 
-    /// Lets time pass. To be called when [`poll_timeout`](Self::poll_timeout) is due; spurious
-    /// calls are harmless.
+    /// Advances the timers. The driver calls it when [`poll_timeout`](Self::poll_timeout) is due;
+    /// earlier calls are harmless.
     fn handle_timeout(&mut self, now: Instant);
 
-    /// What has happened.
+    /// The next event, or `None` when the protocol waits for bytes, time or the application.
     ///
-    /// A part that a [`Event::Chunk`] announces stays until [`consume`](Self::consume); until
-    /// then there is no other Message and no PeerFinished, but there may be a Writable or an error.
+    /// The chunk of an [`Event::Chunk`] stays until [`consume`](Self::consume). Until then there is
+    /// no other `Chunk` and no `PeerFinished`, but there may be a `Writable` or an error.
     ///
     /// # Errors
-    /// The session has ended, and every later call says so in the same words. Bytes that were
-    /// queued can still be transmitted.
+    /// The [`Error`] that ended the session. Every later call returns the same error. Queued bytes
+    /// can still be transmitted.
     fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error>;
 
-    /// Bytes to write to the transport, empty if none; after an error too.
+    /// The bytes to write to the transport, empty if there are none. Also after an error.
     fn poll_transmit(&mut self, now: Instant) -> &[u8];
 
-    /// The first `n` bytes of the last [`poll_transmit`](Self::poll_transmit) were written. More
-    /// than its length counts as its length.
+    /// Reports that the first `n` bytes of the last [`poll_transmit`](Self::poll_transmit) were
+    /// written. A larger `n` counts as the length of those bytes.
     fn handle_transmitted(&mut self, n: usize, now: Instant);
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if time alone would change anything.
+    /// The time of the next [`handle_timeout`](Self::handle_timeout); `None` if no timer is set.
     fn poll_timeout(&self) -> Option<Instant>;
 }

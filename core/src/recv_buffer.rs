@@ -1,47 +1,49 @@
-//! The receiving half of an open session: bytes in, parts out.
+//! The receive buffer of an open session: bytes in, chunks and control frames out.
 
 use core::ops::Range;
 
 use crate::error::Error;
 use crate::event::Remaining;
 use crate::framing::{Control, Decoder, Limits, Parsed, SealingParams};
-use crate::storage::{Span, Storage};
+use crate::storage::{Storage, UsedRange};
 
-/// What may wait without a lease, in bytes: a frame's header, or a frame that is no longer.
-const PARK: usize = 16;
+/// How many bytes are parked without a lease: enough for a header, or a control frame of suite 00.
+const MAX_PARKED: usize = 16;
 
-/// Bytes wait in one of two places: in the leased buffer, or parked in the struct while the session
-/// is idle within its first few bytes. Never in both.
+/// The received bytes and the decoder that parses them.
+///
+/// Bytes wait either in the leased buffer or, while the session is idle within the first bytes of a
+/// frame, parked in the struct. Never in both, so that an idle session holds no lease.
 pub(crate) struct RecvBuffer<B> {
     storage: B,
     decoder: Decoder,
     limits: Limits,
-    /// What waits in the buffer.
-    waiting: Span,
-    /// Length of the part at hand; it is what waits first.
+    /// The bytes in the leased buffer.
+    buffered: UsedRange,
+    /// Length of the current chunk, which is at the front of `buffered`.
     chunk: Option<u32>,
-    /// What goes with it when it is consumed, in bytes.
+    /// Length of the tag after the current chunk, consumed with it.
     trailer: u8,
-    /// How many bytes the next part takes, as far as is known.
+    /// Length of the next chunk with its header, as far as it is known.
     need: u32,
-    /// Length of the space last offered.
-    offered: u32,
-    /// There are bytes that were not looked at.
-    fresh: bool,
-    parked: [u8; PARK],
+    /// Length of the last space.
+    space_len: u32,
+    /// Whether bytes were received since the last parse.
+    unparsed: bool,
+    parked: [u8; MAX_PARKED],
     parked_len: u8,
     awaiting_buffer: bool,
     eof: bool,
 }
 
-/// What a look at the received bytes found.
-pub(crate) enum Found {
-    /// A part, now at hand.
+/// The result of a parse.
+pub(crate) enum Received {
+    /// A chunk, which is now the current one.
     Chunk { first: bool, remaining: Remaining },
-    /// Something that is no message, already dropped.
+    /// A control frame, already removed.
     Control(Control),
-    /// Nothing whole, and whether something has begun.
-    Nothing { begun: bool },
+    /// No complete chunk; `started`: a frame has been received in part.
+    Incomplete { started: bool },
 }
 
 impl<B: Storage> RecvBuffer<B> {
@@ -50,29 +52,29 @@ impl<B: Storage> RecvBuffer<B> {
             storage,
             decoder,
             limits,
-            waiting: Span::default(),
+            buffered: UsedRange::default(),
             chunk: None,
             trailer: 0,
             need: 1,
-            offered: 0,
-            fresh: false,
-            parked: [0; PARK],
+            space_len: 0,
+            unparsed: false,
+            parked: [0; MAX_PARKED],
             parked_len: 0,
             awaiting_buffer: false,
             eof: false,
         }
     }
 
-    /// The handshake is over: what protects the frames, and the longest part to deliver.
+    /// Starts to receive sealed frames, after the handshake; `max_chunk` is the new limit.
     pub(crate) fn open(&mut self, sealing: &SealingParams, max_chunk: usize) {
         self.decoder.open(sealing);
         self.limits.max_chunk = max_chunk;
     }
 
-    /// The part at hand, empty if there is none.
+    /// The current chunk, empty if there is none.
     pub(crate) fn chunk(&self) -> &[u8] {
         match self.chunk {
-            Some(len) => &self.storage.bytes()[self.waiting.start()..][..len as usize],
+            Some(len) => &self.storage.bytes()[self.buffered.start()..][..len as usize],
             None => &[],
         }
     }
@@ -81,22 +83,23 @@ impl<B: Storage> RecvBuffer<B> {
         self.chunk.is_some()
     }
 
-    /// Drops the part at hand; whether there was one.
+    /// Drops the current chunk. Returns whether there was one.
     pub(crate) fn consume(&mut self) -> bool {
         let chunk = self.chunk.take();
         if let Some(len) = chunk {
-            self.waiting.drop_front(len as usize + usize::from(self.trailer));
+            self.buffered.advance(len as usize + usize::from(self.trailer));
         }
         chunk.is_some()
     }
 
-    /// The longest part to deliver, in bytes.
+    /// Length of the longest chunk to deliver, in bytes.
     pub(crate) fn max_chunk(&self) -> usize {
         self.limits.max_chunk
     }
 
     pub(crate) fn wants_read(&self) -> bool {
-        !self.eof && (self.chunk.is_none() || self.waiting.end() < Span::capacity(&self.storage))
+        !self.eof
+            && (self.chunk.is_none() || self.buffered.end() < UsedRange::capacity(&self.storage))
     }
 
     pub(crate) fn awaiting_buffer(&self) -> bool {
@@ -105,16 +108,16 @@ impl<B: Storage> RecvBuffer<B> {
 
     pub(crate) fn handle_eof(&mut self) {
         self.eof = true;
-        self.offered = 0;
+        self.space_len = 0;
     }
 
     pub(crate) fn eof(&self) -> bool {
         self.eof
     }
 
-    /// Room for more, after taking the lease if that is possible.
+    /// The space for more bytes. Takes the lease; empty if none is available.
     pub(crate) fn space(&mut self) -> &mut [u8] {
-        self.offered = 0;
+        self.space_len = 0;
         if !self.wants_read() {
             return &mut [];
         }
@@ -122,115 +125,117 @@ impl<B: Storage> RecvBuffer<B> {
         if self.awaiting_buffer {
             return &mut [];
         }
-        let range = self.room();
-        self.offered = range.len() as u32;
+        let range = self.free_range();
+        self.space_len = range.len() as u32;
         &mut self.storage.bytes_mut()[range]
     }
 
-    fn room(&mut self) -> Range<usize> {
-        let capacity = Span::capacity(&self.storage);
+    fn free_range(&mut self) -> Range<usize> {
+        let capacity = UsedRange::capacity(&self.storage);
         let bytes = self.storage.bytes_mut();
         let parked = usize::from(core::mem::take(&mut self.parked_len));
+        // Parked bytes return to the front of the buffer as soon as there is one.
         if parked > 0 {
             bytes[..parked].copy_from_slice(&self.parked[..parked]);
-            self.waiting.clear();
-            self.waiting.grow(parked);
+            self.buffered.clear();
+            self.buffered.extend(parked);
         }
         let need = self.need as usize;
         if self.chunk.is_none() {
-            if self.waiting.is_empty() {
-                self.waiting.clear();
-            } else if self.waiting.start() + need > capacity {
-                self.waiting.compact(bytes);
+            if self.buffered.is_empty() {
+                self.buffered.clear();
+            } else if self.buffered.start() + need > capacity {
+                self.buffered.compact(bytes);
             }
         }
-        // Of a long part read just what is missing: what follows it would have to be moved to the
-        // front to make room for its own rest.
+        // Of a long chunk read exactly the rest: bytes of the next chunk would have to be moved
+        // to the front of the buffer before that chunk fits.
         let end = if self.chunk.is_none() && need > capacity / 2 {
-            self.waiting.start() + need
+            self.buffered.start() + need
         } else {
             capacity
         };
-        self.waiting.end()..end.clamp(self.waiting.end(), capacity)
+        self.buffered.end()..end.clamp(self.buffered.end(), capacity)
     }
 
-    /// `n` bytes were written to the space last offered.
+    /// `n` bytes were written to the last space.
     pub(crate) fn commit(&mut self, n: usize) {
-        let n = n.min(core::mem::take(&mut self.offered) as usize);
-        self.waiting.grow(n);
-        self.fresh |= n > 0;
-        // What was not looked at may be a whole part, and is not to be put away.
-        if !self.fresh {
-            self.settle();
+        let n = n.min(core::mem::take(&mut self.space_len) as usize);
+        self.buffered.extend(n);
+        self.unparsed |= n > 0;
+        // Unparsed bytes may be a complete chunk, which stays in the buffer.
+        if !self.unparsed {
+            self.park_or_release();
         }
     }
 
-    /// Looks for the next part, unless one is at hand.
-    pub(crate) fn find(&mut self) -> Result<Found, Error> {
+    /// Parses up to the next chunk or control frame, unless there is a current chunk.
+    pub(crate) fn parse_next(&mut self) -> Result<Received, Error> {
         if self.chunk.is_none() && self.parked_len == 0 {
-            let bytes = match self.waiting {
-                waiting if waiting.is_empty() => &[],
-                waiting => &self.storage.bytes()[waiting.range()],
+            let bytes = match self.buffered {
+                buffered if buffered.is_empty() => &[],
+                buffered => &self.storage.bytes()[buffered.range()],
             };
             match self.decoder.parse(bytes, self.limits)? {
                 Parsed::Chunk { header, len, trailer, first, remaining } => {
-                    self.waiting.drop_front(header);
+                    self.buffered.advance(header);
                     self.chunk = Some(len as u32);
                     self.trailer = trailer as u8;
-                    return Ok(Found::Chunk { first, remaining });
+                    return Ok(Received::Chunk { first, remaining });
                 }
                 Parsed::Control { len, control } => {
-                    self.waiting.drop_front(len);
-                    return Ok(Found::Control(control));
+                    self.buffered.advance(len);
+                    return Ok(Received::Control(control));
                 }
-                // No more than the buffer holds, so it fits.
+                // A decoder never needs more than the buffer holds.
                 Parsed::Need(need) => self.need = need as u32,
             }
-            self.fresh = false;
-            self.settle();
+            self.unparsed = false;
+            self.park_or_release();
         }
-        let begun = self.chunk.is_none() && self.in_frame();
-        Ok(Found::Nothing { begun })
+        let started = self.chunk.is_none() && self.in_frame();
+        Ok(Received::Incomplete { started })
     }
 
-    /// Whether no bytes wait.
+    /// Whether no received bytes are stored.
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.parked_len == 0
+        self.buffered.is_empty() && self.parked_len == 0
     }
 
-    /// Whether the peer owes the rest of a frame, once the part at hand is dealt with.
+    /// Whether the peer has sent a frame in part, not counting the current chunk.
     pub(crate) fn in_frame(&self) -> bool {
         self.decoder.in_frame() || !self.is_empty()
     }
 
-    /// Whether nothing has begun: the stream may end here.
+    /// Whether the received bytes end between messages, where the stream may end.
     pub(crate) fn at_boundary(&self) -> bool {
         self.decoder.at_boundary() && self.is_empty()
     }
 
-    /// Gives the lease back if what waits can wait without it.
-    fn settle(&mut self) {
-        let waiting = self.waiting.len();
-        if self.chunk.is_some() || waiting > PARK || self.awaiting_buffer {
+    /// Releases the lease, unless the remaining bytes need the buffer.
+    fn park_or_release(&mut self) {
+        let buffered = self.buffered.len();
+        // While a lease is awaited, `release` would give up the place in the queue of the pool.
+        if self.chunk.is_some() || buffered > MAX_PARKED || self.awaiting_buffer {
             return;
         }
-        if waiting > 0 {
-            self.parked[..waiting].copy_from_slice(&self.storage.bytes()[self.waiting.range()]);
-            self.parked_len = waiting as u8;
+        if buffered > 0 {
+            self.parked[..buffered].copy_from_slice(&self.storage.bytes()[self.buffered.range()]);
+            self.parked_len = buffered as u8;
         }
-        self.waiting.clear();
-        self.offered = 0;
+        self.buffered.clear();
+        self.space_len = 0;
         self.storage.release();
     }
 
-    /// Drops all that waits.
+    /// Drops all received bytes and releases the lease.
     pub(crate) fn release(&mut self) {
         self.chunk = None;
         self.parked_len = 0;
         self.awaiting_buffer = false;
-        self.fresh = false;
-        self.waiting.clear();
-        self.offered = 0;
+        self.unparsed = false;
+        self.buffered.clear();
+        self.space_len = 0;
         self.storage.release();
     }
 }

@@ -1,11 +1,11 @@
-//! The sending half of a session: messages in, bytes out.
+//! The send buffer of a session: messages in, bytes out.
 
 use crate::error::{CloseReason, SendError};
 use crate::event::Remaining;
 use crate::framing::{Control, Encoder, MAX_CONTROL, Plan, SealingParams};
-use crate::storage::{Span, Storage};
+use crate::storage::{Storage, UsedRange};
 
-/// What an application may do with the send side.
+/// Which calls of the application are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Handshake,
@@ -14,42 +14,42 @@ enum Phase {
     Ended,
 }
 
-/// The state of the send buffer; the buffer itself is beside it, so that [`Outbox`] need not know
-/// its type.
+/// The state of the send buffer. The storage is passed to each call, so that
+/// [`Outbox`](crate::Outbox) need not be generic over its type.
 pub(crate) struct SendBuffer {
     encoder: Encoder,
     phase: Phase,
-    /// The bytes that wait to be transmitted; while there are any, the lease is held.
-    waiting: Span,
+    /// The bytes that wait to be transmitted. While there are any, the lease is held.
+    queued: UsedRange,
     /// Length of the buffer, in bytes.
     capacity: u32,
-    /// The longest part that it takes, and the peer does, in bytes.
+    /// Length of the longest chunk that fits an empty buffer and that the peer accepts, in bytes.
     max_chunk: u32,
-    /// Room that was asked for and not to be had, in bytes; 0 if none.
-    wanted: u32,
-    /// It was the lease that was not to be had.
+    /// Room that the chunks rejected as `Full` need, in bytes; 0 if no `Writable` is due.
+    wanted_len: u32,
+    /// Whether the last `Full` was caused by a missing lease.
     awaiting_buffer: bool,
-    /// The application wants the session ended.
+    /// The application has ended the session, for this reason.
     aborted: Option<CloseReason>,
 }
 
 impl SendBuffer {
-    /// Of a buffer that is [long enough](crate::Config::MIN_BUFFER).
+    /// `storage` has at least [`Config::MIN_BUFFER`](crate::Config::MIN_BUFFER) bytes.
     pub(crate) fn new(encoder: Encoder, storage: &dyn Storage) -> Self {
-        let capacity = Span::capacity(storage) as u32;
+        let capacity = UsedRange::capacity(storage) as u32;
         Self {
             max_chunk: max_chunk(capacity, &encoder),
             encoder,
             phase: Phase::Handshake,
-            waiting: Span::default(),
+            queued: UsedRange::default(),
             capacity,
-            wanted: 0,
+            wanted_len: 0,
             awaiting_buffer: false,
             aborted: None,
         }
     }
 
-    /// The handshake is over; `sealing`: what protects the frames, if anything does.
+    /// Starts to accept messages, after the handshake. `sealing` is set for sealed frames.
     pub(crate) fn open(&mut self, sealing: Option<&SealingParams>) {
         if self.phase == Phase::Handshake {
             self.phase = Phase::Open;
@@ -60,23 +60,23 @@ impl SendBuffer {
         }
     }
 
-    /// The longest part that an empty buffer takes, and the peer does, in bytes.
+    /// Length of the longest chunk that an empty buffer takes and the peer accepts, in bytes.
     pub(crate) fn max_chunk(&self) -> usize {
         self.max_chunk as usize
     }
 
-    /// Whether the end of our messages is a frame, rather than the end of the stream.
+    /// Whether the end of our messages is a FIN frame rather than the end of the stream.
     pub(crate) fn is_sealed(&self) -> bool {
         self.encoder.is_sealed()
     }
 
-    /// Writes a control frame that goes out before anything that is queued from now on; returns its
-    /// length. Nothing must be queued.
+    /// Encodes a control frame, to be transmitted before any later message. Returns its length.
+    /// No message may be queued, because frames are numbered in the order of encoding.
     pub(crate) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
         self.encoder.control(control, to)
     }
 
-    /// What a PING is to carry.
+    /// The token of the next PING.
     pub(crate) fn token(&self) -> [u8; 8] {
         self.encoder.token()
     }
@@ -84,10 +84,10 @@ impl SendBuffer {
     pub(crate) fn finish(&mut self, storage: &mut dyn Storage) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Finished;
-            // Nobody waits for a lease any more; a Writable that is owed comes all the same, for
-            // a part may wait for it.
+            // No later message waits for a lease. A `Writable` that is due is still reported,
+            // because a received chunk may wait for it.
             self.awaiting_buffer = false;
-            self.settle(storage);
+            self.release_if_idle(storage);
         }
     }
 
@@ -95,21 +95,21 @@ impl SendBuffer {
         self.phase == Phase::Finished
     }
 
-    /// No more is taken; what waits still goes out.
+    /// Accepts no more messages. Queued bytes are still transmitted.
     pub(crate) fn end(&mut self, storage: &mut dyn Storage) {
         self.phase = Phase::Ended;
-        self.wanted = 0;
+        self.wanted_len = 0;
         self.awaiting_buffer = false;
-        self.settle(storage);
+        self.release_if_idle(storage);
     }
 
-    /// Nor does what waits.
+    /// Accepts no more messages and drops the queued bytes.
     pub(crate) fn discard(&mut self, storage: &mut dyn Storage) {
-        self.waiting.clear();
+        self.queued.clear();
         self.end(storage);
     }
 
-    /// The application wants the session ended. The first reason counts.
+    /// Records that the application ends the session. The first reason counts.
     pub(crate) fn abort(&mut self, why: CloseReason) {
         self.aborted.get_or_insert(why);
     }
@@ -128,59 +128,59 @@ impl SendBuffer {
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        self.waiting.is_empty()
+        self.queued.is_empty()
     }
 
-    /// Whether no message is half sent.
+    /// Whether no message is queued in part.
     pub(crate) fn at_boundary(&self) -> bool {
         self.encoder.at_boundary()
     }
 
-    /// How many bytes wait.
+    /// Number of queued bytes.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.queued.len()
     }
 
-    /// The bytes that wait; gives the lease back if none do.
+    /// The queued bytes. Releases the lease if there are none.
     pub(crate) fn pending<'a>(&mut self, storage: &'a mut dyn Storage) -> &'a [u8] {
-        self.settle(storage);
-        if self.is_drained() { &[] } else { &storage.bytes()[self.waiting.range()] }
+        self.release_if_idle(storage);
+        if self.is_drained() { &[] } else { &storage.bytes()[self.queued.range()] }
     }
 
-    /// `n` of the [`pending`](Self::pending) bytes are out.
+    /// The first `n` of the [`pending`](Self::pending) bytes were transmitted.
     pub(crate) fn handle_transmitted(&mut self, n: usize, storage: &mut dyn Storage) {
-        self.waiting.drop_front(n);
-        self.settle(storage);
+        self.queued.advance(n);
+        self.release_if_idle(storage);
     }
 
-    /// Gives the lease back if nothing waits, not even for a lease.
-    pub(crate) fn settle(&mut self, storage: &mut dyn Storage) {
+    /// Releases the lease if no bytes are queued and no message waits for the lease.
+    pub(crate) fn release_if_idle(&mut self, storage: &mut dyn Storage) {
         if self.is_drained() && !self.awaiting_buffer {
-            self.waiting.clear();
+            self.queued.clear();
             storage.release();
         }
     }
 
-    /// Whether there is now room for what was turned away; says so once.
+    /// Whether there is now room for the chunk that was rejected as `Full`. True once per `Full`.
     pub(crate) fn take_writable(&mut self, storage: &mut dyn Storage) -> bool {
-        self.wanted > 0 && self.take_room(storage)
+        self.wanted_len > 0 && self.take_wanted_room(storage)
     }
 
     #[cold]
-    fn take_room(&mut self, storage: &mut dyn Storage) -> bool {
+    fn take_wanted_room(&mut self, storage: &mut dyn Storage) -> bool {
         if self.awaiting_buffer {
             self.awaiting_buffer = !storage.lease();
         }
-        let room = self.capacity as usize - self.waiting.len();
-        let ready = !self.awaiting_buffer && room >= self.wanted as usize;
+        let room = self.capacity as usize - self.queued.len();
+        let ready = !self.awaiting_buffer && room >= self.wanted_len as usize;
         if ready {
-            self.wanted = 0;
+            self.wanted_len = 0;
         }
         ready
     }
 
-    /// Makes room at `tail` for a header and `len` bytes.
-    // For each message, from two places: left to the compiler it is a call, and its result a copy.
+    /// Makes room behind the queued bytes for a chunk of `len` bytes with its header and tag.
+    // Inlined: called for each message from two places, where a call would copy its result.
     #[inline(always)]
     pub(crate) fn reserve(
         &mut self,
@@ -204,39 +204,41 @@ impl SendBuffer {
             return Ok(plan);
         }
         let capacity = self.capacity as usize;
+        // Queued bytes mean that the lease is held.
         if self.is_drained() {
             self.awaiting_buffer = !storage.lease();
         }
-        if self.awaiting_buffer || capacity - self.waiting.len() < needed {
-            self.wanted = self.wanted.max(needed as u32);
+        if self.awaiting_buffer || capacity - self.queued.len() < needed {
+            // One `Writable` answers every `Full` before it, so it waits for the longest of them.
+            self.wanted_len = self.wanted_len.max(needed as u32);
             return Err(SendError::Full);
         }
-        if capacity - self.waiting.end() < needed {
-            self.waiting.compact(storage.bytes_mut());
+        if capacity - self.queued.end() < needed {
+            self.queued.compact(storage.bytes_mut());
         }
         Ok(plan)
     }
 
-    /// The room for what was planned, for which there is some.
+    /// The reserved room.
     #[inline]
     pub(crate) fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan) -> &'a mut [u8] {
         match plan.whole_len() {
             0 => &mut [],
-            whole => &mut storage.bytes_mut()[self.waiting.end()..][..whole],
+            whole => &mut storage.bytes_mut()[self.queued.end()..][..whole],
         }
     }
 
-    /// Has `frame` sent, whose part is written.
+    /// Queues `frame`, which contains the chunk.
     #[inline]
     pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         if !frame.is_empty() {
             self.encoder.commit(plan, frame);
-            self.waiting.grow(frame.len());
+            self.queued.extend(frame.len());
         }
     }
 }
 
-/// The longest part that fits a buffer of `capacity` bytes, and that the peer takes.
+/// Length of the longest chunk that fits `capacity` bytes and that the peer accepts.
 fn max_chunk(capacity: u32, encoder: &Encoder) -> u32 {
     (capacity - encoder.overhead() as u32).min(encoder.max_payload())
 }

@@ -1,4 +1,4 @@
-//! One connection: a handshake, then messages.
+//! One end of one connection: a handshake, then messages.
 
 mod control_queue;
 mod keepalive;
@@ -8,7 +8,7 @@ mod timers;
 use core::fmt;
 use core::time::Duration;
 
-use crate::config::{Config, Framing};
+use crate::config::{Config, Framing, Scheme};
 use crate::crypto::nonce::Nonce;
 use crate::error::{CloseReason, ConfigError, Error, TimedOut, Truncated};
 use crate::event::Event;
@@ -16,17 +16,17 @@ use crate::framing::{self, Control, Decoder, Encoder, Limits};
 use crate::handshake::{
     FailureAlert, Handshake, HandshakeBuffer, HandshakeOutput, Input, PeerInfo,
 };
-use crate::peer::Role;
-use crate::recv_buffer::{Found, RecvBuffer};
+use crate::recv_buffer::{Received, RecvBuffer};
+use crate::role::Role;
 use crate::send_buffer::SendBuffer;
-use crate::storage::{Buffers, Span, Storage};
+use crate::storage::{Buffers, Storage, UsedRange};
 use crate::time::Instant;
 use control_queue::ControlQueue;
 use keepalive::Keepalive;
 use timers::{Timer, Timers};
 
-/// How long the last word of a failed handshake may take to leave.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long the alert of a failed handshake may take to be transmitted.
+const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One end of one connection, from its first byte to its last.
 ///
@@ -37,8 +37,25 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 ///                    │                         │
 ///                    └──────── an Error ───────┴─▶ Failed: queued bytes drain, then done
 /// ```
-/// In `Open` the two directions end apart: `PeerFinished` ends the peer's, [`Protocol::finish`](crate::Protocol::finish)
-/// ours; `Closed` is when both have.
+/// In `Open` each direction ends separately: the peer's with `PeerFinished`, ours with
+/// [`Protocol::finish`](crate::Protocol::finish). `Closed` follows when both have ended.
+///
+/// A session is driven through [`Protocol`](crate::Protocol); the [crate documentation](crate) has
+/// the loop. Here it creates the first message of a handshake:
+///
+/// ```
+/// use countersign::{Buffers, Config, Digest, Instant, Nonce, Protocol, Scheme, Session};
+///
+/// let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+/// let nonce = Nonce::generate(&mut getrandom::SysRng).unwrap(); // one per session
+/// let buffers = Buffers { handshake: [0; 1024], receive: [0; 1024], send: [0; 1024] };
+/// let now = Instant::EPOCH;
+/// let mut server = Session::server(&config, nonce, buffers, now)?;
+/// let challenge = server.poll_transmit(now);
+/// assert_eq!(challenge.len(), 32);
+/// server.handle_transmitted(32, now);
+/// # Ok::<(), countersign::ConfigError>(())
+/// ```
 pub struct Session<B: Storage> {
     state: State<B>,
     role: Role,
@@ -49,10 +66,11 @@ pub struct Session<B: Storage> {
     keepalive: Keepalive,
     timers: Timers,
     stall_timeout: Duration,
-    /// Of the bytes last shown to be transmitted, how many have not been reported.
-    shown: u32,
-    /// Of the bytes that waited when the send timer was set, how many still do.
-    overdue: u32,
+    /// Length of the bytes last returned by `poll_transmit` that `handle_transmitted` has not
+    /// reported.
+    offered_len: u32,
+    /// Number of bytes that must be transmitted before the send timer expires.
+    due_len: u32,
     key_asked: bool,
     peer_finished: bool,
     closed: bool,
@@ -68,14 +86,16 @@ impl<B> State<B> {
     fn peer_info(&self) -> Option<&PeerInfo> {
         match self {
             Self::Handshake { .. } => None,
-            Self::Open(known) => Some(known),
+            Self::Open(peer) => Some(peer),
             Self::Failed { peer, .. } => peer.as_ref(),
         }
     }
 }
 
 impl<B: Storage> Session<B> {
-    /// The end that connected.
+    /// Creates the end that opened the connection, and starts its handshake deadline.
+    ///
+    /// `nonce` is used for this session only. `now` is the current time.
     ///
     /// # Errors
     /// Every [`ConfigError`].
@@ -88,7 +108,9 @@ impl<B: Storage> Session<B> {
         Self::new(config, Role::Client, nonce, buffers, now)
     }
 
-    /// The end that was connected to.
+    /// Creates the end that accepted the connection, and starts its handshake deadline.
+    ///
+    /// `nonce` is used for this session only. `now` is the current time.
     ///
     /// # Errors
     /// Every [`ConfigError`].
@@ -109,7 +131,7 @@ impl<B: Storage> Session<B> {
         now: Instant,
     ) -> Result<Self, ConfigError> {
         let Buffers { mut handshake, receive, send } = buffers;
-        let sealed = matches!(config.scheme, crate::config::Scheme::Mutual(_));
+        let sealed = matches!(config.scheme, Scheme::Mutual(_));
         if sealed != (config.framing == Framing::Sealed) {
             return Err(ConfigError::Framing);
         }
@@ -125,14 +147,15 @@ impl<B: Storage> Session<B> {
         if handshake.capacity() < needed {
             return Err(ConfigError::HandshakeBuffer { needed });
         }
+        // From here on an error must release the lease.
         if !handshake.lease() {
             return Err(ConfigError::Busy);
         }
         let encoder = Encoder::new(config.framing);
-        let sealed_max = framing::sealed_max_frame(Span::capacity(&receive), config.max_frame);
+        let sealed_max = framing::sealed_max_frame(UsedRange::capacity(&receive), config.max_frame);
         let limits = Limits {
-            // What is received must fit its own buffer with its header, and the send buffer once
-            // a service sends it on.
+            // A received chunk must fit the receive buffer with its header, and also the send buffer,
+            // so that a service can send it on unchanged.
             max_chunk: receive.capacity().min(send.capacity()) - encoder.overhead(),
             max_frame: if sealed { sealed_max.into() } else { config.max_frame },
         };
@@ -157,24 +180,26 @@ impl<B: Storage> Session<B> {
             keepalive: Keepalive::default(),
             timers,
             stall_timeout: config.stall_timeout,
-            shown: 0,
-            overdue: 0,
+            offered_len: 0,
+            due_len: 0,
             key_asked: false,
             peer_finished: false,
             closed: false,
         })
     }
 
-    /// Which end this is.
+    /// The role of this end.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// In the scheme `multiprocessing`, our own challenge, from construction until the handshake is
-    /// over. Either end answers challenges there, so whoever has two ends of one process for peers
-    /// could have one answer for it what the other asks: no session is to answer the challenge of
-    /// another. See [`Challenge::Theirs`](crate::Challenge::Theirs).
+    /// In the scheme `multiprocessing`, the challenge of this end, until the handshake is complete.
+    ///
+    /// Both ends of that scheme answer challenges with one key, so an attacker connected to two
+    /// sessions of a process could obtain the response to the challenge of one from the other. The
+    /// application prevents this reflection: no session may answer the challenge of another session
+    /// of the process. See [`Challenge::Theirs`](crate::Challenge::Theirs).
     #[must_use]
     pub fn challenge(&self) -> Option<&[u8]> {
         match &self.state {
@@ -186,11 +211,11 @@ impl<B: Storage> Session<B> {
     fn is_drained(&self) -> bool {
         match &self.state {
             State::Handshake { buffer, .. } => buffer.is_drained(),
-            _ => self.send_buffer.is_drained() && self.control_queue.is_settled(&self.send_buffer),
+            _ => self.send_buffer.is_drained() && self.control_queue.is_empty(&self.send_buffer),
         }
     }
 
-    /// How many bytes wait to be transmitted.
+    /// Number of bytes that wait to be transmitted.
     fn pending_len(&self) -> usize {
         match &self.state {
             State::Handshake { buffer, .. } => buffer.pending_len(),
@@ -198,25 +223,25 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// Whether all our messages are out, and that they are all.
+    /// Whether this end has finished and all of its bytes are transmitted.
     fn is_finished(&self) -> bool {
         self.send_buffer.is_finished() && self.is_drained()
     }
 
-    /// Whether both sides have finished, and ours is out: nothing is owed any more, for the write
-    /// side may have been shut.
-    fn is_over(&self) -> bool {
+    /// Whether both ends have finished and our end is transmitted. Nothing may be sent from then
+    /// on, because the driver may have shut the write side.
+    fn both_finished(&self) -> bool {
         self.peer_finished && self.is_finished()
     }
 
-    /// The peer has finished. If our FIN is out as well, it needs no sign of life, and may no longer
-    /// be there to take one.
-    fn fall_silent(&mut self) {
+    /// Drops queued PINGs and PONGs once both FINs are out: the peer needs no keepalive then, and
+    /// may have closed its socket.
+    fn drop_keepalives_after_fin(&mut self) {
         if self.send_buffer.is_finished()
             && self.send_buffer.is_drained()
-            && self.control_queue.forget_behind_fin()
+            && self.control_queue.clear_after_fin()
         {
-            self.shown = 0;
+            self.offered_len = 0;
             self.timers.clear(Timer::Send);
         }
     }
@@ -226,18 +251,19 @@ impl<B: Storage> Session<B> {
         if self.closed || matches!(self.state, State::Failed { .. }) {
             return;
         }
-        let last_word = if self.is_over() { None } else { last_word(error) };
+        // After both FINs the write side may be shut, so no CLOSE is sent.
+        let close_reason = if self.both_finished() { None } else { close_reason(error) };
         let failed = State::Failed { error, peer: None };
         match core::mem::replace(&mut self.state, failed) {
             State::Handshake { handshake, buffer } => {
                 self.fail_handshake(error, handshake.failure_alert(), buffer, now);
             }
-            State::Open(known) => {
-                self.state = State::Failed { error, peer: Some(known) };
+            State::Open(peer) => {
+                self.state = State::Failed { error, peer: Some(peer) };
                 match error {
-                    // The peer has said that it reads no more.
+                    // The peer has announced that it reads no more.
                     Error::PeerClosed(_) => self.discard(),
-                    _ if self.send_buffer.is_sealed() => self.control_queue.close(last_word),
+                    _ if self.send_buffer.is_sealed() => self.control_queue.close(close_reason),
                     _ => {}
                 }
             }
@@ -246,14 +272,14 @@ impl<B: Storage> Session<B> {
         self.end();
     }
 
-    /// Ends the session with `error`, and returns it.
+    /// Ends the session with `error` and returns `error`.
     #[cold]
-    fn failed(&mut self, error: Error, now: Instant) -> Error {
+    fn fail_with(&mut self, error: Error, now: Instant) -> Error {
         self.fail(error, now);
         error
     }
 
-    /// Nothing more is received or queued.
+    /// Stops receiving and accepting messages.
     fn end(&mut self) {
         for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
             self.timers.clear(timer);
@@ -265,9 +291,10 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// A handshake has failed, which takes leave by `parting`. What it had to say is dropped, for half
-    /// a challenge is no last word, and a stranger who does not read shall cost no more than the
-    /// handshake's deadline.
+    /// Ends a failed handshake, with `alert` if all messages so far are transmitted.
+    ///
+    /// Otherwise drops the queued bytes: an alert behind half a message cannot be parsed, and a peer
+    /// that does not read must not hold resources beyond the handshake deadline.
     fn fail_handshake(
         &mut self,
         error: Error,
@@ -275,40 +302,42 @@ impl<B: Storage> Session<B> {
         mut buffer: HandshakeBuffer<B>,
         now: Instant,
     ) {
-        let word = if buffer.has_spoken() { alert.bytes(error) } else { &[] };
+        let bytes = if buffer.is_fully_transmitted() { alert.bytes(error) } else { &[] };
         buffer.release();
         self.discard();
-        if !word.is_empty() {
-            self.control_queue.say(word);
-            self.overdue = self.control_queue.pending().len() as u32;
-            self.timers.set(Timer::Send, now.saturating_add(LAST_WORD));
+        if !bytes.is_empty() {
+            self.control_queue.queue_alert(bytes);
+            self.due_len = self.control_queue.pending().len() as u32;
+            self.timers.set(Timer::Send, now.saturating_add(ALERT_TIMEOUT));
         }
     }
 
-    /// Drops what waits to be transmitted.
+    /// Drops the bytes that wait to be transmitted.
     fn discard(&mut self) {
-        self.control_queue.forget();
+        self.control_queue.clear();
         self.send_buffer.discard(&mut self.send);
-        self.shown = 0;
+        self.offered_len = 0;
         self.timers.clear(Timer::Send);
     }
 
-    /// What now waits to be transmitted has to leave by the stall timeout. Not a byte of it: all;
-    /// else a peer could hold a lease for days, a byte at a time.
-    fn watch_send(&mut self, now: Instant) {
-        self.overdue = self.pending_len() as u32;
-        if self.overdue == 0 {
+    /// Starts the stall timeout for all bytes that wait now. It expires unless all of them are
+    /// transmitted: if any progress extended it, a peer that reads a byte at a time could hold the
+    /// lease for days.
+    fn arm_send_timer(&mut self, now: Instant) {
+        self.due_len = self.pending_len() as u32;
+        if self.due_len == 0 {
             self.timers.clear(Timer::Send);
         } else if !matches!(self.state, State::Failed { .. }) || !self.timers.is_set(Timer::Send) {
             self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
         }
     }
 
-    /// Feeds the handshake.
+    /// Passes an input to the handshake.
     fn step(&mut self, input: Input<'_>, now: Instant) {
         let State::Handshake { handshake, buffer } = &mut self.state else { return };
-        let parting = handshake.failure_alert();
+        let alert = handshake.failure_alert();
         let (received, mut out) = buffer.split();
+        // `step` consumes the state, so a placeholder stands in the session meanwhile.
         let before = core::mem::replace(handshake, Handshake::InTransition);
         match before.step(input, received, &mut out) {
             Ok(next) => *handshake = next,
@@ -316,20 +345,20 @@ impl<B: Storage> Session<B> {
                 let failed = State::Failed { error, peer: None };
                 if let State::Handshake { buffer, .. } = core::mem::replace(&mut self.state, failed)
                 {
-                    self.fail_handshake(error, parting, buffer, now);
+                    self.fail_handshake(error, alert, buffer, now);
                 }
                 self.end();
             }
         }
     }
 
-    /// One event of the handshake, or `None` when it waits.
+    /// Advances the handshake to its next event; `None` when it waits.
     #[cold]
     fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
         loop {
             let State::Handshake { handshake, buffer } = &mut self.state else { return None };
             if handshake.is_over() {
-                // Not before its last byte is out: until then it holds its lease.
+                // The handshake buffer is needed until its last byte is transmitted.
                 if !buffer.is_drained() {
                     return None;
                 }
@@ -339,9 +368,11 @@ impl<B: Storage> Session<B> {
                 return Some(Event::Established);
             }
             if handshake.key_purpose().is_some() {
+                // One event per request, however often the driver polls.
                 let asked = core::mem::replace(&mut self.key_asked, true);
                 return (!asked).then_some(Event::KeyNeeded);
             }
+            // Received bytes come first: the end of stream may be right behind the last message.
             if !handshake.needs_binding() && buffer.received_len() >= handshake.want() {
                 self.step(Input::Received, now);
             } else if self.recv_buffer.eof() {
@@ -352,42 +383,44 @@ impl<B: Storage> Session<B> {
         }
     }
 
-    /// The handshake is over, and this came of it.
+    /// Leaves the handshake with its output.
     fn open(&mut self, output: HandshakeOutput, now: Instant) {
         let HandshakeOutput { peer, sealing, heartbeat_ms } = output;
         self.state = State::Open(peer);
         self.timers.clear(Timer::Peer);
         self.send_buffer.open(sealing.as_ref());
         if let Some(sealing) = sealing {
+            // A chunk that is received can be sent on, also if this peer accepts only short frames.
             let max_chunk = self.recv_buffer.max_chunk().min(self.send_buffer.max_chunk());
             self.recv_buffer.open(&sealing, max_chunk);
             self.keepalive = Keepalive::new(heartbeat_ms);
-            self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
-            self.hear(now);
+            self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
+            self.reset_peer_timer(now);
         }
     }
 
-    /// The peer has given a sign of life, or it is only now that we listen for one. Of one that has
-    /// shut its write side none is expected.
-    fn hear(&mut self, now: Instant) {
+    /// Restarts the keepalive timeout of the peer: it has sent a frame, or this end resumes
+    /// reading. Not set for a peer that has shut its write side.
+    fn reset_peer_timer(&mut self, now: Instant) {
         if !self.recv_buffer.eof() {
-            self.timers.put(Timer::Peer, self.keepalive.give_up_at(now));
+            self.timers.set_or_clear(Timer::Peer, self.keepalive.peer_timeout_at(now));
         }
     }
 
-    /// One event of the open session, or `None` when it waits.
+    /// Advances the open session to its next event; `None` when it waits.
     fn poll_open(&mut self, now: Instant) -> Result<Option<Event>, Error> {
         if self.closed {
             return Ok(None);
         }
         if let Some(why) = self.send_buffer.aborted() {
-            return Err(self.failed(Error::Aborted(why), now));
+            return Err(self.fail_with(Error::Aborted(why), now));
         }
         if self.send_buffer.take_writable(&mut self.send) {
             return Ok(Some(Event::Writable));
         }
-        // Before what was received: a PING there is not to be answered behind our last word.
-        if self.is_over() {
+        // Checked before received bytes are parsed: a PONG must not follow the FIN to a write side
+        // that may have been shut.
+        if self.both_finished() {
             return Ok(Some(self.close()));
         }
         self.poll_received(now)
@@ -398,95 +431,96 @@ impl<B: Storage> Session<B> {
         self.closed = true;
         self.timers = Timers::default();
         self.recv_buffer.release();
-        self.send_buffer.settle(&mut self.send);
+        self.send_buffer.release_if_idle(&mut self.send);
         Event::Closed
     }
 
-    /// What the received bytes say.
+    /// Parses received bytes up to the next event.
     fn poll_received(&mut self, now: Instant) -> Result<Option<Event>, Error> {
-        // Behind its FIN, the peer's signs of life still come; behind its end of stream, nothing.
+        // After its FIN the peer still sends control frames. After the end of a raw stream nothing
+        // follows.
         while !self.peer_finished || self.send_buffer.is_sealed() {
-            let found = match self.recv_buffer.find() {
+            let found = match self.recv_buffer.parse_next() {
                 Ok(found) => found,
-                Err(error) => return Err(self.failed(error, now)),
+                Err(error) => return Err(self.fail_with(error, now)),
             };
             match found {
-                Found::Chunk { first, remaining } => {
+                Received::Chunk { first, remaining } => {
                     self.timers.clear(Timer::Receive);
-                    // Until it is consumed we do not listen.
+                    // The peer is not timed while this end does not read.
                     self.timers.clear(Timer::Peer);
                     return Ok(Some(Event::Chunk { first, remaining }));
                 }
-                Found::Control(control) => {
-                    if let event @ Some(_) = self.controlled(control, now)? {
+                Received::Control(control) => {
+                    if let event @ Some(_) = self.handle_control(control, now)? {
                         return Ok(event);
                     }
                 }
-                Found::Nothing { begun } => return self.nothing_received(begun, now),
+                Received::Incomplete { started } => return self.handle_incomplete(started, now),
             }
         }
         Ok(None)
     }
 
-    /// A control frame has come.
+    /// Handles a control frame.
     #[cold]
-    fn controlled(&mut self, control: Control, now: Instant) -> Result<Option<Event>, Error> {
+    fn handle_control(&mut self, control: Control, now: Instant) -> Result<Option<Event>, Error> {
         self.timers.clear(Timer::Receive);
-        self.hear(now);
+        self.reset_peer_timer(now);
         match control {
             Control::Ping(token) => self.control_queue.pong(token),
             Control::Pong(_) | Control::Other => {}
             Control::Fin => {
                 self.peer_finished = true;
-                self.fall_silent();
+                self.drop_keepalives_after_fin();
                 return Ok(Some(Event::PeerFinished));
             }
-            Control::Close(why) => return Err(self.failed(Error::PeerClosed(why), now)),
+            Control::Close(why) => return Err(self.fail_with(Error::PeerClosed(why), now)),
         }
         Ok(None)
     }
 
-    /// No part is whole; `begun`: one has begun.
+    /// Handles the lack of a complete chunk; `started`: a chunk has been received in part.
     #[cold]
-    fn nothing_received(&mut self, begun: bool, now: Instant) -> Result<Option<Event>, Error> {
+    fn handle_incomplete(&mut self, started: bool, now: Instant) -> Result<Option<Event>, Error> {
         if self.recv_buffer.has_chunk() {
             return Ok(None);
         }
         if self.recv_buffer.eof() {
             if !self.recv_buffer.at_boundary() {
-                return Err(self.failed(Error::Truncated(Truncated::Message), now));
+                return Err(self.fail_with(Error::Truncated(Truncated::Message), now));
             }
             if !self.peer_finished {
                 if self.send_buffer.is_sealed() {
-                    return Err(self.failed(Error::Truncated(Truncated::Stream), now));
+                    return Err(self.fail_with(Error::Truncated(Truncated::Stream), now));
                 }
                 self.peer_finished = true;
                 self.recv_buffer.release();
                 return Ok(Some(Event::PeerFinished));
             }
-        } else if begun
+        } else if started
             && !self.recv_buffer.awaiting_buffer()
             && !self.timers.is_set(Timer::Receive)
         {
-            // The peer owes the rest, unless it is we who do not read.
+            // Not set while this end has no buffer to read into: that time is not the peer's.
             self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
         }
         Ok(None)
     }
 }
 
-/// What to tell the peer when `error` ends an open session.
-fn last_word(error: Error) -> Option<CloseReason> {
+/// The reason to send to the peer when `error` ends an open session.
+fn close_reason(error: Error) -> Option<CloseReason> {
     match error {
         Error::Aborted(why) => Some(why),
         Error::Frame(_) | Error::FrameTooLong { .. } => Some(CloseReason::Protocol),
         Error::TimedOut(TimedOut::Receive | TimedOut::Peer) => Some(CloseReason::Timeout),
-        // What was queued is dropped, or nobody is there to be told.
+        // Queued bytes are dropped, or the peer does not read any more.
         _ => None,
     }
 }
 
-/// Says where the session is, and nothing of its bytes.
+/// Shows the state, but none of the bytes.
 impl<B: Storage> fmt::Debug for Session<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state: &dyn fmt::Debug = match &self.state {

@@ -1,28 +1,69 @@
-//! Where a session keeps bytes: regions that the caller owns.
+//! The buffers of a session, which the caller owns.
 
 use core::ops::Range;
 
-/// A region of bytes that can be leased and given back.
+/// A buffer that a session leases while it has bytes to keep.
 ///
-/// A session takes a lease when it has something to keep and gives it back when it has not, so
-/// that many idle sessions can share few buffers. Plain memory (`[u8; N]`, `&mut [u8]`,
-/// `Box<[u8]>`: whatever is `AsRef<[u8]>` and `AsMut<[u8]>`) is a region whose lease never fails.
+/// A session takes the lease when it has bytes to store and releases it when it has none, so that
+/// many idle sessions can share a few buffers. Plain memory (`[u8; N]`, `&mut [u8]`, `Box<[u8]>`: any
+/// type that is `AsRef<[u8]>` and `AsMut<[u8]>`) is a buffer whose lease always succeeds.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+///
+/// use countersign::Storage;
+///
+/// /// A buffer of 1024 bytes from a shared pool.
+/// struct Pooled {
+///     pool: Rc<RefCell<Vec<Box<[u8]>>>>,
+///     lease: Option<Box<[u8]>>,
+/// }
+///
+/// impl Storage for Pooled {
+///     fn capacity(&self) -> usize {
+///         1024
+///     }
+///     fn lease(&mut self) -> bool {
+///         if self.lease.is_none() {
+///             self.lease = self.pool.borrow_mut().pop();
+///         }
+///         self.lease.is_some()
+///     }
+///     fn bytes(&self) -> &[u8] {
+///         self.lease.as_deref().unwrap_or_default()
+///     }
+///     fn bytes_mut(&mut self) -> &mut [u8] {
+///         self.lease.as_deref_mut().unwrap_or_default()
+///     }
+///     fn release(&mut self) {
+///         // A real pool also wakes a session that is `awaiting_buffer`.
+///         self.pool.borrow_mut().extend(self.lease.take());
+///     }
+/// }
+///
+/// let pool = Rc::new(RefCell::new(vec![vec![0; 1024].into_boxed_slice()]));
+/// let [mut a, mut b] = [(); 2].map(|()| Pooled { pool: Rc::clone(&pool), lease: None });
+/// assert!(a.lease() && !b.lease());
+/// a.release();
+/// assert!(b.lease());
+/// ```
 pub trait Storage {
-    /// Length of the region while leased, in bytes. Never changes.
+    /// Length of the buffer while leased, in bytes. Constant.
     fn capacity(&self) -> usize;
 
-    /// Takes the lease, or keeps it if already held. `false`: none can be had now; whoever lends
-    /// the region wakes the session's driver when one can.
+    /// Takes the lease, or keeps it if it is already held. Returns `false` if no lease is available
+    /// now; the owner of the buffers then wakes the driver of the session when one is.
     fn lease(&mut self) -> bool;
 
-    /// The region: [`capacity`](Self::capacity) bytes while leased, otherwise of any length and
-    /// not to be used. Contents last as long as the lease.
+    /// The buffer: [`capacity`](Self::capacity) bytes while leased. Without a lease the session does
+    /// not use the bytes, and their number is arbitrary. Contents are kept as long as the lease.
     fn bytes(&self) -> &[u8];
 
-    /// The region, to write to.
+    /// The buffer, writable; otherwise as [`bytes`](Self::bytes).
     fn bytes_mut(&mut self) -> &mut [u8];
 
-    /// Gives the lease back, or stops waiting for one. Harmless when there is nothing to give.
+    /// Releases the lease, or stops waiting for one. No effect if there is neither.
     fn release(&mut self);
 }
 
@@ -46,18 +87,17 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Storage for T {
     fn release(&mut self) {}
 }
 
-/// Which bytes of a region are in use: those from `start` to `end`.
+/// The bytes of a buffer that are in use, from `start` to `end`.
 ///
-/// There are many sessions and few regions of 4 GiB, so it is half as large as it could be, and of
-/// a longer region only the first 4 GiB are used.
+/// `u32` keeps sessions small. Of a longer buffer only the first 4 GiB are used.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Span {
+pub(crate) struct UsedRange {
     start: u32,
     end: u32,
 }
 
-impl Span {
-    /// How much of `storage` is used, in bytes.
+impl UsedRange {
+    /// The usable length of `storage`, in bytes.
     pub(crate) fn capacity(storage: &(impl Storage + ?Sized)) -> usize {
         storage.capacity().min(u32::MAX as usize)
     }
@@ -82,37 +122,53 @@ impl Span {
         self.start()..self.end()
     }
 
-    /// The first `n` bytes are no longer in use.
-    pub(crate) fn drop_front(&mut self, n: usize) {
+    /// Removes the first `n` bytes from the range.
+    pub(crate) fn advance(&mut self, n: usize) {
         self.start += n as u32;
     }
 
-    /// So are the next `n`.
-    pub(crate) fn grow(&mut self, n: usize) {
+    /// Adds the next `n` bytes to the range.
+    pub(crate) fn extend(&mut self, n: usize) {
         self.end += n as u32;
     }
 
-    /// Moves them to the front of their region.
+    /// Moves the bytes to the front of the buffer.
     pub(crate) fn compact(&mut self, bytes: &mut [u8]) {
         bytes.copy_within(self.range(), 0);
         (self.start, self.end) = (0, self.end - self.start);
     }
 
-    /// None are.
+    /// Makes the range empty and starts it at the front.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// The three regions of one session. The lengths that a session asks for are in
-/// [`ConfigError`](crate::ConfigError); [`Config`](crate::Config) knows the least of each.
+/// The three buffers of one session.
+///
+/// [`Config::handshake_len`](crate::Config::handshake_len),
+/// [`Config::receive_len`](crate::Config::receive_len) and
+/// [`Config::MIN_BUFFER`](crate::Config::MIN_BUFFER) are the least lengths. The longer the receive
+/// and send buffers, the longer the chunks.
+///
+/// ```
+/// use countersign::{Buffers, Config, Digest, Scheme};
+///
+/// let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+/// let buffers = Buffers {
+///     handshake: vec![0; config.handshake_len()].into_boxed_slice(),
+///     receive: vec![0; 16 * 1024].into_boxed_slice(),
+///     send: vec![0; 16 * 1024].into_boxed_slice(),
+/// };
+/// assert!(buffers.receive.len() >= config.receive_len());
+/// ```
 #[derive(Debug)]
 pub struct Buffers<B> {
-    /// Held from construction until the handshake is over and its last byte is sent.
+    /// Leased from the creation of the session until the last byte of the handshake is sent.
     pub handshake: B,
-    /// Held while received bytes wait to be parsed or consumed.
+    /// Leased while received bytes wait to be parsed or consumed.
     pub receive: B,
-    /// Held while sent bytes wait to be transmitted.
+    /// Leased while queued bytes wait to be transmitted.
     pub send: B,
 }
 
@@ -120,7 +176,7 @@ pub struct Buffers<B> {
 mod tests {
     use super::*;
 
-    /// A region that says how long it is and has no bytes.
+    /// A buffer that reports a length and has no bytes.
     struct Long(usize);
 
     impl Storage for Long {
@@ -144,41 +200,41 @@ mod tests {
     }
 
     #[test]
-    fn a_span_grows_behind_and_shrinks_in_front() {
-        let mut span = Span::default();
-        assert!(span.is_empty());
-        span.grow(5);
-        span.drop_front(2);
-        span.grow(1);
-        assert_eq!((span.start(), span.end(), span.len()), (2, 6, 4));
-        assert_eq!(span.range(), 2..6);
-        assert!(!span.is_empty());
-        span.drop_front(4);
-        assert!(span.is_empty());
-        assert_eq!((span.len(), span.start()), (0, 6));
-        span.clear();
-        assert_eq!(span.range(), 0..0);
+    fn used_range_extends_and_advances() {
+        let mut used = UsedRange::default();
+        assert!(used.is_empty());
+        used.extend(5);
+        used.advance(2);
+        used.extend(1);
+        assert_eq!((used.start(), used.end(), used.len()), (2, 6, 4));
+        assert_eq!(used.range(), 2..6);
+        assert!(!used.is_empty());
+        used.advance(4);
+        assert!(used.is_empty());
+        assert_eq!((used.len(), used.start()), (0, 6));
+        used.clear();
+        assert_eq!(used.range(), 0..0);
     }
 
     #[test]
-    fn compacting_moves_what_is_in_use_to_the_front_and_nothing_else() {
+    fn compact_moves_only_the_used_bytes_to_the_front() {
         let mut bytes = *b"abcdefgh";
-        let mut span = Span::default();
-        span.grow(6);
-        span.drop_front(4);
-        span.compact(&mut bytes);
-        assert_eq!(span.range(), 0..2);
+        let mut used = UsedRange::default();
+        used.extend(6);
+        used.advance(4);
+        used.compact(&mut bytes);
+        assert_eq!(used.range(), 0..2);
         assert_eq!(&bytes, b"efcdefgh");
-        // What overlaps its new place, too.
-        span.grow(4);
-        span.drop_front(1);
-        span.compact(&mut bytes);
-        assert_eq!(span.range(), 0..5);
+        // Overlapping source and destination.
+        used.extend(4);
+        used.advance(1);
+        used.compact(&mut bytes);
+        assert_eq!(used.range(), 0..5);
         assert_eq!(&bytes, b"fcdeffgh");
     }
 
     #[test]
-    fn plain_memory_is_a_region_whose_lease_never_fails() {
+    fn plain_memory_always_grants_its_lease() {
         let mut region = [7; 3];
         assert!(region.lease());
         assert_eq!((region.capacity(), region.bytes()), (3, &[7; 3][..]));
@@ -188,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_region_the_first_4_gib_are_used() {
-        assert_eq!(Span::capacity(&Long(17)), 17);
-        assert_eq!(Span::capacity(&Long(u32::MAX as usize)), u32::MAX as usize);
-        assert_eq!(Span::capacity(&Long(usize::MAX)), u32::MAX as usize);
+    fn capacity_is_capped_at_4_gib() {
+        assert_eq!(UsedRange::capacity(&Long(17)), 17);
+        assert_eq!(UsedRange::capacity(&Long(u32::MAX as usize)), u32::MAX as usize);
+        assert_eq!(UsedRange::capacity(&Long(usize::MAX)), u32::MAX as usize);
     }
 }

@@ -1,24 +1,35 @@
-//! Time as the caller tells it.
+//! Time, as passed in by the caller.
 
 use core::num::NonZeroU64;
 use core::time::Duration;
 
-/// A moment: microseconds since an epoch that the caller chose and keeps to.
+/// A point in time: microseconds since an epoch that the caller chooses.
 ///
 /// The core never reads a clock. A host counts from the start of the process, a microcontroller
-/// from reset, a simulation from zero. Sums saturate, so the far future stays the far future: it is
-/// `u64::MAX - 1`, some 585,000 years. An `Option` of one is no larger.
+/// from reset, a simulation from zero. All times passed to one session use the same monotonic clock.
+/// The latest instant is `u64::MAX - 1` microseconds after the epoch; sums saturate there.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use countersign::Instant;
+///
+/// let start = std::time::Instant::now();
+/// let now = || Instant::EPOCH.saturating_add(start.elapsed());
+/// let deadline = now().saturating_add(Duration::from_secs(5));
+/// assert!(deadline.saturating_duration_since(now()) <= Duration::from_secs(5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(
-    /// One more than the microseconds.
+    /// Microseconds since the epoch plus 1, so that an `Option<Instant>` is no larger.
     NonZeroU64,
 );
 
 impl Instant {
-    /// The caller's epoch itself.
+    /// The epoch of the caller.
     pub const EPOCH: Self = Self(NonZeroU64::MIN);
 
-    /// The moment `micros` microseconds after the epoch.
+    /// The instant `micros` microseconds after the epoch.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(NonZeroU64::MIN.saturating_add(micros))
@@ -30,13 +41,13 @@ impl Instant {
         self.0.get() - 1
     }
 
-    /// This moment and `by` more, in whole microseconds.
+    /// The instant `by` later, rounded down to whole microseconds.
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
@@ -48,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_far_future_stays_the_far_future() {
+    fn instants_saturate_in_the_far_future() {
         let last = Instant::from_micros(u64::MAX);
         assert_eq!((last.as_micros(), last), (u64::MAX - 1, Instant::from_micros(u64::MAX - 1)));
         assert_eq!(last.saturating_add(Duration::from_micros(1)), last);
@@ -61,7 +72,7 @@ mod tests {
             Instant::from_micros(later).saturating_duration_since(Instant::from_micros(earlier))
         };
         assert_eq!((since(7, 5), since(5, 7)), (Duration::from_micros(2), Duration::ZERO));
-        // Connections have many.
+        // A session stores several deadlines.
         assert_eq!(size_of::<Option<Instant>>(), size_of::<u64>());
     }
 }

@@ -1,53 +1,55 @@
-//! What it costs to write messages as frames, and to take them from a stream: every framing, as a
-//! session does it, and beside `u32` tokio-util's `LengthDelimitedCodec`, which does the same. Beside
-//! `sealed`, in which each frame has a tag, what its tag alone costs by the crates that we use
-//! (`tag_by_hmac`) and by ring (`tag_by_ring`), the key absorbed beforehand; `untagged` is `sealed`
-//! without.
+//! The time to write messages as frames, and to read them from a stream, for each framing of a session.
+//!
+//! * `codec` is tokio-util's `LengthDelimitedCodec`, which does the same as `u32`.
+//! * `sealed` has a tag on each frame, and `untagged` is the same without tags. `tag_by_hmac` and
+//!   `tag_by_ring` compute the tags alone, by the crates that we use and by ring, with the key absorbed
+//!   beforehand.
 //!
 //! `cargo bench -p countersign-tests --bench framing`
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod pair_config;
 
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
-use common::{NOW, Way, established};
 use countersign::{Framing, Protocol};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use hmac::{Hmac, KeyInit, Mac};
+use pair_config::{NOW, PairConfig, established_pair};
 use sha2::Sha256;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 /// Lengths of messages, in bytes.
 const LENS: [usize; 2] = [64, 16 << 10];
-/// What is taken or written at a time, in bytes.
+/// Bytes of messages in one iteration.
 const BATCH: usize = 64 << 10;
-/// The receive buffer, in bytes: the longest message, and what is around it.
+/// Length of a buffer in bytes: the longest message and its framing.
 const BUFFER: usize = (16 << 10) + 64;
 
 fn main() {
     divan::main();
 }
 
-fn counted<'a, 'b>(bencher: Bencher<'a, 'b>, len: usize) -> Bencher<'a, 'b> {
+/// Sets the number of bytes and messages in one iteration.
+fn with_counters<'a, 'b>(bencher: Bencher<'a, 'b>, len: usize) -> Bencher<'a, 'b> {
     bencher.counter(BytesCount::new(BATCH)).counter(ItemsCount::new(BATCH / len))
 }
 
-/// How many messages are written before what they became is thrown away: as many as fit the buffer of
+/// The number of messages to write before the output is discarded: as many as fit into the buffer with
 /// every framing.
-fn at_once(len: usize) -> usize {
+fn messages_per_write(len: usize) -> usize {
     if len > BUFFER / 2 { 1 } else { BATCH / 8 / len }
 }
 
-/// Writes messages, and throws away what they became.
-fn write(bencher: Bencher<'_, '_>, len: usize, way: &Way) {
-    let [mut client, _] = established(way, BUFFER);
+/// Writes messages, and discards the frames.
+fn write(bencher: Bencher<'_, '_>, len: usize, config: &PairConfig) {
+    let [mut client, _] = established_pair(config, BUFFER);
     let message = vec![7; len];
-    counted(bencher, len).bench_local(|| {
-        for _ in 0..BATCH / len / at_once(len) {
-            for _ in 0..at_once(len) {
+    with_counters(bencher, len).bench_local(|| {
+        for _ in 0..BATCH / len / messages_per_write(len) {
+            for _ in 0..messages_per_write(len) {
                 client.split().1.send(black_box(&message)).unwrap();
             }
             while let n @ 1.. = black_box(client.poll_transmit(NOW)).len() {
@@ -57,85 +59,85 @@ fn write(bencher: Bencher<'_, '_>, len: usize, way: &Way) {
     });
 }
 
-/// Takes messages, of whose bytes as many come at once as fit, or `most`.
-fn read(bencher: Bencher<'_, '_>, len: usize, way: &Way, most: usize) {
-    let [mut client, mut server] = established(way, BUFFER);
+/// Reads messages, in chunks of at most `max_chunk` bytes or as many as the buffer takes.
+fn read(bencher: Bencher<'_, '_>, len: usize, config: &PairConfig, max_chunk: usize) {
+    let [mut client, mut server] = established_pair(config, BUFFER);
     let message = vec![7; len];
     let mut inputs = || {
         let mut bytes = Vec::new();
         for _ in 0..BATCH / len {
             client.split().1.send(&message).unwrap();
-            while let made @ [_, ..] = client.poll_transmit(NOW) {
-                bytes.extend_from_slice(made);
-                let n = made.len();
+            while let frames @ [_, ..] = client.poll_transmit(NOW) {
+                bytes.extend_from_slice(frames);
+                let n = frames.len();
                 client.handle_transmitted(n, NOW);
             }
         }
         bytes
     };
-    let mut take = |bytes: &[u8]| {
-        let (mut left, mut taken) = (bytes, 0);
-        while !left.is_empty() {
+    let mut receive = |bytes: &[u8]| {
+        let (mut unread, mut consumed) = (bytes, 0);
+        while !unread.is_empty() {
             let space = server.recv_space();
-            let n = left.len().min(space.len()).min(most);
-            assert!(n > 0, "bytes are left over");
-            space[..n].copy_from_slice(&left[..n]);
+            let n = unread.len().min(space.len()).min(max_chunk);
+            assert!(n > 0, "the session does not read all bytes");
+            space[..n].copy_from_slice(&unread[..n]);
             server.handle_received(n, NOW);
-            left = &left[n..];
-            taken += way.events(&mut server);
+            unread = &unread[n..];
+            consumed += config.handle_events(&mut server);
         }
-        assert_eq!(taken, BATCH);
+        assert_eq!(consumed, BATCH);
     };
-    let bencher = counted(bencher, len);
-    if way.is_tagged() {
-        // Frames with tags are each a session's next: they are made as they are wanted.
+    let bencher = with_counters(bencher, len);
+    if config.is_tagged() {
+        // A tagged frame is valid only once, as the next of its session, so each iteration needs new ones.
         bencher.with_inputs(inputs).bench_local_values(|bytes| {
-            take(&bytes);
+            receive(&bytes);
             bytes
         });
     } else {
         let bytes = inputs();
-        bencher.bench_local(|| take(black_box(&bytes)));
+        bencher.bench_local(|| receive(black_box(&bytes)));
     }
 }
 
-/// Makes the tags of frames: `tag` is given what it is made of.
+/// Computes the tags of frames by `tag`, whose arguments are the sequence number and the frame.
 fn tags<T>(bencher: Bencher<'_, '_>, len: usize, mut tag: impl FnMut(&[u8; 8], &[u8]) -> T) {
     let header = 5;
     let frame = vec![7; header + len];
-    counted(bencher, len).bench_local(|| {
+    with_counters(bencher, len).bench_local(|| {
         for seq in 0..(BATCH / len) as u64 {
             black_box(tag(&black_box(seq).to_be_bytes(), black_box(&frame)));
         }
     });
 }
 
-/// The benchmarks `write` and `read` of one framing. A raw stream has no messages to tell apart: what
-/// is sent at once comes at once.
+/// The benchmarks `write` and `read` of one framing. `$max_chunk` is the most bytes of one read, given the
+/// length of a message: a raw stream has no message boundaries, so its chunks are the messages.
 macro_rules! framing {
-    ($name:ident, $way:expr, $most:expr) => {
+    ($name:ident, $config:expr, $max_chunk:expr) => {
         mod $name {
             use super::*;
 
             #[divan::bench(args = LENS)]
             fn write(bencher: Bencher<'_, '_>, len: usize) {
-                super::write(bencher, len, &$way);
+                super::write(bencher, len, &$config);
             }
 
             #[divan::bench(args = LENS)]
             fn read(bencher: Bencher<'_, '_>, len: usize) {
-                let most: fn(usize) -> usize = $most;
-                super::read(bencher, len, &$way, most(len));
+                let max_chunk: fn(usize) -> usize = $max_chunk;
+                super::read(bencher, len, &$config, max_chunk(len));
             }
         }
     };
 }
 
-framing!(raw, Way::none(Framing::Raw), |len| len);
-framing!(u32, Way::none(Framing::U32), |_| usize::MAX);
-framing!(multiprocessing, Way::none(Framing::Multiprocessing), |_| usize::MAX);
-framing!(sealed, Way::mutual(), |_| usize::MAX);
-framing!(untagged, Way::untagged(), |_| usize::MAX);
+framing!(raw, PairConfig::none(Framing::Raw), |len| len);
+framing!(u32, PairConfig::none(Framing::U32), |_| usize::MAX);
+framing!(multiprocessing, PairConfig::none(Framing::Multiprocessing), |_| usize::MAX);
+framing!(sealed, PairConfig::mutual(), |_| usize::MAX);
+framing!(untagged, PairConfig::untagged(), |_| usize::MAX);
 
 #[divan::bench(args = LENS)]
 fn tag_by_hmac(bencher: Bencher<'_, '_>, len: usize) {
@@ -165,9 +167,9 @@ mod codec {
         let mut codec = LengthDelimitedCodec::new();
         let message = Bytes::from(vec![7; len]);
         let mut out = BytesMut::with_capacity(2 * BATCH);
-        counted(bencher, len).bench_local(|| {
-            for _ in 0..BATCH / len / at_once(len) {
-                for _ in 0..at_once(len) {
+        with_counters(bencher, len).bench_local(|| {
+            for _ in 0..BATCH / len / messages_per_write(len) {
+                for _ in 0..messages_per_write(len) {
                     codec.encode(black_box(message.clone()), &mut out).unwrap();
                 }
                 black_box(&out[..]);
@@ -185,18 +187,18 @@ mod codec {
             codec.encode(message.clone(), &mut frames).unwrap();
         }
         let mut read = BytesMut::with_capacity(BUFFER);
-        counted(bencher, len).bench_local(|| {
-            let (mut left, mut taken) = (&frames[..], 0);
-            while !left.is_empty() {
-                // As a framed transport reads: what fits into so much more.
-                let n = left.len().min(BUFFER);
-                read.extend_from_slice(&left[..n]);
-                left = &left[n..];
+        with_counters(bencher, len).bench_local(|| {
+            let (mut unread, mut consumed) = (&frames[..], 0);
+            while !unread.is_empty() {
+                // As tokio-util's FramedRead, which reads into the spare capacity of its buffer.
+                let n = unread.len().min(BUFFER);
+                read.extend_from_slice(&unread[..n]);
+                unread = &unread[n..];
                 while let Some(frame) = codec.decode(&mut read).unwrap() {
-                    taken += black_box(frame).len();
+                    consumed += black_box(frame).len();
                 }
             }
-            assert_eq!(taken, BATCH);
+            assert_eq!(consumed, BATCH);
         });
     }
 }

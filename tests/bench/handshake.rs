@@ -1,70 +1,70 @@
-//! What handshakes cost to compute, both ends of one together: from two buffers to two sessions that are
-//! established, over no wire at all. Beside each (`…_hashes`), the HMACs and hashes alone that the two
-//! ends cannot do without, by the same crates: what the one is more than the other is the state machines'.
+//! The computing time of handshakes, client and server together, without any transport: from buffers to
+//! two established sessions. For comparison, `…_hashes` computes only the HMACs and hashes that the
+//! handshake needs, by the same crates: the difference is the cost of the protocol code.
 //!
 //! `cargo bench -p countersign-tests --bench handshake`
 #![allow(clippy::unwrap_used)]
 
-mod common;
+mod pair_config;
 
 use std::hint::black_box;
 
-use common::{End, NOW, SECRET, Way, buffers};
 use countersign::Protocol;
 use divan::Bencher;
 use hmac::{Hmac, KeyInit, Mac};
+use pair_config::{Endpoint, NOW, PairConfig, SECRET, buffers};
 use sha2::{Digest, Sha256};
 
 fn main() {
-    // Of what is as short as this, divan's own choice is too few for a ratio of medians.
+    // divan's defaults take too few samples of such short functions for a ratio of medians.
     divan::Divan::default().sample_count(1000).sample_size(8).config_with_args().main();
 }
 
-fn handshake(bencher: Bencher<'_, '_>, way: &Way) {
-    // Where they are made they stay, as those of a driver do.
-    bencher.with_inputs(|| (Some(buffers(512)), None)).bench_local_refs(|(buffers, ends)| {
+fn handshake(bencher: Bencher<'_, '_>, config: &PairConfig) {
+    // The sessions are not moved after they are made, as in a driver.
+    bencher.with_inputs(|| (Some(buffers(512)), None)).bench_local_refs(|(buffers, pair)| {
         if let Some(buffers) = buffers.take() {
-            way.establish(ends.insert(way.begin(buffers)));
+            config.establish(pair.insert(config.new_pair(buffers)));
         }
     });
 }
 
 #[divan::bench]
 fn challenge(bencher: Bencher<'_, '_>) {
-    handshake(bencher, &Way::challenge());
+    handshake(bencher, &PairConfig::challenge());
 }
 
 #[divan::bench]
 fn multiprocessing_strict(bencher: Bencher<'_, '_>) {
-    handshake(bencher, &Way::strict());
+    handshake(bencher, &PairConfig::multiprocessing_strict());
 }
 
 #[divan::bench]
 fn multiprocessing_compatible(bencher: Bencher<'_, '_>) {
-    handshake(bencher, &Way::compatible());
+    handshake(bencher, &PairConfig::multiprocessing_compatible());
 }
 
 #[divan::bench]
 fn mutual(bencher: Bencher<'_, '_>) {
-    handshake(bencher, &Way::mutual());
+    handshake(bencher, &PairConfig::mutual());
 }
 
-/// HMAC over SHA-256, the key absorbed: so each of these is one key schedule, of two blocks.
-type Keyed = Hmac<Sha256>;
+/// HMAC-SHA256 with the key absorbed, which takes two blocks: one key setup.
+type KeyedHmac = Hmac<Sha256>;
 
-fn keyed(key: &[u8]) -> Keyed {
-    Keyed::new_from_slice(key).unwrap()
+fn keyed(key: &[u8]) -> KeyedHmac {
+    KeyedHmac::new_from_slice(key).unwrap()
 }
 
-/// Two blocks more, as long as `parts` are no more than 55 bytes together.
-fn hmac(keyed: &Keyed, parts: &[&[u8]]) -> [u8; 32] {
+/// Takes two more blocks if `inputs` are at most 55 bytes in all.
+fn hmac(keyed: &KeyedHmac, inputs: &[&[u8]]) -> [u8; 32] {
     let mut mac = keyed.clone();
-    parts.iter().for_each(|part| mac.update(part));
+    inputs.iter().for_each(|input| mac.update(input));
     mac.finalize().into_bytes().into()
 }
 
-/// The responses to `messages`, each made by one end and made again by the other. A key is absorbed when
-/// it is loaded, and never for a handshake.
+/// The responses to `messages`, each computed by one endpoint to send and by the other to compare. Keys are
+/// absorbed when they are loaded, not for each handshake.
 fn responses(bencher: Bencher<'_, '_>, messages: &[&[u8]]) {
     let keys = [keyed(SECRET), keyed(SECRET)];
     bencher.bench_local(|| {
@@ -76,13 +76,14 @@ fn responses(bencher: Bencher<'_, '_>, messages: &[&[u8]]) {
     });
 }
 
-/// docs/PROTOCOL.md, "challenge": the client's response, and the same for the server to compare.
+/// The client's response, and the server's copy (docs/PROTOCOL.md, "challenge").
 #[divan::bench]
 fn challenge_hashes(bencher: Bencher<'_, '_>) {
     responses(bencher, &[&[7; 32]]);
 }
 
-/// docs/PROTOCOL.md, "multiprocessing": the same both ways, each over `{sha256}` and 40 bytes.
+/// Responses in both directions, each over `{sha256}` and 40 bytes (docs/PROTOCOL.md,
+/// "multiprocessing").
 #[divan::bench]
 fn multiprocessing_strict_hashes(bencher: Bencher<'_, '_>) {
     responses(bencher, &[&[7; 48], &[8; 48]]);
@@ -90,53 +91,56 @@ fn multiprocessing_strict_hashes(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn mutual_hashes(bencher: Bencher<'_, '_>) {
-    let spoken = Spoken::new();
+    let recorded = RecordedSession::new();
     let prk = hmac(&keyed(b"countersign/1"), &[SECRET]);
     let other = [5; 32];
-    for derived in [client(&prk, &spoken.messages), server(&prk, &other, &spoken.messages)] {
-        spoken.check(&derived);
+    for derived in [client(&prk, &recorded.messages), server(&prk, &other, &recorded.messages)] {
+        recorded.check(&derived);
     }
 
     bencher.bench_local(|| {
-        let (prk, messages) = (black_box(&prk), black_box(&spoken.messages));
+        let (prk, messages) = (black_box(&prk), black_box(&recorded.messages));
         black_box(client(prk, messages));
         black_box(server(prk, black_box(&other), messages));
     });
 }
 
-/// What was said in such a session.
-struct Spoken {
+/// The messages and first frames of a session.
+struct RecordedSession {
     /// M1, M2 and M3.
     messages: [Vec<u8>; 3],
-    /// The client's first frame, and the server's.
+    /// The first frames of the client and of the server.
     frames: [Vec<u8>; 2],
     exporter: [u8; 32],
 }
 
-impl Spoken {
+impl RecordedSession {
     fn new() -> Self {
-        let way = Way::mutual();
-        let [mut client, mut server] = way.begin(buffers(512));
-        let say = |from: &mut End, to: &mut End| {
+        let config = PairConfig::mutual();
+        let [mut client, mut server] = config.new_pair(buffers(512));
+        let send = |from: &mut Endpoint, to: &mut Endpoint| {
             let message = from.poll_transmit(NOW).to_vec();
-            way.carry(from, to);
+            config.transfer(from, to);
             message
         };
-        let m1 = say(&mut server, &mut client);
-        let m2 = say(&mut client, &mut server);
-        let messages = [m1, m2, say(&mut server, &mut client)];
-        way.events(&mut server);
+        let m1 = send(&mut server, &mut client);
+        let m2 = send(&mut client, &mut server);
+        let messages = [m1, m2, send(&mut server, &mut client)];
+        config.handle_events(&mut server);
         let exporter = *client.peer().unwrap().exporter.unwrap();
-        let frames = [&mut client, &mut server].map(|end| {
-            end.split().1.send(b"hi").unwrap();
-            end.poll_transmit(NOW).to_vec()
+        let frames = [&mut client, &mut server].map(|endpoint| {
+            endpoint.split().1.send(b"hi").unwrap();
+            endpoint.poll_transmit(NOW).to_vec()
         });
         Self { messages, frames, exporter }
     }
 
-    /// They are the protocol's, or they would not have come out as they did there.
+    /// Asserts that `derived` contains the proofs, keys and exporter of this session.
     fn check(&self, derived: &Derived) {
-        assert_eq!(derived.proofs, [&self.messages[1], &self.messages[2]].map(|it| proof_of(it)));
+        assert_eq!(
+            derived.proofs,
+            [&self.messages[1], &self.messages[2]].map(|message| proof_of(message))
+        );
         assert_eq!(derived.exporter, self.exporter);
         for (key, frame) in derived.traffic.iter().zip(&self.frames) {
             let (frame, tag) = frame.split_at(frame.len() - 16);
@@ -149,81 +153,85 @@ fn proof_of(message: &[u8]) -> [u8; 32] {
     message[message.len() - 32..].try_into().unwrap()
 }
 
-/// What an end of `mutual` has computed when it is established.
+/// What an endpoint of `mutual` computes during its handshake.
 struct Derived {
     proofs: [[u8; 32]; 2],
-    /// c2s and s2c.
+    /// The keys c2s and s2c.
     traffic: [[u8; 32]; 2],
     exporter: [u8; 32],
 }
 
-/// A key as a handshake uses it: docs/PROTOCOL.md, "Keys", of which the names are. One key schedule is
-/// counted for each key at each end, since one that is absorbed can be used again, and each byte of the
-/// transcript is hashed once at each end, since a hash can be finished and continued both. What is kept
-/// of a secret from one handshake to the next is prk, as it says there. (What could be kept besides, of
-/// each key and key id, is k0, kc and ks.)
-struct Imported {
-    k0: Keyed,
+/// An imported key. The names are those of docs/PROTOCOL.md, "Keys".
+///
+/// This is the least work that the protocol needs: each endpoint absorbs each key once, since an absorbed
+/// key can be used again, and hashes each byte of the transcript once, since a hash can be both finished
+/// and continued. Of a secret, prk is kept from one handshake to the next. (An implementation could also
+/// keep k0, kc and ks for each key and key id.)
+struct ImportedKey {
+    k0: KeyedHmac,
 }
 
-impl Imported {
-    /// prk absorbed, k0, k0 absorbed.
+impl ImportedKey {
+    /// Absorbs prk, derives k0, and absorbs it.
     fn new(prk: &[u8; 32]) -> Self {
         let kid = b"default";
         let lengths = [1, kid.len() as u8];
         Self { k0: keyed(&hmac(&keyed(prk), &[b"import", &lengths, kid, &[1]])) }
     }
 
-    /// kc or ks, that absorbed, the proof.
-    fn proof(&self, derive: &[u8], label: &[u8], transcript: &Sha256) -> [u8; 32] {
+    /// Derives kc or ks, absorbs it, and computes the proof.
+    fn proof(&self, derive: &[u8], label: &[u8], hash: &Sha256) -> [u8; 32] {
         let key = keyed(&hmac(&self.k0, &[derive, &[1]]));
-        hmac(&key, &[label, &transcript.clone().finalize()])
+        hmac(&key, &[label, &hash.clone().finalize()])
     }
 }
 
-/// What both ends do: the proof of one is made and that of the other is made to compare.
-fn end(
-    key: &Imported,
-    hashed: &Sha256,
+/// The work of either endpoint after the client's proof: the server's proof, to send or to compare, and the
+/// keys of the session.
+fn finish_handshake(
+    key: &ImportedKey,
+    hash: &Sha256,
     client_proof: [u8; 32],
     [_, m2, m3]: &[Vec<u8>; 3],
 ) -> Derived {
-    // SHA256(pre ‖ M1 ‖ M2 ‖ M3'), from where SHA256(pre ‖ M1 ‖ M2') ended.
-    let hashed = hashed.clone().chain_update(proof_of(m2)).chain_update(&m3[..m3.len() - 32]);
-    let server_proof = key.proof(b"server auth", b"server", &hashed);
-    // th; its first half is the session id.
-    let th = hashed.chain_update(proof_of(m3)).finalize();
-    // master, and that absorbed.
+    // SHA256(pre ‖ M1 ‖ M2 ‖ M3'), continued from SHA256(pre ‖ M1 ‖ M2').
+    let hash = hash.clone().chain_update(proof_of(m2)).chain_update(&m3[..m3.len() - 32]);
+    let server_proof = key.proof(b"server auth", b"server", &hash);
+    // The first half of th is the session id.
+    let th = hash.chain_update(proof_of(m3)).finalize();
+    // Derives master, and absorbs it.
     let master = keyed(&hmac(&key.k0, &[b"session", &th, &[1]]));
-    // Each way: Expand(master, "c2s"), that absorbed, c2s. To absorb c2s is the first frame's.
+    // For each direction: Expand(master, "c2s"), absorbed, gives c2s. Absorbing c2s is part of the first
+    // frame.
     let traffic = [b"c2s", b"s2c"].map(|direction| {
-        let way = keyed(&hmac(&master, &[direction, &[1]]));
-        hmac(&way, &[b"key", &[1]])
+        let expanded = keyed(&hmac(&master, &[direction, &[1]]));
+        hmac(&expanded, &[b"key", &[1]])
     });
     let exporter = hmac(&master, &[b"exporter", &[1]]);
     Derived { proofs: [client_proof, server_proof], traffic, exporter }
 }
 
 /// SHA256(pre ‖ M1 ‖ M2'), not finished.
-fn until_m2([m1, m2, _]: &[Vec<u8>; 3]) -> Sha256 {
+fn hash_until_m2([m1, m2, _]: &[Vec<u8>; 3]) -> Sha256 {
     let pre = Sha256::new_with_prefix(b"countersign/1\0");
     pre.chain_update(m1).chain_update(&m2[..m2.len() - 32])
 }
 
 fn client(prk: &[u8; 32], messages: &[Vec<u8>; 3]) -> Derived {
-    let key = Imported::new(prk);
-    let hashed = until_m2(messages);
-    let proof = key.proof(b"client auth", b"client", &hashed);
-    end(&key, &hashed, proof, messages)
+    let key = ImportedKey::new(prk);
+    let hash = hash_until_m2(messages);
+    let proof = key.proof(b"client auth", b"client", &hash);
+    finish_handshake(&key, &hash, proof, messages)
 }
 
-/// "What the server does": the client's proof is computed under two keys, whether there are two or not.
+/// The server computes the client's proof under two keys, even if it has only one (docs/PROTOCOL.md,
+/// "What the server does").
 fn server(prk: &[u8; 32], other: &[u8; 32], messages: &[Vec<u8>; 3]) -> Derived {
-    let hashed = until_m2(messages);
+    let hash = hash_until_m2(messages);
     let [(key, proof), _] = [prk, other].map(|prk| {
-        let key = Imported::new(prk);
-        let proof = key.proof(b"client auth", b"client", &hashed);
+        let key = ImportedKey::new(prk);
+        let proof = key.proof(b"client auth", b"client", &hash);
         (key, black_box(proof))
     });
-    end(&key, &hashed, proof, messages)
+    finish_handshake(&key, &hash, proof, messages)
 }

@@ -1,52 +1,53 @@
-//! How many instructions framings and state machines take, counted by valgrind: the same number in each
-//! run of the same program, whatever else the machine does, so a few more are noticed.
+//! Instruction counts of framings and handshakes, measured by valgrind. The count is the same in each run
+//! of the same program, whatever the load of the computer, so that small regressions show.
 //!
-//! `cargo bench -p countersign-tests --bench instructions` compares with `instructions.txt` beside this
-//! and fails if they differ; with `-- --renew` it writes that file anew; with
-//! `-- --output-format=default` gungraun itself shows what it has, and compares with the last run. It
-//! takes valgrind, and gungraun-runner of the very version that gungraun has in Cargo.lock.
+//! `cargo bench -p countersign-tests --bench instructions` compares the counts with `instructions.txt` in
+//! this directory, and fails if they differ. With `-- --renew` it rewrites that file. With
+//! `-- --output-format=default` gungraun prints its own report, and compares with the last run. The
+//! benchmark needs valgrind, and gungraun-runner of the version that Cargo.lock has for gungraun.
 //!
-//! valgrind has no SHA instructions: what hashes does so in software here, 3,400 instructions a block, and
-//! little else of it can be seen. So those are a group of their own, `hashing`.
+//! valgrind has no SHA instructions, so that SHA-256 runs in software: 3,400 instructions a block, which
+//! hide everything else. Benchmarks that hash are therefore in a group of their own, `hashing`.
 #![allow(clippy::unwrap_used)]
-// What the macros make.
+// For the code that gungraun's macros generate.
 #![allow(missing_docs, unreachable_pub, unused_qualifications)]
 
-mod baseline;
-mod common;
+mod instruction_counts;
+mod pair_config;
 
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use common::{End, NOW, Way, buffers, established};
 use countersign::{Buffers, Framing, Protocol};
 use gungraun::{library_benchmark, library_benchmark_group};
+use pair_config::{Endpoint, NOW, PairConfig, buffers, established_pair};
 
-/// How many messages are written or taken.
+/// Messages in each benchmark.
 const MESSAGES: usize = 16;
-/// The length of each, in bytes. Longer ones are copied in ways that depend on the machine.
+/// Length of each message in bytes. How longer ones are copied depends on the processor.
 const LEN: usize = 64;
-/// The length of the buffers, in bytes: room for all of them.
+/// Length of the buffers in bytes: room for all messages.
 const BUFFER: usize = 2 * MESSAGES * LEN;
 
 fn main() -> ExitCode {
-    // The runner, which `baseline` starts by starting this program again, starts it for each benchmark.
-    let counts = |arg: &String| arg == "--gungraun-run" || arg.starts_with("--output-format");
+    // `instruction_counts` starts this program again as gungraun's front end, and gungraun-runner starts it
+    // once for each benchmark.
+    let is_gungraun = |arg: &String| arg == "--gungraun-run" || arg.starts_with("--output-format");
     let args: Vec<_> = env::args().collect();
-    if args.iter().any(counts) {
-        counted::run();
+    if args.iter().any(is_gungraun) {
+        gungraun_main::run();
         return ExitCode::SUCCESS;
     }
-    baseline::compare(&args)
+    instruction_counts::compare(&args)
 }
 
-mod counted {
+mod gungraun_main {
     use super::{hashing, plain};
     use gungraun::{Callgrind, LibraryBenchmarkConfig, main};
 
     main!(
-        // Without what it knows of caches.
+        // Instructions only, without a simulation of caches.
         config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["cache-sim=no"])),
         library_benchmark_groups = [plain, hashing]
     );
@@ -62,22 +63,22 @@ library_benchmark_group!(
     benchmarks = [sealed_write, sealed_read, sealed_heartbeat, handshake]
 );
 
-/// Two ends that are established, and what the client wrote, as it is to come in.
+/// An established pair, and what the client has sent, in chunks as the server will receive them.
 struct Ready {
-    way: Way,
-    ends: [End; 2],
+    config: PairConfig,
+    pair: [Endpoint; 2],
     chunks: Vec<Vec<u8>>,
 }
 
-fn ready(way: Way) -> Ready {
-    let ends = established(&way, BUFFER);
-    Ready { way, ends, chunks: Vec::new() }
+fn ready(config: PairConfig) -> Ready {
+    let pair = established_pair(&config, BUFFER);
+    Ready { config, pair, chunks: Vec::new() }
 }
 
-/// Each message by itself.
-fn apart(way: Way) -> Ready {
-    let mut ready = ready(way);
-    let client = &mut ready.ends[0];
+/// One chunk for each message.
+fn separate_chunks(config: PairConfig) -> Ready {
+    let mut ready = ready(config);
+    let client = &mut ready.pair[0];
     for _ in 0..MESSAGES {
         client.split().1.send(&[7; LEN]).unwrap();
         let frame = client.poll_transmit(NOW).to_vec();
@@ -87,15 +88,15 @@ fn apart(way: Way) -> Ready {
     ready
 }
 
-/// All at once.
-fn together(way: Way) -> Ready {
-    let mut ready = apart(way);
+/// All messages in one chunk.
+fn single_chunk(config: PairConfig) -> Ready {
+    let mut ready = separate_chunks(config);
     ready.chunks = vec![ready.chunks.concat()];
     ready
 }
 
 fn send_all(mut ready: Ready) -> Ready {
-    let client = &mut ready.ends[0];
+    let client = &mut ready.pair[0];
     for _ in 0..MESSAGES {
         client.split().1.send(black_box(&[7; LEN])).unwrap();
         let n = black_box(client.poll_transmit(NOW)).len();
@@ -104,108 +105,108 @@ fn send_all(mut ready: Ready) -> Ready {
     ready
 }
 
-fn take_all(mut ready: Ready) -> Ready {
-    let server = &mut ready.ends[1];
-    let mut taken = 0;
+fn receive_all(mut ready: Ready) -> Ready {
+    let server = &mut ready.pair[1];
+    let mut consumed = 0;
     for chunk in &ready.chunks {
         server.recv_space()[..chunk.len()].copy_from_slice(chunk);
         server.handle_received(chunk.len(), NOW);
-        taken += ready.way.events(server);
+        consumed += ready.config.handle_events(server);
     }
-    assert_eq!(taken, MESSAGES * LEN);
+    assert_eq!(consumed, MESSAGES * LEN);
     ready
 }
 
-/// The client's heartbeat is due; the server answers it.
-fn beat(mut ready: Ready) -> Ready {
-    let [client, server] = &mut ready.ends;
+/// The client's heartbeat, which is due, and the server's answer.
+fn exchange_heartbeats(mut ready: Ready) -> Ready {
+    let [client, server] = &mut ready.pair;
     let due = client.poll_timeout().unwrap();
     client.handle_timeout(due);
-    ready.way.carry(client, server);
-    ready.way.carry(server, client);
+    ready.config.transfer(client, server);
+    ready.config.transfer(server, client);
     ready
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::raw(Way::none(Framing::Raw))]
-#[bench::u32(Way::none(Framing::U32))]
-#[bench::multiprocessing(Way::none(Framing::Multiprocessing))]
-#[bench::untagged(Way::untagged())]
+#[bench::raw(PairConfig::none(Framing::Raw))]
+#[bench::u32(PairConfig::none(Framing::U32))]
+#[bench::multiprocessing(PairConfig::none(Framing::Multiprocessing))]
+#[bench::untagged(PairConfig::untagged())]
 fn write(ready: Ready) -> Ready {
     send_all(ready)
 }
 
-#[library_benchmark(setup = apart)]
-#[bench::raw(Way::none(Framing::Raw))]
-#[bench::u32(Way::none(Framing::U32))]
-#[bench::multiprocessing(Way::none(Framing::Multiprocessing))]
-#[bench::untagged(Way::untagged())]
+#[library_benchmark(setup = separate_chunks)]
+#[bench::raw(PairConfig::none(Framing::Raw))]
+#[bench::u32(PairConfig::none(Framing::U32))]
+#[bench::multiprocessing(PairConfig::none(Framing::Multiprocessing))]
+#[bench::untagged(PairConfig::untagged())]
 fn read(ready: Ready) -> Ready {
-    take_all(ready)
+    receive_all(ready)
 }
 
-#[library_benchmark(setup = together)]
-#[bench::raw(Way::none(Framing::Raw))]
-#[bench::u32(Way::none(Framing::U32))]
-#[bench::multiprocessing(Way::none(Framing::Multiprocessing))]
-#[bench::untagged(Way::untagged())]
+#[library_benchmark(setup = single_chunk)]
+#[bench::raw(PairConfig::none(Framing::Raw))]
+#[bench::u32(PairConfig::none(Framing::U32))]
+#[bench::multiprocessing(PairConfig::none(Framing::Multiprocessing))]
+#[bench::untagged(PairConfig::untagged())]
 fn read_together(ready: Ready) -> Ready {
-    take_all(ready)
+    receive_all(ready)
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::untagged(Way::untagged())]
+#[bench::untagged(PairConfig::untagged())]
 fn heartbeat(ready: Ready) -> Ready {
-    beat(ready)
+    exchange_heartbeats(ready)
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::sealed(Way::mutual())]
+#[bench::sealed(PairConfig::mutual())]
 fn sealed_write(ready: Ready) -> Ready {
     send_all(ready)
 }
 
-#[library_benchmark(setup = apart)]
-#[bench::sealed(Way::mutual())]
+#[library_benchmark(setup = separate_chunks)]
+#[bench::sealed(PairConfig::mutual())]
 fn sealed_read(ready: Ready) -> Ready {
-    take_all(ready)
+    receive_all(ready)
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::sealed(Way::mutual())]
+#[bench::sealed(PairConfig::mutual())]
 fn sealed_heartbeat(ready: Ready) -> Ready {
-    beat(ready)
+    exchange_heartbeats(ready)
 }
 
-/// What two sessions are made of.
-type Parts = (Way, [Buffers<Box<[u8]>>; 2]);
+/// The configuration and the buffers of a pair.
+type Unstarted = (PairConfig, [Buffers<Box<[u8]>>; 2]);
 
-fn parts(way: Way) -> Parts {
-    // What is found out about the processor once is found out.
-    established(&way, BUFFER);
-    (way, buffers(BUFFER))
+fn unstarted(config: PairConfig) -> Unstarted {
+    // The hashes detect the processor's features on first use, which is not to be counted.
+    established_pair(&config, BUFFER);
+    (config, buffers(BUFFER))
 }
 
-// Two sessions that have said nothing yet.
-#[library_benchmark(setup = parts)]
-#[bench::none(Way::none(Framing::U32))]
-#[bench::challenge(Way::challenge())]
-#[bench::multiprocessing(Way::strict())]
-#[bench::mutual(Way::mutual())]
-fn begin((way, buffers): Parts) -> (Way, [End; 2]) {
-    let ends = way.begin(buffers);
-    (way, ends)
+// Makes two sessions.
+#[library_benchmark(setup = unstarted)]
+#[bench::none(PairConfig::none(Framing::U32))]
+#[bench::challenge(PairConfig::challenge())]
+#[bench::multiprocessing(PairConfig::multiprocessing_strict())]
+#[bench::mutual(PairConfig::mutual())]
+fn begin((config, buffers): Unstarted) -> (PairConfig, [Endpoint; 2]) {
+    let pair = config.new_pair(buffers);
+    (config, pair)
 }
 
-// Two sessions, until they are established.
-#[library_benchmark(setup = parts)]
-#[bench::challenge(Way::challenge())]
-#[bench::multiprocessing_strict(Way::strict())]
-#[bench::multiprocessing_compatible(Way::compatible())]
-#[bench::mutual(Way::mutual())]
-#[bench::mutual_bound(Way::untagged())]
-fn handshake((way, buffers): Parts) -> (Way, [End; 2]) {
-    let mut ends = way.begin(buffers);
-    way.establish(&mut ends);
-    (way, ends)
+// Makes two sessions, and runs their handshake.
+#[library_benchmark(setup = unstarted)]
+#[bench::challenge(PairConfig::challenge())]
+#[bench::multiprocessing_strict(PairConfig::multiprocessing_strict())]
+#[bench::multiprocessing_compatible(PairConfig::multiprocessing_compatible())]
+#[bench::mutual(PairConfig::mutual())]
+#[bench::mutual_bound(PairConfig::untagged())]
+fn handshake((config, buffers): Unstarted) -> (PairConfig, [Endpoint; 2]) {
+    let mut pair = config.new_pair(buffers);
+    config.establish(&mut pair);
+    (config, pair)
 }

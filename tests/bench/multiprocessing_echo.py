@@ -1,6 +1,6 @@
 """multiprocessing_echo.py client|server PORT KEY TIMES LENGTH...
 
-The client prints the median time, in seconds, that a message of each length takes there and back. The
+The client prints the median round-trip time of each length in seconds, of TIMES messages each. The
 server prints its port, and serves one client."""
 import sys
 import time
@@ -20,10 +20,10 @@ if role == "server":
 else:
     with Client(address, authkey=key) as connection:
         for length in map(int, sys.argv[5:]):
-            message, taken = b"x" * length, []
+            message, round_trips = b"x" * length, []
             for _ in range(int(times)):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 connection.send_bytes(message)
                 assert len(connection.recv_bytes()) == length
-                taken.append(time.perf_counter() - begun)
-            print(sorted(taken)[len(taken) // 2], flush=True)
+                round_trips.append(time.perf_counter() - start)
+            print(sorted(round_trips)[len(round_trips) // 2], flush=True)

@@ -1,9 +1,10 @@
-//! What the bytes of the scheme `multiprocessing` say, by a reading of its own (docs/PROTOCOL.md,
-//! "multiprocessing"). The fuzz targets have it too, so it needs nothing but the core.
+//! A second, independent parser for the handshake of the scheme `multiprocessing`
+//! (docs/PROTOCOL.md, "multiprocessing"). The fuzz targets include this file too, so it depends on
+//! the core only.
 
 use countersign::{Digest, Multiprocessing, Role};
 
-/// The digests that CPython knows, each with the name that it has in messages.
+/// The digests that CPython supports, each with its label in messages.
 pub const PYTHONS: [(Digest, &[u8]); 5] = [
     (Digest::Md5, b"{md5}"),
     (Digest::Sha256, b"{sha256}"),
@@ -12,18 +13,18 @@ pub const PYTHONS: [(Digest, &[u8]); 5] = [
     (Digest::Sha3_384, b"{sha3_384}"),
 ];
 
-/// The frame that tells a peer that its response is wrong.
+/// The frame that rejects a response.
 pub const FAILURE_FRAME: &[u8] = b"\0\0\0\x09#FAILURE#";
 
 const CHALLENGE: &[u8] = b"#CHALLENGE#";
 const WELCOME: &[u8] = b"#WELCOME#";
-/// The longest frame of a handshake, in bytes.
+/// Longest frame of a handshake, in bytes.
 const MAX_FRAME: u64 = 256;
-/// Lengths of the message and of the response that name no digest.
-const BARE_MESSAGE: usize = 20;
-const BARE_RESPONSE: usize = 16;
+/// Lengths of a challenge and a response without a label, in bytes.
+const UNLABELLED_CHALLENGE: usize = 20;
+const UNLABELLED_RESPONSE: usize = 16;
 
-/// The body of the frame that `bytes` begin with, and what follows it.
+/// Splits `bytes` into the body of the first frame and the remaining bytes.
 fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (n, rest) = bytes.split_first_chunk()?;
     let (len, rest) = match i32::from_be_bytes(*n) {
@@ -37,15 +38,15 @@ fn labelled(bytes: &[u8]) -> Option<(Digest, &[u8])> {
     PYTHONS.iter().find_map(|(digest, label)| Some((*digest, bytes.strip_prefix(*label)?)))
 }
 
-/// What the peer of an end says in its handshake.
-struct Said<'a> {
+/// What the peer of an endpoint sends in its handshake.
+struct PeerHandshake<'a> {
     challenge: &'a [u8],
     verdict: &'a [u8],
     response: (Digest, &'a [u8]),
 }
 
-/// `bytes`, which the peer of an end of `role` has sent; `None` if that is not what they are.
-fn said(role: Role, bytes: &[u8]) -> Option<Said<'_>> {
+/// Parses `bytes` as the handshake that the peer of an endpoint of `role` sends.
+fn parse(role: Role, bytes: &[u8]) -> Option<PeerHandshake<'_>> {
     let (first, bytes) = frame(bytes)?;
     let (second, bytes) = frame(bytes)?;
     let (third, _) = frame(bytes)?;
@@ -54,31 +55,31 @@ fn said(role: Role, bytes: &[u8]) -> Option<Said<'_>> {
         Role::Server => (second, third, first),
     };
     let response = match response.len() {
-        BARE_RESPONSE => (Digest::Md5, response),
+        UNLABELLED_RESPONSE => (Digest::Md5, response),
         _ => labelled(response)?,
     };
-    Some(Said { challenge: challenge.strip_prefix(CHALLENGE)?, verdict, response })
+    Some(PeerHandshake { challenge: challenge.strip_prefix(CHALLENGE)?, verdict, response })
 }
 
-/// Whether an end of `role` is to be established by what it `heard`, where an honest peer says
-/// `honest`; `own` is its own challenge. Its peer's challenge and verdict are no part of what is
-/// proved: they only have to be such as `policy` allows.
+/// Whether an endpoint of `role` must accept the bytes `received`, given the bytes of an `honest`
+/// peer. `own` is the endpoint's own challenge. The peer's challenge and verdict prove nothing;
+/// they only have to be allowed by `policy`.
 #[must_use]
 pub fn proves(
     policy: Multiprocessing,
     role: Role,
     own: &[u8],
-    (honest, heard): (&[u8], &[u8]),
+    (honest, received): (&[u8], &[u8]),
 ) -> bool {
-    let (Some(honest), Some(heard)) = (said(role, honest), said(role, heard)) else {
+    let (Some(honest), Some(received)) = (parse(role, honest), parse(role, received)) else {
         return false;
     };
-    let asked = match heard.challenge.len() {
-        ..BARE_MESSAGE => None,
-        BARE_MESSAGE => Some(Digest::Md5),
-        _ => labelled(heard.challenge).map(|(digest, _)| digest),
+    let requested = match received.challenge.len() {
+        ..UNLABELLED_CHALLENGE => None,
+        UNLABELLED_CHALLENGE => Some(Digest::Md5),
+        _ => labelled(received.challenge).map(|(digest, _)| digest),
     };
-    let allowed = asked.is_some_and(|digest| policy.digests().any(|allowed| allowed == digest));
-    let acceptable = allowed && heard.challenge != own && heard.verdict == WELCOME;
-    acceptable && heard.response == honest.response
+    let allowed = requested.is_some_and(|digest| policy.digests().any(|allowed| allowed == digest));
+    let acceptable = allowed && received.challenge != own && received.verdict == WELCOME;
+    acceptable && received.response == honest.response
 }

@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use countersign::{Buffers, Storage};
 
-/// How many regions are out, and whether there are more to be had.
+/// Counts the leases of buffers, and can refuse new ones.
 #[derive(Debug, Default)]
 pub struct Pool {
     held: Cell<usize>,
@@ -11,20 +11,20 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Leases that are out.
+    /// Returns the number of leases held.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.get()
     }
 
-    /// From now on there is no lease to be had, or there is again.
-    pub fn set_dry(&self, dry: bool) {
+    /// Makes the pool refuse new leases, or grant them again.
+    pub fn set_exhausted(&self, dry: bool) {
         self.dry.set(dry);
     }
 }
 
-/// A region that has bytes only while it is leased, rubbish at first: whoever uses it without the
-/// lease, or trusts what it finds, is caught.
+/// A buffer that has bytes only while it is leased, filled with garbage at first. It detects use
+/// without a lease and trust in earlier contents.
 #[derive(Debug)]
 pub struct Region {
     pool: Rc<Pool>,
@@ -63,16 +63,16 @@ impl Storage for Region {
 /// The three pools of one session.
 #[derive(Debug, Default)]
 pub struct Pools {
-    /// Of handshake buffers.
+    /// Pool of handshake buffers.
     pub handshake: Rc<Pool>,
-    /// Of receive buffers.
+    /// Pool of receive buffers.
     pub receive: Rc<Pool>,
-    /// Of send buffers.
+    /// Pool of send buffers.
     pub send: Rc<Pool>,
 }
 
 impl Pools {
-    /// Regions of these pools, the receive and the send region so long.
+    /// Returns buffers of these pools, with lengths in bytes for receiving and sending.
     #[must_use]
     pub fn buffers(&self, receive: usize, send: usize) -> Buffers<Region> {
         let region =
@@ -84,7 +84,7 @@ impl Pools {
         }
     }
 
-    /// Leases that are out, of all three.
+    /// Returns the number of leases held in all three pools.
     #[must_use]
     pub fn held(&self) -> usize {
         self.handshake.held() + self.receive.held() + self.send.held()

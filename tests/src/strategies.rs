@@ -5,9 +5,9 @@ use proptest::sample::{Index, select};
 use countersign::{CloseReason, Digest, Framing, Role};
 
 use crate::python::PYTHONS;
-use crate::{Cover, FRAMINGS, Pace, Policy, Say, Speech};
+use crate::{Action, Cover, FRAMINGS, Pace, Policy, Speech};
 
-/// `cases` of each property, or as many as the environment says in `PROPTEST_CASES`.
+/// Returns a configuration with `cases` cases, unless `PROPTEST_CASES` is set.
 #[must_use]
 pub fn config(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
@@ -15,7 +15,7 @@ pub fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..asked }
 }
 
-/// `body` behind its length.
+/// Returns `body` behind its length as a `u32`.
 #[must_use]
 pub fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
@@ -23,12 +23,12 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Any bytes, so many at most.
+/// Up to `max` arbitrary bytes.
 pub fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..=max)
 }
 
-/// A few messages: empty, short, longer than buffers.
+/// A few messages: empty, short, and longer than the buffers.
 pub fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let message = prop_oneof![
         1 => Just(Vec::new()),
@@ -39,12 +39,12 @@ pub fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     vec(message, 0..6)
 }
 
-/// Any framing that a scheme can have in place of its own.
+/// Any framing that can be combined with a scheme other than `mutual`.
 pub fn framing() -> impl Strategy<Value = Framing> {
     select(&FRAMINGS[..])
 }
 
-/// The scheme `multiprocessing` in any of its ways.
+/// Any variant of the scheme `multiprocessing`.
 pub fn multiprocessing() -> impl Strategy<Value = Speech> {
     let digest = || select(&PYTHONS[..]).prop_map(|(digest, _)| digest);
     let policy = prop_oneof![
@@ -54,7 +54,7 @@ pub fn multiprocessing() -> impl Strategy<Value = Speech> {
     (policy, framing()).prop_map(|(policy, framing)| Speech::Multiprocessing(policy, framing))
 }
 
-/// Whatever two ends can speak.
+/// Any scheme with any framing.
 pub fn speech() -> impl Strategy<Value = Speech> {
     prop_oneof![
         1 => framing().prop_map(Speech::None),
@@ -64,33 +64,33 @@ pub fn speech() -> impl Strategy<Value = Speech> {
     ]
 }
 
-/// Either.
+/// Any role.
 pub fn role() -> impl Strategy<Value = Role> {
     select(&[Role::Client, Role::Server][..])
 }
 
-/// What an honest peer says, though it may end within a message.
-pub fn says() -> impl Strategy<Value = Vec<Say>> {
+/// What an honest peer does; its last message may be unfinished.
+pub fn actions() -> impl Strategy<Value = Vec<Action>> {
     let say = prop_oneof![
-        2 => Just(Say::Message(Vec::new())),
-        6 => bytes(20).prop_map(Say::Message),
-        3 => vec(any::<u8>(), 50..=70).prop_map(Say::Message),
-        3 => vec(any::<u8>(), 100..=700).prop_map(Say::Message),
-        // It goes on with whatever message comes next.
-        3 => vec(any::<u8>(), 0..=300).prop_map(Say::Chunk),
-        3 => Just(Say::Ping),
+        2 => Just(Action::Message(Vec::new())),
+        6 => bytes(20).prop_map(Action::Message),
+        3 => vec(any::<u8>(), 50..=70).prop_map(Action::Message),
+        3 => vec(any::<u8>(), 100..=700).prop_map(Action::Message),
+        // The next message continues it.
+        3 => vec(any::<u8>(), 0..=300).prop_map(Action::Chunk),
+        3 => Just(Action::Ping),
     ];
     let reason = select(&[CloseReason::Shutdown, CloseReason::Protocol, CloseReason::Timeout][..]);
     let last = prop_oneof![
-        4 => Just(vec![Say::Finish]),
-        2 => Just(vec![Say::Finish, Say::Ping]),
+        4 => Just(vec![Action::Finish]),
+        2 => Just(vec![Action::Finish, Action::Ping]),
         1 => Just(Vec::new()),
-        1 => reason.prop_map(|reason| vec![Say::Close(reason)]),
+        1 => reason.prop_map(|reason| vec![Action::Close(reason)]),
     ];
-    (vec(say, 0..8), last).prop_map(|(says, last)| [says, last].concat())
+    (vec(say, 0..8), last).prop_map(|(actions, last)| [actions, last].concat())
 }
 
-/// Any way to cut a stream.
+/// Any sequence of chunk sizes.
 pub fn pace() -> impl Strategy<Value = Pace> {
     let piece = prop_oneof![2 => Just(0), 4 => Just(1), 4 => 2..8_usize, 4 => 8..90_usize];
     (vec(piece, 0..12), 1..60_usize).prop_map(|(mut pieces, last)| {
@@ -99,8 +99,8 @@ pub fn pace() -> impl Strategy<Value = Pace> {
     })
 }
 
-/// `stream` as an attacker might leave it: whole, with bits flipped, cut, with bytes put in, left
-/// out, or put at its end.
+/// `stream` as an attacker might change it: unchanged, with flipped bits, truncated, or with bytes
+/// inserted, removed or appended.
 pub fn tampered(stream: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let change = prop_oneof![
         (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, bit)),

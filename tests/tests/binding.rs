@@ -1,21 +1,26 @@
-//! SessionFactory inside TLS, and when they begin.
+//! Sessions inside TLS, and when they start.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
 
 use countersign::{Config, Error, Instant, Protocol, Role, Session, TimedOut, Truncated};
-use countersign_tests::{Cover, EXPORTER, Honest, Pools, Region, Speech};
+use countersign_tests::{Cover, EXPORTER, HonestPeer, Pools, Region, Speech};
 
 const NOW: Instant = Instant::EPOCH;
 const SPEECH: Speech = Speech::Mutual(Cover::Bound);
 
 fn unbound(role: Role) -> Session<Region> {
-    let config = SPEECH.config(role, Honest::HEARTBEAT);
-    SPEECH.begin(role, &config, &Pools::default(), (config.receive_len(), Config::MIN_BUFFER))
+    let config = SPEECH.config(role, HonestPeer::HEARTBEAT);
+    SPEECH.unbound_session(
+        role,
+        &config,
+        &Pools::default(),
+        (config.receive_len(), Config::MIN_BUFFER),
+    )
 }
 
 #[test]
-fn a_session_without_its_binding_waits_and_says_nothing() {
+fn unbound_session_waits_and_sends_nothing() {
     for role in [Role::Client, Role::Server] {
         let mut session = unbound(role);
         assert_eq!(session.poll_event(NOW), Ok(None));
@@ -25,22 +30,22 @@ fn a_session_without_its_binding_waits_and_says_nothing() {
         assert_eq!(session.poll_event(NOW), Ok(None));
         assert_eq!(session.wants_write(), role == Role::Server);
         assert!(session.wants_read());
-        Honest::met(SPEECH, &mut session);
+        HonestPeer::connected(SPEECH, &mut session);
     }
 }
 
 #[test]
-fn a_session_without_its_binding_has_the_handshakes_deadline() {
+fn unbound_session_has_the_handshake_deadline() {
     let mut session = unbound(Role::Server);
     let deadline = NOW.saturating_add(Duration::from_secs(5));
     assert_eq!(session.poll_timeout(), Some(deadline));
     session.handle_timeout(deadline);
     assert_eq!(session.poll_event(deadline), Err(Error::TimedOut(TimedOut::Handshake)));
-    assert!(session.is_done(), "there is nothing that it has begun to say");
+    assert!(session.is_done(), "no output is pending");
 }
 
 #[test]
-fn a_stream_that_ends_before_the_binding_is_known_is_truncated() {
+fn eof_before_the_binding_is_a_truncation() {
     let mut session = unbound(Role::Client);
     session.handle_eof(NOW);
     assert_eq!(session.poll_event(NOW), Err(Error::Truncated(Truncated::Handshake)));

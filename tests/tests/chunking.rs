@@ -1,26 +1,26 @@
-//! How bytes are cut must not matter (docs/ARCHITECTURE.md, "One parser").
+//! The size of chunks must not matter (docs/ARCHITECTURE.md, "One parser").
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use countersign::{Alert, Config, Error, Framing, Key, KeyRejection, Role, Session, Truncated};
 use countersign_tests::python::FAILURE_FRAME;
 use countersign_tests::{
-    ANOTHER_SECRET, App, Cover, End, Honest, Met, Pace, Pools, Region, Ring, SECRET, Seen, Speech,
-    Stream, bytes, config, converse, listen, messages, name, other, pace, role, says, speech,
-    tampered,
+    ANOTHER_SECRET, Application, Cover, Endpoint, HonestPeer, Met, Observed, Pace, PeerStream,
+    Pools, Region, Ring, SECRET, Speech, actions, bytes, config, drive_pair, drive_with, messages,
+    name, other, pace, role, speech, tampered,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Length of M1 when one suite is offered, in bytes; each further suite is one more.
+/// Length of an M1 that offers one suite, in bytes. Each further suite adds one.
 const M1_LEN: usize = 45;
 /// Length of an alert in bytes.
 const ALERT_LEN: usize = 6;
 
 fn end_config(speech: Speech, role: Role) -> Config {
-    speech.config(role, Honest::HEARTBEAT)
+    speech.config(role, HonestPeer::HEARTBEAT)
 }
 
-/// `extra` bytes more than each buffer needs.
+/// Makes a session with `extra` bytes in each buffer beyond what it needs.
 fn session(
     speech: Speech,
     role: Role,
@@ -28,7 +28,7 @@ fn session(
     (receive, send): (usize, usize),
 ) -> Session<Region> {
     let sizes = (config.receive_len() + receive, Config::MIN_BUFFER + send);
-    speech.end(role, config, &Pools::default(), sizes)
+    speech.session(role, config, &Pools::default(), sizes)
 }
 
 fn sizes() -> impl Strategy<Value = (usize, usize)> {
@@ -36,19 +36,20 @@ fn sizes() -> impl Strategy<Value = (usize, usize)> {
     (size(), size())
 }
 
-/// The key that an end has: the right one, mostly.
+/// The key of an endpoint, in most cases the right one.
 #[derive(Clone, Copy, Debug)]
-enum Has {
+enum KeyChoice {
     Right,
     Wrong,
     None,
 }
 
-fn has() -> impl Strategy<Value = Has> {
-    prop_oneof![6 => Just(Has::Right), 1 => Just(Has::Wrong), 1 => Just(Has::None)]
+fn key_choice() -> impl Strategy<Value = KeyChoice> {
+    use KeyChoice::{None, Right, Wrong};
+    prop_oneof![6 => Just(Right), 1 => Just(Wrong), 1 => Just(None)]
 }
 
-impl Has {
+impl KeyChoice {
     fn ring(self, speech: Speech) -> Ring {
         match self {
             Self::Right => speech.ring(SECRET),
@@ -58,73 +59,85 @@ impl Has {
     }
 }
 
-/// A client that says `messages` to a server that echoes.
+/// A client that sends `messages` to a server that echoes them.
 #[derive(Clone, Debug)]
 struct Conversation {
     speech: Speech,
-    /// The longest frame that the server takes, in bytes.
+    /// Longest frame that the server accepts, in bytes.
     max_frame: u64,
-    client: (Has, (usize, usize)),
-    server: (Has, (usize, usize)),
+    client: (KeyChoice, (usize, usize)),
+    server: (KeyChoice, (usize, usize)),
     messages: Vec<Vec<u8>>,
     chunk: usize,
 }
 
 fn conversation() -> impl Strategy<Value = Conversation> {
     let max_frame = prop_oneof![4 => Just(1_u64 << 20), 1 => 0..700_u64];
-    ((speech(), max_frame), (has(), sizes()), (has(), sizes()), messages(), 1..400_usize).prop_map(
-        |((speech, max_frame), client, server, messages, chunk)| Conversation {
+    (
+        (speech(), max_frame),
+        (key_choice(), sizes()),
+        (key_choice(), sizes()),
+        messages(),
+        1..400_usize,
+    )
+        .prop_map(|((speech, max_frame), client, server, messages, chunk)| Conversation {
             speech,
             max_frame,
             client,
             server,
             messages,
             chunk,
-        },
-    )
+        })
 }
 
-/// What both ends saw and what went over the wires.
+/// What both endpoints observed, and the bytes they exchanged.
 #[derive(Debug, PartialEq)]
 struct Record {
-    client: Vec<Seen>,
-    server: Vec<Seen>,
-    /// Whom each met.
-    met: [Option<Met>; 2],
+    client: Vec<Observed>,
+    server: Vec<Observed>,
+    /// What each knew about its peer.
+    peers: [Option<Met>; 2],
     up: Vec<u8>,
     down: Vec<u8>,
 }
 
 impl Conversation {
-    fn hold(&self, [mut cr, mut cw, mut sr, mut sw]: [Pace; 4], hold: usize) -> Record {
+    fn run(&self, [mut cr, mut cw, mut sr, mut sw]: [Pace; 4], hold: usize) -> Record {
         let speech = self.speech;
-        let end =
-            |role, config: &Config, sizes, app| End::new(session(speech, role, config, sizes), app);
-        let speaker = App::say(self.client.0.ring(speech), self.messages.clone(), self.chunk);
-        let echo = App::echo(self.server.0.ring(speech), hold);
+        let end = |role, config: &Config, sizes, app| {
+            Endpoint::new(session(speech, role, config, sizes), app)
+        };
+        let speaker =
+            Application::sending(self.client.0.ring(speech), self.messages.clone(), self.chunk);
+        let echo = Application::echo(self.server.0.ring(speech), hold);
         let config = end_config(speech, Role::Client);
         let mut client = end(Role::Client, &config, self.client.1, speaker);
         let strict = end_config(speech, Role::Server).with_max_frame(self.max_frame);
         let mut server = end(Role::Server, &strict, self.server.1, echo);
-        let (up, down) = converse((&mut client, &mut cr, &mut cw), (&mut server, &mut sr, &mut sw));
+        let (up, down) =
+            drive_pair((&mut client, &mut cr, &mut cw), (&mut server, &mut sr, &mut sw));
         let record = Record {
-            client: client.seen().to_vec(),
-            server: server.seen().to_vec(),
-            met: [client.met().cloned(), server.met().cloned()],
+            client: client.observed().to_vec(),
+            server: server.observed().to_vec(),
+            peers: [client.met().cloned(), server.met().cloned()],
             up,
             down,
         };
-        for seen in [&record.client, &record.server] {
-            assert!(matches!(seen.last(), Some(Seen::Closed | Seen::Failed(_))), "{record:?}");
+        for observed in [&record.client, &record.server] {
+            assert!(
+                matches!(observed.last(), Some(Observed::Closed | Observed::Failed(_))),
+                "{record:?}"
+            );
         }
         record
     }
 
-    /// All parts that `seen` has, joined.
-    fn heard(seen: &[Seen]) -> Vec<u8> {
-        seen.iter()
-            .filter_map(|seen| match seen {
-                Seen::Chunk { bytes, .. } => Some(&bytes[..]),
+    /// Returns the bytes of all chunks in `observed`.
+    fn payload(observed: &[Observed]) -> Vec<u8> {
+        observed
+            .iter()
+            .filter_map(|observed| match observed {
+                Observed::Chunk { bytes, .. } => Some(&bytes[..]),
                 _ => None,
             })
             .collect::<Vec<_>>()
@@ -140,46 +153,47 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn a_conversation_is_the_same_however_its_bytes_are_cut(
+    fn chunking_does_not_change_a_session(
         conversation in conversation(),
         paces in [pace(), pace(), pace(), pace()],
         hold in 0..4_usize,
     ) {
-        let expected = conversation.hold(whole(), 0);
-        let record = conversation.hold(paces, hold);
+        let expected = conversation.run(whole(), 0);
+        let record = conversation.run(paces, hold);
         prop_assert_eq!(&record, &expected);
     }
 
     #[test]
-    fn ends_of_one_key_hear_all_that_was_said_and_close(
+    fn endpoints_with_one_key_exchange_all_messages_and_close(
         mut conversation in conversation(),
         paces in [pace(), pace(), pace(), pace()],
     ) {
         conversation.max_frame = 700;
-        (conversation.client.0, conversation.server.0) = (Has::Right, Has::Right);
-        let record = conversation.hold(paces, 0);
-        let said = conversation.messages.concat();
-        for seen in [&record.client, &record.server] {
-            prop_assert_eq!(&Conversation::heard(seen), &said);
-            prop_assert_eq!(seen.last(), Some(&Seen::Closed));
+        (conversation.client.0, conversation.server.0) = (KeyChoice::Right, KeyChoice::Right);
+        let record = conversation.run(paces, 0);
+        let payload = conversation.messages.concat();
+        for observed in [&record.client, &record.server] {
+            prop_assert_eq!(&Conversation::payload(observed), &payload);
+            prop_assert_eq!(observed.last(), Some(&Observed::Closed));
         }
-        let firsts = record.client.iter().filter(|s| matches!(s, Seen::Chunk { first: true, .. }));
+        let is_first = |it: &&Observed| matches!(it, Observed::Chunk { first: true, .. });
+        let firsts = record.client.iter().filter(is_first);
         let expected = match conversation.speech.framing() {
-            Framing::Raw => usize::from(!said.is_empty()),
+            Framing::Raw => usize::from(!payload.is_empty()),
             _ => conversation.messages.len(),
         };
         prop_assert_eq!(firsts.count(), expected);
     }
 
     #[test]
-    fn both_ends_agree_on_every_field_of_what_they_know_of_each_other(
+    fn endpoints_agree_on_every_field_about_each_other(
         mut conversation in conversation(),
         paces in [pace(), pace(), pace(), pace()],
     ) {
-        (conversation.client.0, conversation.server.0) = (Has::Right, Has::Right);
+        (conversation.client.0, conversation.server.0) = (KeyChoice::Right, KeyChoice::Right);
         let speech = conversation.speech;
-        let [Some(server), Some(client)] = conversation.hold(paces, 0).met else {
-            panic!("they never met");
+        let [Some(server), Some(client)] = conversation.run(paces, 0).peers else {
+            panic!("the handshake did not complete");
         };
         prop_assert_eq!(server.authenticated, speech.proves_to(Role::Client));
         prop_assert_eq!(client.authenticated, speech.proves_to(Role::Server));
@@ -197,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn ends_of_different_keys_never_talk(
+    fn endpoints_with_different_keys_exchange_no_message(
         mut conversation in conversation(),
         paces in [pace(), pace(), pace(), pace()],
     ) {
@@ -205,40 +219,41 @@ proptest! {
             conversation.speech = Speech::Mutual(Cover::Tags);
         }
         let speech = conversation.speech;
-        (conversation.client.0, conversation.server.0) = (Has::Right, Has::Wrong);
-        let record = conversation.hold(paces, 0);
-        prop_assert_eq!(&record.server, &vec![Seen::KeyNeeded, Seen::Failed(Error::WrongKey)]);
-        prop_assert_eq!(Conversation::heard(&record.client), b"");
+        (conversation.client.0, conversation.server.0) = (KeyChoice::Right, KeyChoice::Wrong);
+        let record = conversation.run(paces, 0);
+        let wrong_key = Observed::Failed(Error::WrongKey);
+        prop_assert_eq!(&record.server, &vec![Observed::KeyNeeded, wrong_key]);
+        prop_assert_eq!(Conversation::payload(&record.client), b"");
         let last_word: &[u8] = match speech {
             Speech::Mutual(_) => &[0, 0, 0, 2, 0x7f, 1],
             Speech::Multiprocessing(..) => FAILURE_FRAME,
             Speech::None(_) | Speech::Challenge(..) => b"",
         };
         let down = [&speech.greeting(Role::Server), last_word].concat();
-        prop_assert_eq!(&record.down, &down, "nothing went out but its greeting and its last word");
+        prop_assert_eq!(&record.down, &down, "more than the first message and the refusal");
         if !last_word.is_empty() {
-            let refused = Seen::Failed(Error::Alert(Alert::Refused));
-            prop_assert_eq!(&record.client, &vec![Seen::KeyNeeded, refused]);
+            let refused = Observed::Failed(Error::Alert(Alert::Refused));
+            prop_assert_eq!(&record.client, &vec![Observed::KeyNeeded, refused]);
         }
     }
 }
 
-/// One end that echoes, and the bytes that it gets.
+/// One endpoint that echoes, and the bytes that it receives.
 #[derive(Clone, Debug)]
 struct Attack {
     speech: Speech,
     role: Role,
     sizes: (usize, usize),
-    /// What an honest peer would have sent until the handshake was over.
+    /// What an honest peer would have sent during the handshake.
     handshake: Vec<u8>,
-    /// What it would have said.
-    said: Vec<u8>,
+    /// The payload that it would have sent.
+    payload: Vec<u8>,
     stream: Vec<u8>,
 }
 
-/// What the end saw, and what it sent.
-struct Struck {
-    seen: Vec<Seen>,
+/// What the endpoint observed, and what it sent.
+struct Outcome {
+    observed: Vec<Observed>,
     sent: Vec<u8>,
 }
 
@@ -247,17 +262,17 @@ impl Attack {
         session(speech, role, &end_config(speech, role).with_max_frame(500), sizes)
     }
 
-    fn strike(&self, (mut reads, mut writes): (Pace, Pace), hold: usize) -> Struck {
-        let app = App::echo(Has::Right.ring(self.speech), hold);
-        let mut end = End::new(Self::session(self.speech, self.role, self.sizes), app);
-        let sent = listen(&mut end, &self.stream, &mut reads, &mut writes);
-        Struck { seen: end.seen().to_vec(), sent }
+    fn run(&self, (mut reads, mut writes): (Pace, Pace), hold: usize) -> Outcome {
+        let app = Application::echo(KeyChoice::Right.ring(self.speech), hold);
+        let mut end = Endpoint::new(Self::session(self.speech, self.role, self.sizes), app);
+        let sent = drive_with(&mut end, &self.stream, &mut reads, &mut writes);
+        Outcome { observed: end.observed().to_vec(), sent }
     }
 
-    /// What an honest peer makes of what the end `sent`, how that was cut left aside.
+    /// Returns what an honest peer receives from what the endpoint `sent`, regardless of chunking.
     fn understood(&self, sent: &[u8]) -> Vec<u8> {
-        let mut peer = Honest::new(self.speech, other(self.role));
-        peer.hear(sent).into_iter().flat_map(|(_, chunk)| chunk).collect()
+        let mut peer = HonestPeer::new(self.speech, other(self.role));
+        peer.receive(sent).into_iter().flat_map(|(_, chunk)| chunk).collect()
     }
 
     fn is_authentic(&self) -> bool {
@@ -265,27 +280,30 @@ impl Attack {
     }
 }
 
-impl Struck {
+impl Outcome {
     fn established(&self) -> Option<&Met> {
-        self.seen.iter().find_map(|seen| match seen {
-            Seen::Established(met) => Some(&**met),
+        self.observed.iter().find_map(|observed| match observed {
+            Observed::Established(met) => Some(&**met),
             _ => None,
         })
     }
 }
 
-/// Anything at all, or what an honest peer sends, changed a little.
+/// Arbitrary bytes, or the bytes of an honest peer with a few changes.
 fn attack() -> impl Strategy<Value = Attack> {
-    (speech(), any::<bool>()).prop_flat_map(|(speech, met)| attack_on(speech, met))
+    (speech(), any::<bool>())
+        .prop_flat_map(|(speech, after_handshake)| attack_on(speech, after_handshake))
 }
 
-/// If they have `met`, the handshake is left alone.
-fn attack_on(speech: Speech, met: bool) -> impl Strategy<Value = Attack> {
-    (role(), sizes(), says()).prop_flat_map(move |(role, sizes, says)| {
+/// If `after_handshake`, the handshake is left unchanged.
+fn attack_on(speech: Speech, after_handshake: bool) -> impl Strategy<Value = Attack> {
+    (role(), sizes(), actions()).prop_flat_map(move |(role, sizes, actions)| {
         let tested = Attack::session(speech, role, sizes);
-        let Stream { bytes: honest, handshake, said } = Honest::stream(speech, tested, &says);
+        let PeerStream { bytes: honest, handshake, payload } =
+            HonestPeer::stream(speech, tested, &actions);
         let (handshake, behind) = honest.split_at(handshake);
-        let (first, changed) = if met { (handshake, behind) } else { (&[][..], &honest[..]) };
+        let (first, changed) =
+            if after_handshake { (handshake, behind) } else { (&[][..], &honest[..]) };
         let remaining = prop_oneof![1 => bytes(300), 4 => tampered(changed.to_vec())];
         let (handshake, first) = (handshake.to_vec(), first.to_vec());
         remaining.prop_map(move |remaining| Attack {
@@ -293,7 +311,7 @@ fn attack_on(speech: Speech, met: bool) -> impl Strategy<Value = Attack> {
             role,
             sizes,
             handshake: handshake.clone(),
-            said: said.clone(),
+            payload: payload.clone(),
             stream: [&first[..], &remaining].concat(),
         })
     })
@@ -307,48 +325,51 @@ proptest! {
     #![proptest_config(config(1500))]
 
     #[test]
-    fn hostile_bytes_come_to_the_same_end_however_they_are_cut(
+    fn chunking_does_not_change_the_result_of_hostile_bytes(
         attack in attack(),
         reads in pace(),
         writes in pace(),
         hold in 0..4_usize,
     ) {
-        let mut expected = attack.strike((Pace::whole(), Pace::whole()), 0);
-        let mut struck = attack.strike((reads, writes), hold);
-        for seen in [&expected.seen, &struck.seen] {
-            prop_assert!(matches!(seen.last(), Some(Seen::Closed | Seen::Failed(_))));
+        let mut expected = attack.run((Pace::whole(), Pace::whole()), 0);
+        let mut outcome = attack.run((reads, writes), hold);
+        for observed in [&expected.observed, &outcome.observed] {
+            prop_assert!(matches!(observed.last(), Some(Observed::Closed | Observed::Failed(_))));
         }
         if attack.speech.is_mutual() {
-            // What comes behind the peer's last word is an error unless ours was out before.
-            for seen in [&mut expected.seen, &mut struck.seen] {
-                if let Some(at) = seen.iter().position(|seen| *seen == Seen::PeerFinished) {
-                    seen.truncate(at + 1);
+            // Bytes behind the peer's FIN are an error unless our own FIN has been sent.
+            for observed in [&mut expected.observed, &mut outcome.observed] {
+                if let Some(at) = observed.iter().position(|it| *it == Observed::PeerFinished) {
+                    observed.truncate(at + 1);
                 }
             }
         }
-        prop_assert_eq!(&struck.seen, &expected.seen);
-        if struck.established().is_none() {
-            // A handshake that fails drops what is left of its challenge.
-            prop_assert!(expected.sent.starts_with(&struck.sent));
+        prop_assert_eq!(&outcome.observed, &expected.observed);
+        if outcome.established().is_none() {
+            // A failed handshake drops the unsent bytes of its challenge.
+            prop_assert!(expected.sent.starts_with(&outcome.sent));
         } else if !attack.speech.is_mutual() {
-            prop_assert_eq!(struck.sent, expected.sent);
-        } else if !matches!(expected.seen.last(), Some(Seen::Failed(Error::PeerClosed(_)))) {
-            // When a PONG was owed depends on when the PING came.
-            prop_assert_eq!(attack.understood(&struck.sent), attack.understood(&expected.sent));
+            prop_assert_eq!(outcome.sent, expected.sent);
+        } else if !matches!(
+            expected.observed.last(),
+            Some(Observed::Failed(Error::PeerClosed(_)))
+        ) {
+            // When a PONG is sent depends on when the PING arrived.
+            prop_assert_eq!(attack.understood(&outcome.sent), attack.understood(&expected.sent));
         }
     }
 
     #[test]
-    fn nobody_is_authenticated_without_the_right_answer(attack in attack(), reads in pace()) {
-        let struck = attack.strike((reads, Pace::whole()), 0);
+    fn no_peer_is_authenticated_without_the_right_proof(attack in attack(), reads in pace()) {
+        let outcome = attack.run((reads, Pace::whole()), 0);
         let (proves, right) = (attack.speech.proves_to(attack.role), attack.is_authentic());
-        let authenticated = struck.established().is_some_and(|met| met.authenticated);
+        let authenticated = outcome.established().is_some_and(|met| met.authenticated);
         prop_assert_eq!(authenticated, proves && right);
         if !proves || right {
             return Ok(());
         }
-        prop_assert_eq!(struck.established(), None);
-        let Some(Seen::Failed(error)) = struck.seen.last() else { panic!("it goes on") };
+        prop_assert_eq!(outcome.established(), None);
+        let Some(Observed::Failed(error)) = outcome.observed.last() else { panic!("no failure") };
         match attack.speech {
             Speech::None(_) | Speech::Challenge(..) => {
                 let expected = match attack.stream.len() < attack.handshake.len() {
@@ -356,7 +377,7 @@ proptest! {
                     false => Error::WrongKey,
                 };
                 prop_assert_eq!(*error, expected);
-                prop_assert_eq!(struck.sent, attack.speech.greeting(Role::Server));
+                prop_assert_eq!(outcome.sent, attack.speech.greeting(Role::Server));
             }
             Speech::Multiprocessing(..) => {
                 let expected = matches!(
@@ -367,28 +388,31 @@ proptest! {
                         | Error::Truncated(Truncated::Handshake)
                 );
                 prop_assert!(expected, "{error:?}");
-                let keys = struck.seen.iter().filter(|seen| **seen == Seen::KeyNeeded).count();
+                let requests = outcome.observed.iter().filter(|it| **it == Observed::KeyNeeded);
+                let keys = requests.count();
                 if attack.role == Role::Server && (keys == 0 || *error == Error::WrongKey) {
-                    // Whoever does not prove itself gets nothing that was made with the key.
+                    // A peer that does not prove itself receives nothing that was made with the
+                    // key.
                     let most = [&attack.speech.greeting(Role::Server), FAILURE_FRAME].concat();
-                    prop_assert!(most.starts_with(&struck.sent));
+                    prop_assert!(most.starts_with(&outcome.sent));
                 }
             }
             Speech::Mutual(_) if attack.role == Role::Server => {
-                // No more than M1 and an alert: whoever gets no M3 learns nothing.
-                prop_assert!(struck.sent.len() <= M1_LEN + 1 + ALERT_LEN);
+                // No more than M1 and an alert: without M3 a peer learns nothing.
+                prop_assert!(outcome.sent.len() <= M1_LEN + 1 + ALERT_LEN);
             }
             Speech::Mutual(_) => {}
         }
     }
 
     #[test]
-    fn of_a_tagged_stream_nothing_is_delivered_but_what_was_said(
+    fn tagged_stream_delivers_only_what_the_peer_sent(
         attack in tagged().prop_flat_map(|speech| attack_on(speech, true)),
         reads in pace(),
     ) {
-        let struck = attack.strike((reads, Pace::whole()), 0);
-        let heard = Conversation::heard(&struck.seen);
-        prop_assert!(attack.said.starts_with(&heard), "{:?} of {:?}", heard, attack.said);
+        let outcome = attack.run((reads, Pace::whole()), 0);
+        let received = Conversation::payload(&outcome.observed);
+        let sent = &attack.payload;
+        prop_assert!(sent.starts_with(&received), "{:?} of {:?}", received, sent);
     }
 }

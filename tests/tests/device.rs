@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use countersign::{Instant, Remaining};
 use countersign_device::{
-    AppId, Ask, Asked, Backoff, DEFAULT_INTERVAL, DeviceClient, DeviceServer, Imei, Kind, Request,
-    Response,
+    AppId, Backoff, DEFAULT_INTERVAL, DeviceClient, DeviceEvent, DeviceServer, Imei, Kind, Request,
+    RequestBody, Response,
 };
 use countersign_tests::sim::Rng;
 use proptest::prelude::*;
@@ -189,14 +189,14 @@ impl World {
         while !link.frozen
             && let Some(bytes) = link.up.receive(now)
         {
-            match server.handle_part(&bytes, Remaining::End, now).unwrap() {
-                Asked::Register { .. } => {
+            match server.handle_chunk(&bytes, Remaining::End, now).unwrap() {
+                DeviceEvent::Register { .. } => {
                     server.accept();
                     self.holder = Some(link.number);
                 }
-                Asked::DateTime => server.provide_time(TIME.parse().unwrap()),
-                Asked::Heartbeat => {}
-                refused @ Asked::Refused { .. } => panic!("{refused:?}"),
+                DeviceEvent::DateTime => server.provide_time(TIME.parse().unwrap()),
+                DeviceEvent::Heartbeat => {}
+                refused @ DeviceEvent::Rejected { .. } => panic!("{refused:?}"),
             }
             let response = server.poll_response().unwrap();
             link.down.send(response.write(&mut [0; Response::MAX_LEN]), rng, now);
@@ -225,7 +225,7 @@ impl World {
         while !link.frozen
             && let Some(bytes) = link.down.receive(now)
         {
-            let response = client.handle_part(&bytes, Remaining::End, now).unwrap();
+            let response = client.handle_chunk(&bytes, Remaining::End, now).unwrap();
             assert_eq!(response.code(), 0);
             link.answered[response.id() as usize] = Some(now);
             if response.id() == Kind::Heartbeat.id() {
@@ -236,13 +236,15 @@ impl World {
         }
         client.handle_timeout(now);
         while let Some(request) = client.poll_request(now) {
-            let kind = request.ask.kind() as usize;
+            let kind = request.body.kind() as usize;
             let (sent, answered) = (link.sent[kind], link.answered[kind]);
             assert!(sent <= answered, "two requests of one kind");
-            match request.ask {
-                Ask::Register { .. } => assert_eq!(sent, None, "registered twice"),
-                Ask::DateTime => assert_eq!(Some(now), link.answered[Kind::Register as usize]),
-                Ask::Heartbeat => {
+            match request.body {
+                RequestBody::Register { .. } => assert_eq!(sent, None, "registered twice"),
+                RequestBody::DateTime => {
+                    assert_eq!(Some(now), link.answered[Kind::Register as usize]);
+                }
+                RequestBody::Heartbeat => {
                     let from = sent.or(link.answered[Kind::Register as usize]).unwrap();
                     let due = from.saturating_add(DEFAULT_INTERVAL);
                     assert_eq!(now, answered.map_or(due, |at| at.max(due)), "out of time");
@@ -259,7 +261,7 @@ impl World {
                 sent.filter(|_| sent > answered)
             };
             let asked = link.sent.iter().zip(&link.answered).filter_map(late).min().unwrap();
-            let deadline = asked.saturating_add(DeviceClient::DEFAULT_ANSWER_TIMEOUT);
+            let deadline = asked.saturating_add(DeviceClient::DEFAULT_RESPONSE_TIMEOUT);
             assert_eq!(now, deadline, "noticed late");
             self.lose(index);
         }
@@ -337,15 +339,15 @@ proptest! {
         cuts.sort_unstable();
         let mut from = 0;
         for cut in cuts {
-            prop_assert_eq!(server.handle_part(&bytes[from..cut], Remaining::More, now), None);
+            prop_assert_eq!(server.handle_chunk(&bytes[from..cut], Remaining::More, now), None);
             from = cut;
         }
-        let asked = server.handle_part(&bytes[from..], Remaining::End, now);
+        let asked = server.handle_chunk(&bytes[from..], Remaining::End, now);
         prop_assert!(asked.is_some());
         server.accept();
         let response = server.poll_response().unwrap();
         prop_assert_eq!(response.id(), bytes.get(1).map_or(-1, |id| id.cast_signed()));
-        let fine = Request::parse(&bytes).is_ok_and(|it| it.ask != Ask::DateTime);
+        let fine = Request::parse(&bytes).is_ok_and(|it| it.body != RequestBody::DateTime);
         prop_assert_eq!(response.code() == 0, fine);
     }
 

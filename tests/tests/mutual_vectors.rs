@@ -1,5 +1,5 @@
-//! Two whole sessions of the scheme `mutual`, made by another implementation, byte for byte in both
-//! roles.
+//! Two complete sessions of the scheme `mutual`, made by another implementation, compared byte by
+//! byte in both roles.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;
@@ -22,19 +22,19 @@ fn text(vector: &Value, field: &str) -> String {
     vector[field].as_str().unwrap().into()
 }
 
-struct End {
+struct Endpoint {
     session: Session<Vec<u8>>,
     key: Key,
 }
 
-impl End {
+impl Endpoint {
     fn new(vector: &Value, role: Role) -> Self {
-        let (name, nonce, instance) = match role {
+        let (name, nonce, process_id) = match role {
             Role::Client => ("client_name", "client_nonce", "client_instance"),
             Role::Server => ("server_name", "server_nonce", "server_instance"),
         };
         let mut whole = [0; ProcessId::LEN];
-        whole[..16].copy_from_slice(&unhex(&vector[instance]));
+        whole[..16].copy_from_slice(&unhex(&vector[process_id]));
         let mut mutual =
             Mutual::new(text(vector, name).parse().unwrap(), ProcessId::from_bytes(&whole))
                 .with_key_id(text(vector, "kid").parse().unwrap())
@@ -49,9 +49,9 @@ impl End {
         let config = Config::new(Scheme::Mutual(mutual)).with_max_frame(max_frame);
         let mut random = [0; Nonce::LEN];
         random[..32].copy_from_slice(&unhex(&vector[nonce]));
-        let room = max_frame as usize + 4;
+        let memory = max_frame as usize + 4;
         let buffers =
-            Buffers { handshake: vec![0; 1024], receive: vec![0; room], send: vec![0; room] };
+            Buffers { handshake: vec![0; 1024], receive: vec![0; memory], send: vec![0; memory] };
         let nonce = Nonce::from_bytes(random);
         let mut session = match role {
             Role::Client => Session::client(&config, nonce, buffers, NOW),
@@ -59,10 +59,7 @@ impl End {
         }
         .unwrap();
         if let Ok(exporter) = exporter.try_into() {
-            assert!(
-                !session.wants_read() && !session.wants_write(),
-                "it spoke before it was bound"
-            );
+            assert!(!session.wants_read() && !session.wants_write(), "active before the binding");
             session.bind_channel(&exporter, NOW);
         }
         let key = Key::mutual(&unhex(&vector["psk"])).unwrap();
@@ -77,14 +74,14 @@ impl End {
             space[..n].copy_from_slice(&bytes[..n]);
             self.session.handle_received(n, NOW);
             bytes = &bytes[n..];
-            // A handshake reads no more than its next step wants.
+            // A handshake reads no more than its next step needs.
             if !bytes.is_empty() && self.session.peer().is_none() {
                 assert_eq!(self.events(), []);
             }
         }
     }
 
-    /// Events but for key requests, which are answered.
+    /// Returns the events other than key requests, which it answers.
     fn events(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.session.poll_event(NOW).unwrap() {
@@ -100,7 +97,7 @@ impl End {
         events
     }
 
-    fn sent(&mut self) -> Vec<u8> {
+    fn output(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         loop {
             let bytes = self.session.poll_transmit(NOW).to_vec();
@@ -112,7 +109,7 @@ impl End {
         }
     }
 
-    fn is_in_session(&self, vector: &Value, name: &str) {
+    fn assert_established(&self, vector: &Value, name: &str) {
         let peer = self.session.peer().unwrap();
         assert!(peer.authenticated);
         assert_eq!(peer.name, Some(name));
@@ -130,45 +127,45 @@ fn sessions() -> Vec<Value> {
     sessions
 }
 
-/// The two ends of a session, established.
-fn established(vector: &Value) -> (End, End) {
-    let mut server = End::new(vector, Role::Server);
-    let mut client = End::new(vector, Role::Client);
-    let m1 = server.sent();
+/// Returns the two endpoints of a session after their handshake.
+fn established(vector: &Value) -> (Endpoint, Endpoint) {
+    let mut server = Endpoint::new(vector, Role::Server);
+    let mut client = Endpoint::new(vector, Role::Client);
+    let m1 = server.output();
     assert_eq!(m1, unhex(&vector["m1"]));
-    assert_eq!(client.sent(), b"");
+    assert_eq!(client.output(), b"");
     client.feed(&m1);
     assert_eq!(client.events(), []);
-    let m2 = client.sent();
+    let m2 = client.output();
     assert_eq!(m2, unhex(&vector["m2"]));
     server.feed(&m2);
     assert_eq!(server.events(), []);
-    let m3 = server.sent();
+    let m3 = server.output();
     assert_eq!(m3, unhex(&vector["m3"]));
     assert_eq!(server.events(), [Event::Established]);
     client.feed(&m3);
     assert_eq!(client.events(), [Event::Established]);
-    server.is_in_session(vector, &text(vector, "client_name"));
-    client.is_in_session(vector, &text(vector, "server_name"));
+    server.assert_established(vector, &text(vector, "client_name"));
+    client.assert_established(vector, &text(vector, "server_name"));
     (client, server)
 }
 
 #[test]
-fn both_handshakes_agree_byte_for_byte_in_both_roles() {
+fn handshakes_match_the_vectors_in_both_roles() {
     for vector in sessions() {
         let (client, server) = established(&vector);
         for mut end in [client, server] {
-            // What the peer takes, less type and tag.
+            // What the peer accepts, without type and tag.
             let max_frame = vector["max_frame"].as_u64().unwrap() as usize;
             assert_eq!(end.session.split().1.max_chunk(), max_frame - 17);
         }
     }
 }
 
-/// The client of the vectors sends these itself: two messages, one of them empty, a PONG to the
-/// server's PING, a PART. Then the server's FIN reaches it.
+/// Our client sends these frames of the vectors: two messages, one of them empty, a PONG to the
+/// server's PING, and a PART. Then it receives the server's FIN.
 #[test]
-fn every_frame_of_both_directions_agrees_byte_for_byte() {
+fn frames_match_the_vectors_in_both_directions() {
     for vector in sessions() {
         let (mut client, mut server) = established(&vector);
         let frames = vector["frames"].as_array().unwrap();
@@ -179,7 +176,7 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
 
         for message in [&b"hi"[..], b""] {
             client.session.split().1.send(message).unwrap();
-            let wire = client.sent();
+            let wire = client.output();
             assert_eq!(wire, next());
             server.feed(&wire);
             assert_eq!(server.events(), [whole]);
@@ -187,16 +184,16 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
             server.session.consume(NOW);
         }
 
-        // The vectors' server has another PING than ours would have.
+        // The vectors' server sends another PING than ours would.
         client.feed(&next());
         assert_eq!(client.events(), []);
-        let pong = client.sent();
+        let pong = client.output();
         assert_eq!(pong, next());
         server.feed(&pong);
         assert_eq!(server.events(), []);
 
         client.session.split().1.send_chunk(b"a part", Remaining::More).unwrap();
-        let chunk = client.sent();
+        let chunk = client.output();
         assert_eq!(chunk, next());
         server.feed(&chunk);
         assert_eq!(server.events(), [Event::Chunk { first: true, remaining: Remaining::More }]);
@@ -206,7 +203,7 @@ fn every_frame_of_both_directions_agrees_byte_for_byte() {
         client.feed(&next());
         assert_eq!(client.events(), [Event::PeerFinished]);
 
-        // The client's CLOSE has another text than ours.
+        // The CLOSE of the vectors' client carries another text than ours.
         server.feed(&next());
         let error = server.session.poll_event(NOW).unwrap_err();
         assert_eq!(error, countersign::Error::PeerClosed(CloseReason::Shutdown));

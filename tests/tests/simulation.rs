@@ -62,6 +62,7 @@ fn setup(rng: &mut Rng) -> Setup {
         hold: Duration::ZERO,
         stay: Duration::ZERO,
         upper: rng.one_in(2),
+        whole: rng.one_in(2),
         honest: rng.within(1, 8) as usize,
         strangers: 0,
         resets: false,

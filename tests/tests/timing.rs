@@ -1,9 +1,9 @@
-//! What a stranger could learn from how long a refusal takes: nothing.
+//! The duration of a refusal tells a stranger nothing.
 //!
-//! In the manner of dudect (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?"): one
-//! operation on inputs of two classes, in random order; the slowest tenth of the measurements, which
-//! are interruptions, left out; Welch's t-test on the rest. docs/TESTING.md has the threshold and the
-//! reason for it.
+//! The method is that of dudect (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?"):
+//! one operation on inputs of two classes in random order; the slowest tenth of the measurements,
+//! which are interruptions, is discarded; Welch's t-test compares the rest. docs/TESTING.md states
+//! the threshold and the reason for it.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use countersign::{
 };
 use countersign_tests::sim::Rng;
 use countersign_tests::{
-    ANOTHER_SECRET, Cover, Honest, Policy, Pools, SECRET, Say, Speech, Stream,
+    ANOTHER_SECRET, Action, Cover, HonestPeer, PeerStream, Policy, Pools, SECRET, Speech,
 };
 
 const NOW: Instant = Instant::EPOCH;
@@ -24,20 +24,20 @@ const MUTUAL: Speech = Speech::Mutual(Cover::Tags);
 const MULTIPROCESSING: Speech =
     Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
 
-/// Beyond this in every round, the classes differ.
+/// The classes differ if t exceeds this in every round.
 const THRESHOLD: f64 = 10.0;
-/// Rounds, each of which has to say so.
+/// Number of rounds, all of which must agree.
 const ROUNDS: usize = 4;
-/// Measurements in a round, of both classes together: enough to see that a comparison stops early,
-/// some 20 ns.
+/// Measurements per round, of both classes together: enough to detect a comparison that stops
+/// early, about 20 ns.
 const COMPARISON: usize = 16_000;
-/// Enough to see that one derivation is left out, and too few to see which of two branches returned.
+/// Enough to detect a missing key derivation, and too few to detect which of two branches returned.
 const DERIVATION: usize = 3_000;
-/// How often what is known to leak may fail to be noticed, with twice as many measurements each
-/// time: the machine may be busy.
+/// How often a known leak may go unnoticed, with twice as many measurements each time: the computer
+/// may be busy.
 const ATTEMPTS: u32 = 4;
 
-/// Welch's t of two samples.
+/// Returns Welch's t of two samples.
 fn welch(samples: &[Vec<f64>; 2]) -> f64 {
     let [a, b] = samples.each_ref().map(|sample| {
         let n = sample.len() as f64;
@@ -48,14 +48,14 @@ fn welch(samples: &[Vec<f64>; 2]) -> f64 {
     (a.0 - b.0) / (a.1 + b.1).sqrt().max(f64::MIN_POSITIVE)
 }
 
-/// One round: t of how long `measure` says that each class takes.
+/// Runs one round. Returns t of the durations that `measure` reports for each class.
 fn round(rng: &mut Rng, count: usize, measure: &mut dyn FnMut(bool) -> Duration) -> f64 {
     let all: Vec<_> = (0..count)
         .map(|_| {
             let class = rng.one_in(2);
             (class, measure(class).as_nanos() as f64)
         })
-        // What comes first finds cold caches.
+        // The first measurements run with cold caches.
         .skip(count / 10)
         .collect();
     let mut times: Vec<_> = all.iter().map(|(_, time)| *time).collect();
@@ -68,7 +68,7 @@ fn round(rng: &mut Rng, count: usize, measure: &mut dyn FnMut(bool) -> Duration)
     welch(&[of(false), of(true)])
 }
 
-/// Whether every round says that the classes differ, and in the same direction.
+/// Whether the classes differ in every round, in the same direction.
 fn leaks(what: &str, count: usize, measure: &mut dyn FnMut(bool) -> Duration) -> bool {
     let mut rng = Rng::new(count as u64);
     let mut first = None;
@@ -82,22 +82,22 @@ fn leaks(what: &str, count: usize, measure: &mut dyn FnMut(bool) -> Duration) ->
     true
 }
 
-/// What is measured: one operation on an input of that class, followed by what it is given.
+/// A measured operation on an input of the given class, followed by the given function.
 type Measure<'a> = &'a mut dyn FnMut(bool, &mut dyn FnMut()) -> Duration;
 
-/// Asserts that `measure` does not tell the classes apart, and that it does with `leak` in what is
-/// timed.
+/// Asserts that `measure` does not distinguish the classes, and that it does once `leak` is part of
+/// what is measured.
 fn assert_constant(what: &str, count: usize, measure: Measure<'_>, leak: &mut dyn FnMut(bool)) {
-    let told = leaks(what, count, &mut |class| measure(class, &mut || {}));
-    assert!(!told, "{what}: how long it takes tells the one from the other");
+    let distinguished = leaks(what, count, &mut |class| measure(class, &mut || {}));
+    assert!(!distinguished, "{what}: the duration distinguishes the classes");
     let what = format!("{what}, leaky");
-    let noticed = (0..ATTEMPTS).any(|attempt| {
+    let detected = (0..ATTEMPTS).any(|attempt| {
         leaks(&what, count << attempt, &mut |class| measure(class, &mut || leak(class)))
     });
-    assert!(noticed, "{what}: what leaks is not noticed, so the test says nothing");
+    assert!(detected, "{what}: the known leak was not detected");
 }
 
-/// Compares as nobody should: up to the first byte that differs.
+/// Compares in variable time: stops at the first byte that differs.
 #[inline(never)]
 fn variable_time_eq(a: &[u8], b: &[u8]) -> bool {
     for (a, b) in a.iter().zip(b) {
@@ -112,64 +112,68 @@ fn leaky_compare((right, wrong): &(Vec<u8>, Vec<u8>)) {
     assert!(!variable_time_eq(black_box(right), black_box(wrong)));
 }
 
-/// Two of `len` bytes that differ in the first, or in the last.
+/// Returns two slices of `len` bytes that differ in the first or the last.
 fn differing(len: usize, last: bool) -> (Vec<u8>, Vec<u8>) {
     let right = vec![7; len];
     let wrong = differing_in(&right, if last { len - 1 } else { 0 });
     (right, wrong)
 }
 
-/// `bytes` but for that one.
+/// Returns `bytes` with the byte at `at` changed.
 fn differing_in(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] ^= 1;
     bytes
 }
 
-/// Buffers that are used again and again, so that memory is the same for every measurement.
-struct Room {
+/// Buffers shared by all measurements, so that memory addresses are always the same.
+struct Memory {
     handshake: [u8; 1024],
     receive: [u8; 300],
     send: [u8; 128],
 }
 
-impl Room {
+impl Memory {
     fn buffers(&mut self) -> Buffers<&mut [u8]> {
         Buffers { handshake: &mut self.handshake, receive: &mut self.receive, send: &mut self.send }
     }
 }
 
-/// A server, and what an honest client sends it: the frame with its proof, and a message.
+/// A server, and what an honest client sends to it: the frame with its proof, and a message.
 struct Bench {
     config: Config,
     right: Key,
     wrong: Key,
-    room: RefCell<Room>,
+    memory: RefCell<Memory>,
     proof: Vec<u8>,
     message: Vec<u8>,
 }
 
 impl Bench {
     fn new(speech: Speech) -> Self {
-        let config = speech.config(Role::Server, Honest::HEARTBEAT);
-        let room = Room { handshake: [0; 1024], receive: [0; 300], send: [0; 128] };
-        let sizes = (room.receive.len(), room.send.len());
-        let tested = speech.end(Role::Server, &config, &Pools::default(), sizes);
-        let says = [Say::Message(b"a message of thirty-two bytes...".to_vec())];
-        let Stream { bytes, handshake, .. } = Honest::stream(speech, tested, &says);
+        let config = speech.config(Role::Server, HonestPeer::HEARTBEAT);
+        let memory = Memory { handshake: [0; 1024], receive: [0; 300], send: [0; 128] };
+        let sizes = (memory.receive.len(), memory.send.len());
+        let tested = speech.session(Role::Server, &config, &Pools::default(), sizes);
+        let actions = [Action::Message(b"a message of thirty-two bytes...".to_vec())];
+        let PeerStream { bytes, handshake, .. } = HonestPeer::stream(speech, tested, &actions);
         let (handshake, message) = bytes.split_at(handshake);
         let n = u32::from_be_bytes(handshake[..4].try_into().unwrap());
         let proof = handshake[..4 + n as usize].to_vec();
         let [right, wrong] =
             [SECRET, ANOTHER_SECRET].map(|secret| speech.ring(secret).unwrap()[0].clone());
-        Self { config, right, wrong, room: room.into(), proof, message: message.to_vec() }
+        Self { config, right, wrong, memory: memory.into(), proof, message: message.to_vec() }
     }
 
-    /// Has a new server hear `proof` and asked for the key; then `then`.
-    fn asked<T>(&self, proof: &[u8], then: impl FnOnce(&mut Session<&mut [u8]>) -> T) -> T {
-        let mut room = self.room.borrow_mut();
+    /// Lets a new server receive `proof` until it requests the key, then calls `then`.
+    fn at_key_request<T>(
+        &self,
+        proof: &[u8],
+        then: impl FnOnce(&mut Session<&mut [u8]>) -> T,
+    ) -> T {
+        let mut memory = self.memory.borrow_mut();
         let nonce = Nonce::from_bytes(Speech::nonce(Role::Server));
-        let mut session = Session::server(&self.config, nonce, room.buffers(), NOW).unwrap();
+        let mut session = Session::server(&self.config, nonce, memory.buffers(), NOW).unwrap();
         transmit(&mut session);
         receive(&mut session, &proof[..4]);
         assert_eq!(session.poll_event(NOW), Ok(None));
@@ -178,14 +182,14 @@ impl Bench {
         then(&mut session)
     }
 
-    /// How long a refusal of `proof` takes.
+    /// Returns how long the refusal of `proof` takes.
     fn refuse(
         &self,
         proof: &[u8],
         answer: Result<&Key, KeyRejection>,
         leak: &mut dyn FnMut(),
     ) -> Duration {
-        self.asked(proof, |session| {
+        self.at_key_request(proof, |session| {
             let start = Clock::now();
             session.provide_key(answer.map(Candidates::one), NOW).unwrap();
             let error = session.poll_event(NOW);
@@ -196,9 +200,9 @@ impl Bench {
         })
     }
 
-    /// How long the refusal of `frame` in an open session takes.
+    /// Returns how long the refusal of `frame` takes after the handshake.
     fn refuse_frame(&self, frame: &[u8], leak: &mut dyn FnMut()) -> Duration {
-        self.asked(&self.proof, |session| {
+        self.at_key_request(&self.proof, |session| {
             session.provide_key(Ok(Candidates::one(&self.right)), NOW).unwrap();
             transmit(session);
             assert_eq!(session.poll_event(NOW), Ok(Some(Event::Established)));
@@ -223,9 +227,9 @@ fn receive(session: &mut Session<&mut [u8]>, bytes: &[u8]) {
     session.handle_received(bytes.len(), NOW);
 }
 
-/// All in one test: measurements at the same time would disturb each other.
+/// One test for all classes: concurrent measurements would disturb each other.
 #[test]
-fn how_long_a_refusal_takes_says_nothing_of_why() {
+fn time_of_a_refusal_is_independent_of_its_reason() {
     for (what, speech) in [
         ("first and last byte of a proof", MUTUAL),
         ("first and last byte of a response", MULTIPROCESSING),
@@ -251,7 +255,7 @@ fn how_long_a_refusal_takes_says_nothing_of_why() {
             let answer = if known { Ok(&bench.wrong) } else { Err(KeyRejection::Unknown) };
             bench.refuse(&bench.proof, answer, leak)
         },
-        // One derivation of many, for keys that are there.
+        // One of the several derivations, only for keys that exist.
         &mut |known| {
             if known {
                 black_box(mac.tag(black_box(b"import")));

@@ -1,4 +1,4 @@
-//! Published vectors of HMAC against [`Mac`].
+//! Published HMAC vectors against [`Mac`].
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use countersign::{Digest, Mac};
@@ -9,7 +9,7 @@ const WYCHEPROOF: &str = include_str!("../vectors/wycheproof_hmac_sha256.json");
 
 fn unhex(value: &Value) -> Vec<u8> {
     let hex = value.as_str().unwrap();
-    assert!(hex.len().is_multiple_of(2), "half a byte in {hex}");
+    assert!(hex.len().is_multiple_of(2), "odd number of digits in {hex}");
     (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }
 
@@ -19,7 +19,7 @@ fn list<'a>(value: &'a Value, what: &str) -> &'a [Value] {
     list
 }
 
-/// The digest of a name in the vectors; `None` for one that this project does not offer.
+/// Returns the digest of a name in the vectors, or `None` for one that this project does not offer.
 fn digest(name: &str) -> Option<Digest> {
     match name {
         "md5" => Some(Digest::Md5),
@@ -28,11 +28,11 @@ fn digest(name: &str) -> Option<Digest> {
         "sha256" => Some(Digest::Sha256),
         "sha384" => Some(Digest::Sha384),
         "sha512" => Some(Digest::Sha512),
-        name => panic!("a hash of unknown name: {name}"),
+        name => panic!("unknown hash: {name}"),
     }
 }
 
-/// Whether `tag`, of which some vectors print only the beginning, is the tag of `message`.
+/// Whether `tag`, which some vectors truncate, is the tag of `message`.
 fn agrees(mac: &Mac, message: &[u8], tag: &[u8]) -> bool {
     let ours = mac.tag(message);
     let leading = ours.bytes().get(..tag.len()) == Some(tag);
@@ -40,13 +40,13 @@ fn agrees(mac: &Mac, message: &[u8], tag: &[u8]) -> bool {
     if tag.len() == mac.digest().tag_len() {
         assert_eq!(verified, leading, "verify and tag disagree");
     } else {
-        assert!(!verified, "a shortened tag was taken for a whole one");
+        assert!(!verified, "a truncated tag verified");
     }
     leading
 }
 
 #[test]
-fn the_examples_of_the_rfcs_agree() {
+fn tags_match_the_rfc_vectors() {
     let vectors: Value = serde_json::from_str(RFC).unwrap();
     let mut ran = Vec::new();
     for vector in list(&vectors, "rfc_hmac.json") {
@@ -63,7 +63,7 @@ fn the_examples_of_the_rfcs_agree() {
 }
 
 #[test]
-fn wycheproofs_valid_tags_verify_and_its_invalid_ones_do_not() {
+fn only_valid_wycheproof_tags_verify() {
     let vectors: Value = serde_json::from_str(WYCHEPROOF).unwrap();
     assert_eq!(vectors["algorithm"], "HMACSHA256");
     let (mut valid, mut invalid) = (0, 0);
@@ -81,7 +81,7 @@ fn wycheproofs_valid_tags_verify_and_its_invalid_ones_do_not() {
                     invalid += 1;
                     false
                 }
-                result => panic!("a result of unknown name: {result}"),
+                result => panic!("unknown result: {result}"),
             };
             assert_eq!(agrees(&mac, &unhex(&test["msg"]), &tag), expected, "{test}");
         }

@@ -1,22 +1,35 @@
-//! The transport as a turn sees it.
+//! The transport, as a driver uses it.
 
-/// A non-blocking byte stream. `Ok(None)` is "nothing now": the adapter waits and takes another
-/// turn. Interruptions are the implementation's to retry.
+/// How many bytes [`Io::discard`] reads at once unless overridden. They are on the stack, of which a
+/// microcontroller has little.
+const SCRATCH: usize = 64;
+
+/// A non-blocking byte stream.
+///
+/// `Ok(None)` means that the operation would block: the adapter waits and polls the driver again.
+/// Implementations retry interrupted calls.
 pub trait Io {
-    /// What can go wrong with it.
+    /// Why the transport fails.
     type Error;
 
-    /// Reads to the front of `into`, which is not empty. `Some(0)`: the peer has shut its write
-    /// side.
+    /// Reads into the front of `into`, which is not empty. `Some(0)`: the peer has shut its write side.
     ///
     /// # Errors
     /// The transport has failed.
     fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Self::Error>;
 
-    /// Whether it may be that [`read`](Self::read) gives something. Where it is known that it does not,
-    /// no buffer needs to be had for it.
+    /// Whether [`read`](Self::read) may return bytes. Where it is known that it would block, the driver
+    /// leases no buffer for it.
     fn may_read(&self) -> bool {
         true
+    }
+
+    /// Reads bytes and drops them; returns as [`read`](Self::read) does.
+    ///
+    /// # Errors
+    /// The transport has failed.
+    fn discard(&mut self) -> Result<Option<usize>, Self::Error> {
+        self.read(&mut [0; SCRATCH])
     }
 
     /// Writes from the front of `from`, which is not empty.
@@ -25,15 +38,15 @@ pub trait Io {
     /// The transport has failed.
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Self::Error>;
 
-    /// Shuts the write side, or begins to: [`flush`](Self::flush) says when it is shut. Called once.
+    /// Shuts the write side, or begins to: [`flush`](Self::flush) reports when it is shut. Called once.
     ///
     /// # Errors
     /// The transport has failed.
     fn shut_write(&mut self) -> Result<(), Self::Error>;
 
-    /// Whether all that was written, and the end if the write side was to be shut, has left; sees to it
-    /// that it does. Called when there is no more to write. A transport that holds nothing back has
-    /// nothing to do.
+    /// Moves on what the transport itself buffers; returns whether all of it, and the end of stream
+    /// after [`shut_write`](Self::shut_write), has left. Called when nothing more is to be written. The
+    /// default is for transports without a buffer of their own.
     ///
     /// # Errors
     /// The transport has failed.
@@ -41,8 +54,9 @@ pub trait Io {
         Ok(true)
     }
 
-    /// Has the peer know at once that all it sent has arrived. A TCP that holds small segments back
-    /// (Nagle's algorithm) sends the rest of a message only then, and ours is in no hurry to say so:
-    /// together they wait for 40 ms. Nothing where there is no such thing.
+    /// Acknowledges received bytes to the peer at once, where the transport can.
+    ///
+    /// A TCP sender with Nagle's algorithm holds back the rest of a message until its first segment is
+    /// acknowledged, while our side delays that acknowledgement by up to 40 ms.
     fn acknowledge(&mut self) {}
 }

@@ -1,68 +1,86 @@
-//! Applications, and who holds their keys.
+//! The interface of applications that take whole messages.
 
-use countersign::{
-    Candidates, Error, Instant, Key, KeyRejection, KeyRequest, Mutual, Outbox, Peer, Remaining,
-};
+use core::fmt;
 
-/// What became of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Flow {
-    /// It is dealt with.
-    Consumed,
-    /// Not yet. The same part comes again after [`Service::on_writable`] or
-    /// [`Service::on_wake`]; until then the peer is not read beyond one buffer.
-    Backpressure,
-}
+use countersign::{CloseReason, Error, Instant, Outbox, Peer, SendError};
 
-/// A message, or a part of one.
-#[derive(Clone, Copy, Debug)]
-pub struct Chunk<'a> {
-    /// Its bytes. No part is longer than [`Outbox::max_chunk`].
-    pub bytes: &'a [u8],
-    /// Whether it is its message's first.
-    pub first: bool,
-    /// What of the message follows it.
-    pub remaining: Remaining,
-}
+use crate::message_buffer::{BufferError, MessageBuffer};
+use crate::send_queue::SendQueue;
 
-/// An application on one connection. Written once, it runs on every adapter.
+/// An application on one connection, with whole messages. It runs on every adapter.
 ///
-/// Calls come in this order: `on_open` when the handshake is over; `on_message`, `on_writable`,
-/// `on_wake`, `on_timeout` as things happen; `on_finished` once, after the last message;
-/// `on_closed` once, last, and also when the handshake failed.
+/// Order of calls: `on_open` when the handshake is over; `on_message`, `on_writable`, `on_wake`,
+/// `on_timeout` as things happen; `on_finished` once, after the last message; `on_closed` once, last,
+/// also when the handshake failed. A call that returns an error ends the connection.
+///
+/// In a byte stream, which has no messages, each piece that arrives counts as one.
+///
+/// ```
+/// use countersign_driver::{Context, Service, ServiceError};
+///
+/// /// Sends every message back.
+/// struct Echo;
+///
+/// impl Service for Echo {
+///     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
+///         Ok(cx.send(message)?)
+///     }
+/// }
+/// ```
 pub trait Service {
     /// The handshake is over.
-    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
-        let _ = (peer, out, now);
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_open(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        let _ = (peer, cx);
+        Ok(())
     }
 
-    /// A part has arrived.
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow;
+    /// A message has arrived. The next one is not read before everything sent has left the queue, so one
+    /// answer per message always finds room.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError>;
 
-    /// There is room for what was [`Full`](countersign::SendError::Full).
-    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let _ = (out, now);
+    /// All that was queued has been handed over: there is room again.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_writable(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        let _ = cx;
+        Ok(())
     }
 
-    /// Someone woke the connection's waker. May be called when no one did.
-    fn on_wake(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let _ = (out, now);
+    /// The waker of the connection was woken. Spurious calls are possible.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        let _ = cx;
+        Ok(())
     }
 
-    /// The peer sends no more messages. Unless told otherwise, neither do we.
-    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let _ = now;
-        out.finish();
+    /// The peer sends no more messages. By default this end finishes too, after what it has queued.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_finished(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        cx.finish();
+        Ok(())
     }
 
-    /// [`poll_timeout`](Self::poll_timeout) is due.
-    fn on_timeout(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let _ = (out, now);
+    /// The deadline of [`poll_timeout`](Self::poll_timeout) has passed.
+    ///
+    /// # Errors
+    /// Whatever ends the connection.
+    fn on_timeout(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        let _ = cx;
+        Ok(())
     }
 
-    /// Whether no answer is owed that is still to come, by a wake or a timeout. An orderly stop
-    /// waits for it.
+    /// Whether no answer is due that a wake-up or a deadline will bring. An orderly stop waits for it.
     fn is_idle(&self) -> bool {
         true
     }
@@ -72,49 +90,179 @@ pub trait Service {
         None
     }
 
-    /// The connection has ended: in order, or with why it failed.
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        let _ = why;
+    /// The connection has ended, in order or with an error.
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        let _ = result;
     }
 }
 
-/// Who answers key requests.
-pub trait Keys {
-    /// The keys for `request`.
-    ///
-    /// # Errors
-    /// Why there are none; the handshake then fails.
-    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection>;
-
-    /// Whether the key that a session with `peer` was authenticated by is still among them, and for
-    /// such a peer: a session for which it is not is ended when keys are replaced.
-    /// [`Peer::fingerprint`] tells keys of one id apart. Schemes in which it is `None` do not tell
-    /// which key it was; no session of theirs should be ended.
-    fn hold(&self, peer: &Peer<'_>) -> bool;
+/// Why a service ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// A message could not be sent.
+    Send(SendError),
+    /// The peer's message exceeds the limit.
+    MessageTooLong {
+        /// The longest message that is accepted, in bytes.
+        max: usize,
+    },
+    /// The memory for messages, which all connections share, is exhausted.
+    Overload,
+    /// The application's own reason.
+    Closed(CloseReason),
 }
 
-/// One key for everyone; in schemes with key ids, under the id `default` and no other.
-impl Keys for Key {
-    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
-        // Whoever holds it could otherwise choose by which id we know it.
-        match request.key_id {
-            Some(kid) if kid != Mutual::DEFAULT_KEY_ID => Err(KeyRejection::Unknown),
-            _ => Ok(Candidates::one(self)),
+impl ServiceError {
+    /// One word for logs and metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Send(_) => "not-sent",
+            Self::MessageTooLong { .. } => "message-too-long",
+            Self::Overload => "overload",
+            Self::Closed(why) => Error::Aborted(why).code(),
         }
     }
 
-    fn hold(&self, peer: &Peer<'_>) -> bool {
-        peer.fingerprint.is_none() || peer.fingerprint == self.fingerprint()
+    /// The reason that the peer receives.
+    pub(crate) const fn reason(self) -> CloseReason {
+        match self {
+            Self::MessageTooLong { .. } => CloseReason::Protocol,
+            Self::Send(_) | Self::Overload => CloseReason::Application,
+            Self::Closed(why) => why,
+        }
     }
 }
 
-/// A key, or none: then every request is refused, as befits schemes that ask for no key.
-impl Keys for Option<Key> {
-    fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
-        self.as_ref().ok_or(KeyRejection::Unknown)?.candidates(request)
+impl From<SendError> for ServiceError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<CloseReason> for ServiceError {
+    fn from(why: CloseReason) -> Self {
+        Self::Closed(why)
+    }
+}
+
+impl From<BufferError> for ServiceError {
+    fn from(error: BufferError) -> Self {
+        match error {
+            BufferError::TooLong { max } => Self::MessageTooLong { max },
+            BufferError::Exhausted => Self::Overload,
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(error) => write!(f, "a message was not sent: {error}"),
+            Self::MessageTooLong { max } => write!(
+                f,
+                "the peer's message exceeds {max} bytes: raise the limit, or take messages in chunks"
+            ),
+            Self::Overload => f.write_str(
+                "the memory for messages is exhausted: raise its limit, or lower the longest message",
+            ),
+            Self::Closed(why) => Error::Aborted(*why).fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ServiceError {}
+
+/// What a [`Service`] may do with its connection during a call.
+pub struct Context<'a> {
+    pub(crate) out: Outbox<'a>,
+    pub(crate) queue: &'a mut dyn Queue,
+    pub(crate) finishing: &'a mut bool,
+    pub(crate) now: Instant,
+}
+
+impl Context<'_> {
+    /// Sends a message: at once as far as there is room, the rest from a queue.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the queue has no room for it, [`SendError::TooLong`] when it never will;
+    /// nothing of it was sent then. [`SendError::Finished`], [`SendError::Ended`].
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_with(message.len(), |offset, space| {
+            space.copy_from_slice(&message[offset..][..space.len()]);
+        })
     }
 
-    fn hold(&self, peer: &Peer<'_>) -> bool {
-        self.as_ref().map_or(peer.fingerprint.is_none(), |key| key.hold(peer))
+    /// Sends a message of `len` bytes that `fill` writes in place: `fill(offset, space)` is called for
+    /// consecutive pieces of it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_with(
+        &mut self,
+        len: usize,
+        mut fill: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        if *self.finishing {
+            return Err(SendError::Finished);
+        }
+        self.queue.send(len, &mut self.out, &mut fill)
+    }
+
+    /// How many bytes of messages are queued behind the send buffer.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.queued()
+    }
+
+    /// No more messages from this side, after those that are queued. Idempotent.
+    pub fn finish(&mut self) {
+        *self.finishing = true;
+    }
+
+    /// Ends the session in both directions with [`Error::Aborted`]; what the send buffer holds still
+    /// goes out, what is queued does not.
+    pub fn abort(&mut self, why: CloseReason) {
+        self.out.abort(why);
+    }
+
+    /// The time at which the driver was polled.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// A [`SendQueue`] of any buffer.
+pub(crate) trait Queue {
+    fn send(
+        &mut self,
+        len: usize,
+        out: &mut Outbox<'_>,
+        fill: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError>;
+
+    fn queued(&self) -> usize;
+}
+
+impl<B: MessageBuffer> Queue for SendQueue<B> {
+    fn send(
+        &mut self,
+        len: usize,
+        out: &mut Outbox<'_>,
+        fill: &mut dyn FnMut(usize, &mut [u8]),
+    ) -> Result<(), SendError> {
+        self.send_with(len, out, fill)
+    }
+
+    fn queued(&self) -> usize {
+        self.len()
     }
 }

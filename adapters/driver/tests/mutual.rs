@@ -1,4 +1,4 @@
-//! Two connections of the scheme `mutual`, each in its turn, over a pair of pipes.
+//! Two connections of the scheme `mutual` over a pair of pipes, polled alternately.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::cell::RefCell;
@@ -11,16 +11,18 @@ use countersign::{
     Buffers, Candidates, CloseReason, Config, Error, Instant, Key, KeyRejection, KeyRequest,
     Mutual, Nonce, Outbox, Peer, ProcessId, Role, Scheme, Session,
 };
-use countersign_driver::{Chunk, Connection, Failure, Flow, Io, Keys, Progress, Service};
+use countersign_driver::{
+    Chunk, Failure, Flow, Io, Keys, Progress, ServiceConnection, StreamService,
+};
 
 const SECRET: &[u8] = b"a key that is long enough for anyone";
 
-/// One direction.
+/// One direction of a connection.
 #[derive(Default)]
 struct Pipe {
     bytes: VecDeque<u8>,
     shut: bool,
-    /// It takes nothing for now.
+    /// Writes would block.
     full: bool,
 }
 
@@ -58,29 +60,29 @@ impl Io for End {
     }
 }
 
-/// Notes what happens.
+/// Records what happens.
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,
-    /// Messages are not dealt with.
+    /// Messages are refused by back-pressure.
     blocks: bool,
-    /// What to say when it is woken.
-    says: Option<&'static str>,
+    /// What to send when woken.
+    on_wake: Option<&'static str>,
     until: Option<Instant>,
 }
 
-impl Service for Log {
+impl StreamService for Log {
     fn on_open(&mut self, peer: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
         self.lines.push(format!("open {}", peer.name.unwrap()));
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         self.lines.push(format!("message {:?}", String::from_utf8_lossy(chunk.bytes)));
         if self.blocks { Flow::Backpressure } else { Flow::Consumed }
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
-        if let Some(message) = self.says.take() {
+        if let Some(message) = self.on_wake.take() {
             out.send(message.as_bytes()).unwrap();
         }
     }
@@ -93,35 +95,35 @@ impl Service for Log {
         self.until
     }
 
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        self.lines.push(format!("closed {}", why.map_or_else(Error::code, |()| "in order")));
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.lines.push(format!("closed {}", result.map_or_else(Error::code, |()| "in order")));
     }
 }
 
-/// A key that may be withdrawn.
-struct Ring {
+/// A key that can be removed.
+struct RemovableKey {
     key: Key,
-    there: bool,
+    removed: bool,
 }
 
-impl Keys for Ring {
+impl Keys for RemovableKey {
     fn candidates(&self, _: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
         Ok(Candidates::one(&self.key))
     }
 
     fn hold(&self, peer: &Peer<'_>) -> bool {
-        self.there && peer.fingerprint == self.key.fingerprint()
+        !self.removed && peer.fingerprint == self.key.fingerprint()
     }
 }
 
-fn ring() -> Ring {
-    Ring { key: Key::mutual(SECRET).unwrap(), there: true }
+fn key() -> RemovableKey {
+    RemovableKey { key: Key::mutual(SECRET).unwrap(), removed: false }
 }
 
 struct Side {
-    connection: Connection<Box<Session<Vec<u8>>>, Log>,
+    connection: ServiceConnection<Box<Session<Vec<u8>>>, Log, Infallible>,
     io: End,
-    over: Option<Result<(), Error>>,
+    result: Option<Result<(), Error>>,
     until: Option<Instant>,
 }
 
@@ -131,8 +133,8 @@ impl Side {
             Role::Client => ("client", 1),
             Role::Server => ("server", 2),
         };
-        let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
-        let config = Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)));
+        let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
+        let config = Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id)));
         let buffers =
             Buffers { handshake: vec![0; 1024], receive: vec![0; 512], send: vec![0; 512] };
         let nonce = Nonce::from_bytes([process; Nonce::LEN]);
@@ -140,23 +142,24 @@ impl Side {
             Role::Client => Session::client(&config, nonce, buffers, Instant::EPOCH),
             Role::Server => Session::server(&config, nonce, buffers, Instant::EPOCH),
         };
-        let connection = Connection::new(Box::new(session.unwrap()), Log::default());
-        Self { connection, io, over: None, until: None }
+        let connection = ServiceConnection::new(Box::new(session.unwrap()), Log::default());
+        Self { connection, io, result: None, until: None }
     }
 
-    /// A turn; whether there is more to do.
-    fn turn(&mut self, keys: &impl Keys, now: Instant) -> bool {
-        if self.over.is_some() {
+    /// Polls it; returns whether there is more to do.
+    fn poll(&mut self, keys: &impl Keys, now: Instant) -> bool {
+        if self.result.is_some() {
             return false;
         }
-        match self.connection.turn(&mut self.io, keys, now) {
+        match self.connection.poll(&mut self.io, keys, now) {
+            Progress::Event(_) => self.poll(keys, now),
             Progress::Yield => true,
-            Progress::Wait(wait) => {
-                self.until = wait.until;
+            Progress::Wait(interest) => {
+                self.until = interest.until;
                 false
             }
-            Progress::Closed(how) => {
-                self.over = Some(how.map_err(|failure| match failure {
+            Progress::Closed(result) => {
+                self.result = Some(result.map_err(|failure| match failure {
                     Failure::Protocol(error) => error,
                     Failure::Io(never) => match never {},
                 }));
@@ -171,47 +174,47 @@ impl Side {
 }
 
 /// A client and a server.
-struct Both {
+struct Pair {
     client: Side,
     server: Side,
-    keys: Ring,
+    keys: RemovableKey,
     now: Instant,
 }
 
-impl Both {
+impl Pair {
     fn new() -> Self {
         let (up, down) = (Rc::new(RefCell::default()), Rc::new(RefCell::default()));
         let client = End { input: Rc::clone(&down), output: Rc::clone(&up) };
         let server = End { input: up, output: down };
         let (client, server) = (Side::new(Role::Client, client), Side::new(Role::Server, server));
-        Self { client, server, keys: ring(), now: Instant::EPOCH }
+        Self { client, server, keys: key(), now: Instant::EPOCH }
     }
 
     fn established() -> Self {
-        let mut both = Self::new();
-        both.settle();
-        assert_eq!(both.client.log(), ["open server"]);
-        assert_eq!(both.server.log(), ["open client"]);
-        both
+        let mut pair = Self::new();
+        pair.settle();
+        assert_eq!(pair.client.log(), ["open server"]);
+        assert_eq!(pair.server.log(), ["open client"]);
+        pair
     }
 
-    /// Turns until nothing is left to do.
+    /// Polls both until nothing is left to do.
     fn settle(&mut self) {
         for _ in 0..20 {
-            self.server.turn(&self.keys, self.now);
-            self.client.turn(&self.keys, self.now);
+            self.server.poll(&self.keys, self.now);
+            self.client.poll(&self.keys, self.now);
         }
     }
 
-    /// The server has a message at hand that it does not deal with.
+    /// The server has refused the message at hand by back-pressure.
     fn blocked() -> Self {
-        let mut both = Self::established();
-        both.server.connection.service_mut().blocks = true;
-        both.client.connection.service_mut().says = Some("hello");
-        both.client.connection.wake();
-        both.settle();
-        assert_eq!(both.server.log(), ["open client", "message \"hello\""]);
-        both
+        let mut pair = Self::established();
+        pair.server.connection.service_mut().blocks = true;
+        pair.client.connection.service_mut().on_wake = Some("hello");
+        pair.client.connection.wake();
+        pair.settle();
+        assert_eq!(pair.server.log(), ["open client", "message \"hello\""]);
+        pair
     }
 
     fn later(&mut self, by: Duration) {
@@ -221,141 +224,146 @@ impl Both {
 }
 
 #[test]
-fn a_stopped_connection_ends_in_order_at_both_ends() {
-    let mut both = Both::established();
-    both.server.connection.stop();
-    both.settle();
-    both.later(Duration::from_millis(100));
-    for side in [&both.client, &both.server] {
-        assert_eq!(side.over, Some(Ok(())));
+fn stopped_connection_ends_in_order_on_both_sides() {
+    let mut pair = Pair::established();
+    pair.server.connection.driver_mut().stop();
+    pair.settle();
+    pair.later(Duration::from_millis(100));
+    for side in [&pair.client, &pair.server] {
+        assert_eq!(side.result, Some(Ok(())));
         assert_eq!(side.log().last().unwrap(), "closed in order");
     }
 }
 
 #[test]
-fn an_orderly_end_waits_a_second_at_most_for_the_peers_end_of_stream() {
-    let mut both = Both::established();
-    both.server.connection.stop();
-    both.server.turn(&both.keys, both.now);
-    both.now = both.now.saturating_add(Duration::from_millis(100));
-    both.server.turn(&both.keys, both.now);
-    both.client.turn(&both.keys, both.now);
-    // The client has said its last word and shut its side, of which the server does not hear.
-    both.client.io.output.borrow_mut().shut = false;
-    both.server.turn(&both.keys, both.now);
-    assert_eq!(both.server.log().last().unwrap(), "closed in order");
-    assert_eq!(both.server.over, None);
-    let until = both.server.until.unwrap();
-    assert!(until > both.now && until <= both.now.saturating_add(Duration::from_secs(1)));
-    both.now = until;
-    both.server.turn(&both.keys, both.now);
-    assert_eq!(both.server.over, Some(Ok(())));
+fn orderly_end_waits_one_second_for_the_end_of_stream() {
+    let mut pair = Pair::established();
+    pair.server.connection.driver_mut().stop();
+    pair.server.poll(&pair.keys, pair.now);
+    pair.now = pair.now.saturating_add(Duration::from_millis(100));
+    pair.server.poll(&pair.keys, pair.now);
+    pair.client.poll(&pair.keys, pair.now);
+    // The client has shut its write side, which does not reach the server.
+    pair.client.io.output.borrow_mut().shut = false;
+    pair.server.poll(&pair.keys, pair.now);
+    assert_eq!(pair.server.log().last().unwrap(), "closed in order");
+    assert_eq!(pair.server.result, None);
+    let until = pair.server.until.unwrap();
+    assert!(until > pair.now && until <= pair.now.saturating_add(Duration::from_secs(1)));
+    pair.now = until;
+    pair.server.poll(&pair.keys, pair.now);
+    assert_eq!(pair.server.result, Some(Ok(())));
 }
 
 #[test]
-fn a_connection_whose_key_is_withdrawn_ends_and_its_peer_is_told() {
-    let mut both = Both::established();
-    assert!(!both.server.connection.revoke(&both.keys, both.now));
-    both.keys.there = false;
-    assert!(both.server.connection.revoke(&both.keys, both.now));
-    both.settle();
-    assert_eq!(both.server.over, Some(Err(Error::Aborted(CloseReason::Application))));
-    assert_eq!(both.client.over, Some(Err(Error::PeerClosed(CloseReason::Application))));
+fn removed_key_ends_the_connection_and_notifies_the_peer() {
+    let mut pair = Pair::established();
+    assert!(!pair.server.connection.driver_mut().revoke(&pair.keys, pair.now));
+    pair.keys.removed = true;
+    assert!(pair.server.connection.driver_mut().revoke(&pair.keys, pair.now));
+    pair.settle();
+    assert_eq!(pair.server.result, Some(Err(Error::Aborted(CloseReason::Application))));
+    assert_eq!(pair.client.result, Some(Err(Error::PeerClosed(CloseReason::Application))));
 }
 
 #[test]
-fn a_key_that_goes_while_the_handshake_ends_opens_nothing() {
-    let mut both = Both::new();
-    both.keys.there = false;
-    both.settle();
-    assert!(both.client.log().iter().all(|line| !line.starts_with("open")));
-    assert!(both.server.log().iter().all(|line| !line.starts_with("open")));
-    assert_eq!(both.server.over, Some(Err(Error::Aborted(CloseReason::Application))));
+fn key_removed_during_the_handshake_opens_no_session() {
+    let mut pair = Pair::new();
+    pair.keys.removed = true;
+    pair.settle();
+    assert!(pair.client.log().iter().all(|line| !line.starts_with("open")));
+    assert!(pair.server.log().iter().all(|line| !line.starts_with("open")));
+    assert_eq!(pair.server.result, Some(Err(Error::Aborted(CloseReason::Application))));
 }
 
 #[test]
-fn a_peer_that_is_silent_for_two_heartbeats_and_five_seconds_is_given_up() {
-    let mut both = Both::established();
-    // The client takes no turns: its process is frozen.
-    let patience = Duration::from_secs(2 * 15 + 5);
-    both.now = both.now.saturating_add(patience - Duration::from_micros(1));
-    both.server.turn(&both.keys, both.now);
-    assert_eq!(both.server.over, None);
-    both.now = both.now.saturating_add(Duration::from_micros(1));
-    both.server.turn(&both.keys, both.now);
-    assert_eq!(both.server.log().last().unwrap(), "closed peer-silent");
+fn silent_peer_times_out_after_two_heartbeats_and_5_seconds() {
+    let mut pair = Pair::established();
+    // The client is not polled: its process is frozen.
+    let timeout = Duration::from_secs(2 * 15 + 5);
+    pair.now = pair.now.saturating_add(timeout - Duration::from_micros(1));
+    pair.server.poll(&pair.keys, pair.now);
+    assert_eq!(pair.server.result, None);
+    pair.now = pair.now.saturating_add(Duration::from_micros(1));
+    pair.server.poll(&pair.keys, pair.now);
+    assert_eq!(pair.server.log().last().unwrap(), "closed peer-silent");
 }
 
 #[test]
-fn heartbeats_keep_two_silent_ends_together() {
-    let mut both = Both::established();
+fn heartbeats_keep_an_idle_connection_alive() {
+    let mut pair = Pair::established();
     for _ in 0..100 {
-        both.later(Duration::from_secs(15));
+        pair.later(Duration::from_secs(15));
     }
-    assert_eq!((both.client.over, both.server.over), (None, None));
+    assert_eq!((pair.client.result, pair.server.result), (None, None));
 }
 
 #[test]
-fn a_part_that_is_gone_with_its_session_is_not_offered_again() {
+fn chunk_of_an_ended_session_is_not_offered_again() {
     let messages = |side: &Side| -> Vec<String> {
         side.log().iter().filter(|line| line.starts_with("message")).cloned().collect()
     };
-    // Ended from outside, and woken for another reason.
-    let mut both = Both::blocked();
-    both.keys.there = false;
-    assert!(both.server.connection.revoke(&both.keys, both.now));
-    both.server.connection.wake();
-    both.settle();
-    assert_eq!(messages(&both.server), ["message \"hello\""]);
+    // Ended by its owner, and woken for another reason.
+    let mut pair = Pair::blocked();
+    pair.keys.removed = true;
+    assert!(pair.server.connection.driver_mut().revoke(&pair.keys, pair.now));
+    pair.server.connection.wake();
+    pair.settle();
+    assert_eq!(messages(&pair.server), ["message \"hello\""]);
 
-    // Ended by a deadline in the turn in which the service's own is due.
-    let mut both = Both::blocked();
-    both.server.io.output.borrow_mut().full = true;
-    both.now = both.now.saturating_add(Duration::from_secs(15));
-    both.server.turn(&both.keys, both.now);
-    both.now = both.now.saturating_add(Duration::from_secs(30));
-    both.server.connection.service_mut().until = Some(both.now);
-    both.server.turn(&both.keys, both.now);
-    assert_eq!(messages(&both.server), ["message \"hello\""]);
-    assert_eq!(both.server.log().last().unwrap(), "closed send-timeout");
+    // Ended by a deadline in the poll in which the deadline of the service is due.
+    let mut pair = Pair::blocked();
+    pair.server.io.output.borrow_mut().full = true;
+    pair.now = pair.now.saturating_add(Duration::from_secs(15));
+    pair.server.poll(&pair.keys, pair.now);
+    pair.now = pair.now.saturating_add(Duration::from_secs(30));
+    pair.server.connection.service_mut().until = Some(pair.now);
+    pair.server.poll(&pair.keys, pair.now);
+    assert_eq!(messages(&pair.server), ["message \"hello\""]);
+    assert_eq!(pair.server.log().last().unwrap(), "closed send-timeout");
 }
 
 #[test]
-fn a_stop_whose_last_word_cannot_leave_waits_a_second_and_never_for_the_past() {
-    let mut both = Both::established();
-    both.server.io.output.borrow_mut().full = true;
-    both.server.connection.stop();
-    let begun = both.now;
-    while both.server.over.is_none() {
-        both.server.turn(&both.keys, both.now);
-        if both.server.over.is_none() {
-            let until = both.server.until.unwrap();
-            assert!(until > both.now, "to be called again at a moment that has passed");
-            both.now = until;
+fn stop_that_cannot_write_waits_at_most_a_second() {
+    let mut pair = Pair::established();
+    pair.server.io.output.borrow_mut().full = true;
+    pair.server.connection.driver_mut().stop();
+    let started = pair.now;
+    while pair.server.result.is_none() {
+        pair.server.poll(&pair.keys, pair.now);
+        if pair.server.result.is_none() {
+            let until = pair.server.until.unwrap();
+            assert!(until > pair.now, "waits for an instant that has passed");
+            pair.now = until;
         }
     }
-    let took = both.now.saturating_duration_since(begun);
+    let took = pair.now.saturating_duration_since(started);
     assert!(took <= Duration::from_millis(1100), "{took:?}");
 }
 
 #[test]
-fn one_that_was_ended_for_want_of_its_key_is_not_ended_again() {
-    let mut both = Both::established();
-    both.keys.there = false;
-    assert!(both.server.connection.revoke(&both.keys, both.now));
-    both.server.turn(&both.keys, both.now);
-    assert!(!both.server.connection.revoke(&both.keys, both.now));
+fn revoked_connection_is_not_revoked_again() {
+    let mut pair = Pair::established();
+    pair.keys.removed = true;
+    assert!(pair.server.connection.driver_mut().revoke(&pair.keys, pair.now));
+    pair.server.poll(&pair.keys, pair.now);
+    assert!(!pair.server.connection.driver_mut().revoke(&pair.keys, pair.now));
 }
 
 #[test]
-fn a_key_alone_holds_its_own_sessions_and_answers_to_one_id() {
+fn single_key_holds_its_sessions_and_has_one_id() {
     let key = |secret: &[u8]| Key::mutual(secret).unwrap();
-    let mut both = Both::established();
-    assert!(!both.server.connection.revoke(&key(SECRET), both.now));
-    assert!(!both.server.connection.revoke(&Some(key(SECRET)), both.now));
-    assert!(both.client.connection.revoke(&None::<Key>, both.now));
-    assert!(both.server.connection.revoke(&key(b"another key that is long enough"), both.now));
-    let request = |kid| KeyRequest::mutual(Role::Server, kid, None);
+    let mut pair = Pair::established();
+    assert!(!pair.server.connection.driver_mut().revoke(&key(SECRET), pair.now));
+    assert!(!pair.server.connection.driver_mut().revoke(&Some(key(SECRET)), pair.now));
+    assert!(pair.client.connection.driver_mut().revoke(&None::<Key>, pair.now));
+    assert!(
+        pair.server
+            .connection
+            .driver_mut()
+            .revoke(&key(b"another key that is long enough"), pair.now)
+    );
+    let request = |key_id| KeyRequest::mutual(Role::Server, key_id, None);
     assert!(key(SECRET).candidates(&request(Mutual::DEFAULT_KEY_ID)).is_ok());
     assert_eq!(key(SECRET).candidates(&request("admin")).err(), Some(KeyRejection::Unknown));
 }

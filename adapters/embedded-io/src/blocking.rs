@@ -5,49 +5,56 @@ use core::ops::DerefMut;
 use core::task::Poll;
 use core::time::Duration;
 
-use countersign::{Instant, Peer, Protocol, Remaining, SendError};
-use countersign_driver::{Chunk, Connection, Failure, Io, Keys, Progress, Service, Wait};
+use countersign::{Instant, Protocol, Remaining};
+use countersign_driver::{
+    CallProgress, Chunk, ConnectionError, ConnectionResult, Failure, Interest, Io, Keys, NoKeys,
+    Progress, Reassembler, ResumableConnection, ServiceConnection, SliceBuffer, StreamService,
+};
 use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
 
-use crate::client::{ClientError, Message, NO_KEYS, Talk};
-
-/// A transport, a clock, and what to do while there is nothing to do.
+/// A transport, a clock, and a way to wait.
 ///
-/// `pause` is called with what is waited for, and may return at any time: at the latest at
-/// [`Wait::until`], if heartbeats and deadlines are to be kept, and soon after the transport has become
-/// ready. A loop that does nothing will do; `wfi` with a timer's interrupt is kinder.
-pub struct Link<T: ErrorType, C, P> {
+/// `wait` is called with the events that the connection waits for. It may return at any time: at the
+/// latest at [`Interest::until`], so that heartbeats and deadlines are kept, and soon after the transport
+/// has become ready. A function that returns at once is correct; `wfi` with a timer interrupt saves
+/// power.
+///
+/// A program with a loop of its own polls a `ServiceConnection`, `Connection` or `Driver` of
+/// `countersign_driver` with the link, which is an [`Io`].
+pub struct Link<T: ErrorType, C, W> {
     transport: T,
     clock: C,
-    pause: P,
+    wait: W,
     shut: fn(&mut T) -> Result<(), T::Error>,
-    /// Something was written and not flushed.
-    dirty: bool,
+    /// Bytes were written and not flushed.
+    unflushed: bool,
+    /// The longest that a call of a client waits.
+    timeout: Option<Duration>,
 }
 
-impl<T, C, P> Link<T, C, P>
+impl<T, C, W> Link<T, C, W>
 where
     T: Read + Write + ReadReady + WriteReady,
     C: Fn() -> Instant,
-    P: FnMut(Wait),
+    W: FnMut(Interest),
 {
     /// A link over `transport`.
-    pub fn new(transport: T, clock: C, pause: P) -> Self {
-        Self { transport, clock, pause, shut: |_| Ok(()), dirty: false }
+    pub fn new(transport: T, clock: C, wait: W) -> Self {
+        Self { transport, clock, wait, shut: |_| Ok(()), unflushed: false, timeout: None }
     }
 
-    /// How the transport's write side is shut, where it can be.
+    /// Sets how to shut the write side of the transport. By default it stays open.
     #[must_use]
     pub fn with_shut(self, shut: fn(&mut T) -> Result<(), T::Error>) -> Self {
         Self { shut, ..self }
     }
 
-    /// The transport again.
+    /// The transport.
     pub fn into_transport(self) -> T {
         self.transport
     }
 
-    /// Now.
+    /// The time by the link's clock.
     pub fn now(&self) -> Instant {
         (self.clock)()
     }
@@ -55,247 +62,208 @@ where
     /// Runs the service of `connection` until the connection is over.
     ///
     /// # Errors
-    /// Why it ended, if not in order.
-    pub fn run<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
+    /// Why the connection failed.
+    pub fn run<P: DerefMut<Target: Protocol>, S: StreamService, K: Keys + ?Sized>(
         &mut self,
-        connection: &mut Connection<M, S>,
+        connection: &mut ServiceConnection<P, S, T::Error>,
         keys: &K,
     ) -> Result<(), Failure<T::Error>> {
         loop {
-            match self.turn(connection, keys) {
-                Progress::Yield => {}
-                Progress::Closed(how) => return how,
-                Progress::Wait(wait) => self.wait(wait),
+            let now = self.now();
+            match connection.poll(self, keys, now) {
+                Progress::Event(_) | Progress::Yield => {}
+                Progress::Wait(interest) => (self.wait)(interest),
+                Progress::Closed(result) => return result,
             }
         }
     }
-
-    /// One turn, for programs with a loop of their own: then [`wait`](Self::wait), or anything else,
-    /// until what the turn says.
-    pub fn turn<M: DerefMut<Target: Protocol>, S: Service, K: Keys + ?Sized>(
-        &mut self,
-        connection: &mut Connection<M, S>,
-        keys: &K,
-    ) -> Progress<T::Error> {
-        let now = self.now();
-        let turn = connection.turn(self, keys, now);
-        // Only when nothing more is to be written: a flush may take its time. What it could not
-        // deliver is missed by the peer, whose silence, or end, we then notice.
-        if matches!(turn, Progress::Wait(wait) if !wait.write) {
-            let _ = self.flush();
-        }
-        turn
-    }
-
-    /// Flushes the transport, if there is something to flush.
-    fn flush(&mut self) -> Result<(), T::Error> {
-        if core::mem::take(&mut self.dirty) { self.transport.flush() } else { Ok(()) }
-    }
-
-    /// Waits, as long as `pause` does.
-    pub fn wait(&mut self, wait: Wait) {
-        (self.pause)(wait);
-    }
 }
 
-impl<T, C, P> Io for Link<T, C, P>
-where
-    T: Read + Write + ReadReady + WriteReady,
-    C: Fn() -> Instant,
-    P: FnMut(Wait),
-{
+impl<T: Read + Write + ReadReady + WriteReady, C, W> Io for Link<T, C, W> {
     type Error = T::Error;
 
     fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, T::Error> {
-        let ready = self.transport.read_ready();
-        again(ready.and_then(|ready| ready.then(|| self.transport.read(into)).transpose()))
+        retry(|| self.transport.read_ready()?.then(|| self.transport.read(into)).transpose())
     }
 
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, T::Error> {
-        let ready = self.transport.write_ready();
-        let wrote = ready.and_then(|ready| ready.then(|| self.transport.write(from)).transpose());
-        self.dirty |= matches!(wrote, Ok(Some(_)));
-        again(wrote)
+        let written =
+            retry(|| self.transport.write_ready()?.then(|| self.transport.write(from)).transpose());
+        self.unflushed |= matches!(written, Ok(Some(_)));
+        written
     }
 
     fn shut_write(&mut self) -> Result<(), T::Error> {
-        self.flush()?;
         (self.shut)(&mut self.transport)
     }
-}
 
-/// An interruption is nothing that has happened.
-fn again<E: embedded_io::Error>(moved: Result<Option<usize>, E>) -> Result<Option<usize>, E> {
-    match moved {
-        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
-        moved => moved,
+    /// Blocks until the transport has sent all. On a UART that takes as long as its FIFO is deep.
+    fn flush(&mut self) -> Result<bool, T::Error> {
+        if core::mem::take(&mut self.unflushed) {
+            retry(|| self.transport.flush())?;
+        }
+        Ok(true)
     }
 }
 
-impl<T: ErrorType, C, P> fmt::Debug for Link<T, C, P> {
+/// Repeats an operation that was interrupted.
+fn retry<A, E: embedded_io::Error>(mut operation: impl FnMut() -> Result<A, E>) -> Result<A, E> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+impl<T: ErrorType, C, W> fmt::Debug for Link<T, C, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("dirty", &self.dirty).finish_non_exhaustive()
+        f.debug_struct("Link").field("unflushed", &self.unflushed).finish_non_exhaustive()
     }
 }
 
-/// A conversation for programs that call. Nothing happens but in calls: where there are heartbeats, a
-/// client that is not called for longer than the peer is patient is given up.
-#[derive(Debug)]
-pub struct Client<T: ErrorType, C, P, M> {
-    link: Link<T, C, P>,
-    talk: Talk<M>,
-    timeout: Option<Duration>,
-}
+/// A client whose calls block.
+pub type Client<T, C, W, P> = crate::Client<Link<T, C, W>, P>;
 
-impl<T, C, P, M> Client<T, C, P, M>
+/// Blocking calls. After [`ConnectionError::TimedOut`] the connection is as it was, and the same call
+/// with the same arguments continues.
+impl<T, C, W, P> Client<T, C, W, P>
 where
     T: Read + Write + ReadReady + WriteReady,
     C: Fn() -> Instant,
-    P: FnMut(Wait),
-    M: DerefMut<Target: Protocol>,
+    W: FnMut(Interest),
+    P: DerefMut<Target: Protocol>,
 {
-    /// Speaks as `machine` over `link` until the handshake is over. In a handshake that tells the
-    /// client nothing, that is when we have answered: a refusal is found out by a later call.
+    /// Runs the handshake of `protocol` over `link`. In a handshake that proves nothing to the client it
+    /// is over when the client has answered: a later call reports a refusal.
     ///
     /// # Errors
-    /// [`ClientError::Io`], [`ClientError::Protocol`].
+    /// [`ConnectionError::Io`], [`ConnectionError::Protocol`].
     pub fn connect<K: Keys + ?Sized>(
-        link: Link<T, C, P>,
-        machine: M,
+        link: Link<T, C, W>,
+        protocol: P,
         keys: &K,
-    ) -> Result<Self, ClientError<T::Error>> {
-        let mut client = Self { link, talk: Talk::new(machine), timeout: None };
-        client.drive(keys, |talk, _| talk.opened())?;
+    ) -> ConnectionResult<Self, T::Error> {
+        let mut client = Self { link, connection: ResumableConnection::new(protocol) };
+        client.drive(keys, |call, _| call.get_mut().poll_established())?;
         Ok(client)
     }
 
-    /// How long each call may take to get on, from now on; `None` for as long as it takes.
+    /// Sets the longest time that each later call waits; `None`, the default, for no limit.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
+        self.link.timeout = timeout;
     }
 
-    /// Who the peer is.
-    pub fn peer(&self) -> Option<Peer<'_>> {
-        self.talk.connection.peer()
-    }
-
-    /// Sends a message of any length. When this returns, all of it is queued, and the last of it may
-    /// leave with later calls: [`flush`](Self::flush) waits until it has. After
-    /// [`ClientError::TimedOut`] a call with the same message goes on with it; with one of another
-    /// length it is refused.
+    /// Sends a message of any length. It is queued when this returns, and its end may leave with later
+    /// calls: [`flush`](Self::flush) waits for that. While a message is partly sent, one of another
+    /// length is refused.
     ///
     /// # Errors
-    /// Every [`ClientError`] but [`ClientError::TooLong`].
-    pub fn send(&mut self, message: &[u8]) -> Result<(), ClientError<T::Error>> {
-        self.drive(&NO_KEYS, |talk, _| talk.send(message))
+    /// [`ConnectionError::Io`], [`ConnectionError::Protocol`], [`ConnectionError::Send`],
+    /// [`ConnectionError::TimedOut`].
+    pub fn send(&mut self, message: &[u8]) -> ConnectionResult<(), T::Error> {
+        self.drive(&NoKeys, |call, _| call.poll_send(message))
     }
 
-    /// Sends a part of a message that `rest` follows, all of it or nothing.
+    /// Sends a chunk of a message, and `remaining` of it follows. All of the chunk is queued, or nothing.
     ///
     /// # Errors
-    /// Every [`ClientError`] but [`ClientError::TooLong`].
+    /// As [`send`](Self::send).
     pub fn send_chunk(
         &mut self,
         chunk: &[u8],
         remaining: Remaining,
-    ) -> Result<(), ClientError<T::Error>> {
-        self.drive(&NO_KEYS, |talk, _| talk.put(|out| out.send_chunk(chunk, remaining)))
+    ) -> ConnectionResult<(), T::Error> {
+        self.drive(&NoKeys, |call, _| call.poll_send_chunk(chunk, remaining))
+    }
+
+    /// Receives a message; of a byte stream, the bytes that have arrived. `None`: the peer sends no more.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Io`], [`ConnectionError::Protocol`], [`ConnectionError::TimedOut`];
+    /// [`ConnectionError::Buffer`]: the message does not fit. `message` holds its beginning;
+    /// [`recv_chunk`](Self::recv_chunk) returns the rest.
+    pub fn recv<'m>(
+        &mut self,
+        message: &'m mut Reassembler<SliceBuffer<'_>>,
+    ) -> ConnectionResult<Option<&'m [u8]>, T::Error> {
+        let received = self.drive(&NoKeys, |call, now| call.poll_recv(message, now))?;
+        Ok(received.then(|| message.bytes()))
+    }
+
+    /// Receives a chunk of a message, which stays in the receive buffer until the next call. `None`: the
+    /// peer sends no more.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Io`], [`ConnectionError::Protocol`], [`ConnectionError::TimedOut`].
+    pub fn recv_chunk(&mut self) -> Result<Option<Chunk<'_>>, ConnectionError<T::Error>> {
+        self.drive(&NoKeys, |call, _| call.poll_chunk())?;
+        Ok(self.connection.lend_chunk())
+    }
+
+    /// Sends a message and receives the reply. A call that continues one that timed out does not send
+    /// again; until the reply is received, a request of another length is refused.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send) and [`recv`](Self::recv); [`ConnectionError::PeerFinished`] if the peer
+    /// sends no reply.
+    pub fn request<'m>(
+        &mut self,
+        request: &[u8],
+        reply: &'m mut Reassembler<SliceBuffer<'_>>,
+    ) -> ConnectionResult<&'m [u8], T::Error> {
+        self.drive(&NoKeys, |call, now| call.poll_request(request, reply, now))?;
+        Ok(reply.bytes())
     }
 
     /// Waits until all that was sent has left the transport.
     ///
     /// # Errors
-    /// [`ClientError::Io`], [`ClientError::Protocol`], [`ClientError::TimedOut`].
-    pub fn flush(&mut self) -> Result<(), ClientError<T::Error>> {
-        self.drive(&NO_KEYS, Talk::written)?;
-        self.link.flush().map_err(ClientError::Io)
+    /// [`ConnectionError::Io`], [`ConnectionError::Protocol`], [`ConnectionError::TimedOut`].
+    pub fn flush(&mut self) -> ConnectionResult<(), T::Error> {
+        self.drive(&NoKeys, |call, _| call.get_mut().poll_sent())
     }
 
-    /// The next part of a message, where the session keeps it: of a byte stream, whatever has
-    /// arrived. `None`: the peer sends no more. With the next call we are done with it.
+    /// Ends the messages of this side and flushes. Those of the peer can still be received. Idempotent.
     ///
     /// # Errors
-    /// [`ClientError::Io`], [`ClientError::Protocol`], [`ClientError::TimedOut`].
-    pub fn recv_chunk(&mut self) -> Result<Option<Chunk<'_>>, ClientError<T::Error>> {
-        self.drive(&NO_KEYS, |talk, _| talk.look())?;
-        Ok(self.talk.lend())
-    }
-
-    /// The next message, whole: of a byte stream, whatever has arrived. `None`: the peer sends no
-    /// more. After [`ClientError::TimedOut`] a call with the same `message` goes on with it.
-    ///
-    /// # Errors
-    /// Every [`ClientError`] but [`ClientError::Send`].
-    pub fn recv<'m>(
-        &mut self,
-        message: &'m mut Message<'_>,
-    ) -> Result<Option<&'m [u8]>, ClientError<T::Error>> {
-        if message.is_whole() {
-            message.clear();
-        }
-        let came = self.drive(&NO_KEYS, |talk, now| talk.gather(message, now))?;
-        Ok(came.then(|| message.bytes()))
-    }
-
-    /// No more messages from this side. Those of the peer can still be received. Idempotent.
-    ///
-    /// # Errors
-    /// [`ClientError::Io`], [`ClientError::Protocol`], [`ClientError::TimedOut`].
-    pub fn finish(&mut self) -> Result<(), ClientError<T::Error>> {
-        self.talk.connection.outbox().finish();
+    /// As [`flush`](Self::flush).
+    pub fn finish(&mut self) -> ConnectionResult<(), T::Error> {
+        self.connection.get_mut().finish();
         self.flush()
     }
 
-    /// Finishes, throws away what the peer still sends, and waits until both sides are done and the
-    /// transport can be dropped. After [`ClientError::TimedOut`], drop it all the same.
+    /// Finishes, drops what the peer still sends, and waits until the connection is over.
     ///
     /// # Errors
-    /// Why it did not end in order.
-    pub fn close(&mut self) -> Result<(), ClientError<T::Error>> {
-        self.talk.connection.outbox().finish();
-        match self.drive(&NO_KEYS, Talk::discard) {
-            Err(ClientError::Send(SendError::Ended)) => Ok(()),
-            closed => closed,
-        }
+    /// Why the connection failed; [`ConnectionError::TimedOut`].
+    pub fn close(&mut self) -> ConnectionResult<(), T::Error> {
+        self.connection.get_mut().finish();
+        self.drive(&NoKeys, |call, now| call.get_mut().poll_closed(now))
     }
 
-    /// The link again.
-    pub fn into_link(self) -> Link<T, C, P> {
-        self.link
-    }
-
-    /// Drives the connection until `done` has an answer.
-    fn drive<A, K: Keys + ?Sized>(
+    /// Drives the connection until `operation` is ready.
+    fn drive<A>(
         &mut self,
-        keys: &K,
-        mut done: impl FnMut(&mut Talk<M>, Instant) -> Poll<Result<A, ClientError<T::Error>>>,
-    ) -> Result<A, ClientError<T::Error>> {
-        let now = self.link.now();
-        let give_up = self.timeout.map(|timeout| now.saturating_add(timeout));
-        self.talk.take_back(now);
+        keys: &(impl Keys + ?Sized),
+        mut operation: impl FnMut(
+            &mut ResumableConnection<P, T::Error>,
+            Instant,
+        ) -> Poll<ConnectionResult<A, T::Error>>,
+    ) -> ConnectionResult<A, T::Error> {
+        let Self { link, connection } = self;
+        let deadline = link.timeout.map(|timeout| link.now().saturating_add(timeout));
+        connection.begin_call(link.now());
         loop {
-            if let Poll::Ready(answer) = done(&mut self.talk, self.link.now()) {
-                return answer;
-            }
-            let known = self.talk.changes();
-            match self.link.turn(&mut self.talk.connection, keys) {
-                Progress::Closed(Err(failure)) => return Err(failure.into()),
-                Progress::Closed(Ok(())) => {
-                    let answer = done(&mut self.talk, self.link.now());
-                    let Poll::Ready(answer) = answer else { return Err(self.talk.ended()) };
-                    return answer;
+            let now = link.now();
+            let step = connection.poll_call(link, keys, now, &mut operation);
+            match step {
+                CallProgress::Ready(result) => return result,
+                _ if deadline.is_some_and(|at| at <= link.now()) => {
+                    return Err(ConnectionError::TimedOut);
                 }
-                Progress::Wait(wait) if known == self.talk.changes() => {
-                    if let Poll::Ready(answer) = done(&mut self.talk, self.link.now()) {
-                        return answer;
-                    }
-                    if give_up.is_some_and(|at| at <= self.link.now()) {
-                        return Err(ClientError::TimedOut);
-                    }
-                    let until = wait.until.into_iter().chain(give_up).min();
-                    self.link.wait(Wait { until, ..wait });
-                }
-                Progress::Wait(_) | Progress::Yield => {}
+                CallProgress::Yield => {}
+                CallProgress::Wait(interest) => (link.wait)(interest.until_at_most(deadline)),
             }
         }
     }

@@ -1,21 +1,21 @@
-//! The host's clock as the core counts.
+//! The clock of the host.
 
 use std::time;
 
 use countersign::Instant;
 
-/// Counts [`Instant`]s from the moment it was made.
+/// A monotonic clock that counts [`Instant`]s from when it was started.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(time::Instant);
 
 impl Clock {
-    /// A clock whose epoch is now.
+    /// A clock whose [`Instant::EPOCH`] is now.
     #[must_use]
     pub fn start() -> Self {
         Self(time::Instant::now())
     }
 
-    /// Now.
+    /// The time since it was started.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::EPOCH.saturating_add(self.0.elapsed())

@@ -1,9 +1,9 @@
-//! How many connections there may be.
+//! The limit of open connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts connections and turns away those beyond a maximum. Clones count together.
+/// Limits how many connections are open at once. Clones share the count.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimit(Arc<Count>);
 
@@ -14,15 +14,15 @@ struct Count {
 }
 
 impl ConnectionLimit {
-    /// A gate for at most `max` connections at once.
+    /// A limit of `max` open connections.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self(Arc::new(Count { open: AtomicUsize::new(0), max }))
     }
 
-    /// Lets one in; `None` if there are as many as there may be.
+    /// Counts one more connection; `None` if the limit is reached.
     #[must_use]
-    pub fn enter(&self) -> Option<ConnectionPermit> {
+    pub fn acquire(&self) -> Option<ConnectionPermit> {
         self.0
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
@@ -32,14 +32,14 @@ impl ConnectionLimit {
             .map(|_| ConnectionPermit(self.0.clone()))
     }
 
-    /// How many are in.
+    /// How many connections are counted.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 }
 
-/// The place of one connection, given back on drop.
+/// Counts as one connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit(Arc<Count>);
 
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_given_back_is_a_place() {
-        let gate = ConnectionLimit::new(2);
-        let first = gate.enter().unwrap();
-        let _second = gate.enter().unwrap();
-        assert!(gate.enter().is_none());
-        assert_eq!(gate.open(), 2);
+    fn dropped_permit_can_be_acquired_again() {
+        let limit = ConnectionLimit::new(2);
+        let first = limit.acquire().unwrap();
+        let _second = limit.acquire().unwrap();
+        assert!(limit.acquire().is_none());
+        assert_eq!(limit.open(), 2);
         drop(first);
-        assert_eq!(gate.open(), 1);
-        assert!(gate.enter().is_some());
+        assert_eq!(limit.open(), 1);
+        assert!(limit.acquire().is_some());
     }
 }

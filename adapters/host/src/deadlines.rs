@@ -1,15 +1,14 @@
-//! Which of many connections is due next.
+//! The deadlines of many connections.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use countersign::Instant;
 
-/// The deadlines of many connections, each named by a `T`.
+/// The deadlines of many connections, each identified by a `T`.
 ///
-/// A connection's deadline moves with almost every message and seldom passes, so moving it later
-/// costs nothing here: the connection is reported at the earlier moment, finds nothing to do, and
-/// is armed again.
+/// A deadline moves with almost every message and seldom passes. So moving it later costs nothing: the
+/// connection is reported at the earlier time, finds nothing to do, and is armed again.
 #[derive(Debug)]
 pub struct Deadlines<T> {
     heap: BinaryHeap<Reverse<(Instant, T)>>,
@@ -22,47 +21,46 @@ impl<T: Ord + Copy> Default for Deadlines<T> {
 }
 
 impl<T: Ord + Copy> Deadlines<T> {
-    /// Sees to it that `who` is reported by `at`. `armed` belongs to the connection: the moment it
-    /// is armed for, `None` at first.
-    pub fn arm(&mut self, who: T, armed: &mut Option<Instant>, at: Option<Instant>) {
+    /// Makes sure that the connection `id` is reported at `at` at the latest. `armed` is kept with the
+    /// connection: the time that it is armed for, `None` at first.
+    pub fn arm(&mut self, id: T, armed: &mut Option<Instant>, at: Option<Instant>) {
         if let Some(at) = at
             && armed.is_none_or(|armed| at < armed)
         {
             *armed = Some(at);
-            self.heap.push(Reverse((at, who)));
+            self.heap.push(Reverse((at, id)));
         }
     }
 
-    /// Forgets those whom `keep`, told who was armed and for when, does not want. What was armed for
-    /// somebody who is gone is kept until that moment, unless it is forgotten.
+    /// Removes the entries for which `keep(id, at)` returns false. Entries of connections that no longer
+    /// exist otherwise stay until their time.
     pub fn retain(&mut self, mut keep: impl FnMut(T, Instant) -> bool) {
-        self.heap.retain(|&Reverse((at, who))| keep(who, at));
+        self.heap.retain(|&Reverse((at, id))| keep(id, at));
     }
 
-    /// How many moments are kept, those included that count no more.
+    /// How many entries there are, including obsolete ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
-    /// The next moment at which someone may be due.
+    /// The earliest time of an entry.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Someone who was armed for a moment that has passed, and that moment. It counts only if the
-    /// connection is still there and armed for just that moment, which its `armed` must then
-    /// forget.
+    /// Removes and returns an entry whose time has passed. It is obsolete unless the connection exists and
+    /// its `armed` equals that time; the caller then sets `armed` to `None`.
     pub fn pop_due(&mut self, now: Instant) -> Option<(T, Instant)> {
         self.next().filter(|&at| at <= now)?;
-        self.heap.pop().map(|Reverse((at, who))| (who, at))
+        self.heap.pop().map(|Reverse((at, id))| (id, at))
     }
 }
 
@@ -71,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_earlier_deadline_is_a_new_one() {
+    fn only_an_earlier_deadline_adds_an_entry() {
         let at = Instant::from_micros;
         let mut deadlines = Deadlines::default();
         let mut armed = None;
@@ -88,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_retained_is_not_due() {
+    fn removed_entry_is_not_due() {
         let at = Instant::from_micros;
         let mut deadlines = Deadlines::default();
-        for who in 1..=3 {
-            deadlines.arm(who, &mut None, Some(at(who)));
+        for id in 1..=3 {
+            deadlines.arm(id, &mut None, Some(at(id)));
         }
-        deadlines.retain(|who, moment| (who, moment) == (2, at(2)));
+        deadlines.retain(|id, time| (id, time) == (2, at(2)));
         assert_eq!((deadlines.len(), deadlines.pop_due(at(9))), (1, Some((2, at(2)))));
         assert!(deadlines.is_empty());
     }

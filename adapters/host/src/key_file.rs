@@ -1,6 +1,7 @@
 //! Secrets from files.
 //!
-//! A key file's bytes are the secret, less one final newline. Nobody but its owner may read it.
+//! The bytes of a key file are the secret, without one final newline. The file must be readable by its
+//! owner only.
 
 use std::fmt;
 use std::fs::{self, Metadata, OpenOptions};
@@ -21,22 +22,22 @@ pub type Secret = Zeroizing<Vec<u8>>;
 /// Random bytes in a new secret.
 const NEW_LEN: usize = 32;
 
-/// Why a secret cannot be had. Each says what to do.
+/// Why a secret cannot be read, generated or written. The texts say what to do.
 #[derive(Debug)]
 pub enum SecretError {
     /// The file cannot be read or written.
     Io(PathBuf, io::Error),
-    /// It is no file but a directory, a device, a pipe.
+    /// The path is a directory, a device or a pipe.
     NotAFile(PathBuf),
-    /// The file can be read by others than its owner; its mode.
+    /// Users other than the owner can access the file; its mode.
     Exposed(PathBuf, u32),
-    /// The file is neither ours nor the system's: its owner knows the secret.
+    /// The file belongs to another user than this process or root, who knows the secret.
     Foreign(PathBuf),
-    /// The file has no bytes.
+    /// The file is empty.
     Empty(PathBuf),
-    /// The file is longer than a secret, or a keyring, may be: so many bytes.
+    /// The file exceeds this many bytes.
     TooLong(PathBuf, usize),
-    /// The system gives no randomness.
+    /// The random number generator of the system failed.
     Random(getrandom::Error),
 }
 
@@ -47,18 +48,18 @@ impl fmt::Display for SecretError {
             Self::NotAFile(path) => {
                 write!(
                     f,
-                    "key file {}: it is not a file: name one that holds a secret",
+                    "key file {}: not a file: give the path of a file with a secret",
                     path.display()
                 )
             }
             Self::Exposed(path, mode) => write!(
                 f,
-                "key file {0}: its mode {mode:04o} lets others read it: run `chmod 600 {0}`",
+                "key file {0}: other users can access it (mode {mode:04o}): run `chmod 600 {0}`",
                 path.display()
             ),
             Self::Foreign(path) => write!(
                 f,
-                "key file {0}: it belongs to another user, who knows what is in it: run `chown $USER {0}` if you trust it",
+                "key file {0}: it belongs to another user, who knows the secret: run `chown $USER {0}` if you trust it",
                 path.display()
             ),
             Self::Empty(path) => write!(
@@ -66,12 +67,12 @@ impl fmt::Display for SecretError {
                 "key file {}: it is empty: make a secret with `countersign keygen`",
                 path.display()
             ),
-            Self::TooLong(path, max) => write!(
-                f,
-                "key file {}: it is longer than {max} bytes, which none may be: is this the right file?",
-                path.display()
-            ),
-            Self::Random(error) => write!(f, "the system gives no randomness: {error}"),
+            Self::TooLong(path, max) => {
+                write!(f, "key file {}: it exceeds {max} bytes: check the path", path.display())
+            }
+            Self::Random(error) => {
+                write!(f, "the random number generator of the system failed: {error}")
+            }
         }
     }
 }
@@ -94,8 +95,8 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
     }
 }
 
-/// Reads the file `path`, which nobody but its owner may read, and which is at most `max` bytes
-/// long: a keyring, or a private key in PEM.
+/// Reads a file of at most `max` bytes that only its owner can access, such as a keyring or a private key
+/// in PEM. Ownership and mode are checked on the open file.
 ///
 /// # Errors
 /// Every [`SecretError`].
@@ -105,12 +106,12 @@ pub fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
         true => Ok(()),
         false => Err(SecretError::NotAFile(path.into())),
     };
-    // Before opening it: to open a device may do something.
+    // Checked before opening too: opening a device may have side effects.
     is_file(&fs::metadata(path).map_err(io)?)?;
-    // To open a pipe would wait for its other end.
+    // Opening a pipe would block until its other end is opened.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    // And of the open file, not of the path: between the two it could be exchanged.
+    // Checked on the open file: the path may have been replaced meanwhile.
     let metadata = file.metadata().map_err(io)?;
     is_file(&metadata)?;
     let mode = metadata.mode() & 0o7777;
@@ -120,13 +121,13 @@ pub fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     if mode & 0o077 != 0 {
         return Err(SecretError::Exposed(path.into(), mode));
     }
-    // One allocation, large enough for the longest, so that no copy is left behind unwiped.
+    // One allocation of the maximal length: growth would leave unwiped copies behind.
     let mut secret = Secret::new(Vec::with_capacity(max + 1));
     file.take(max as u64 + 1).read_to_end(&mut secret).map_err(io)?;
     if secret.len() > max { Err(SecretError::TooLong(path.into(), max)) } else { Ok(secret) }
 }
 
-/// A new secret: 256 random bits, as 64 hexadecimal digits.
+/// Generates a secret of 256 random bits, as 64 hexadecimal digits.
 ///
 /// # Errors
 /// [`SecretError::Random`].
@@ -141,14 +142,14 @@ pub fn generate() -> Result<Secret, SecretError> {
     Ok(secret)
 }
 
-/// Writes `secret` and a newline to a new file `path` that only its owner can read. The file appears
-/// whole or not at all.
+/// Writes `secret` and a newline to a new file `path` with mode 0600. The file appears complete or not at
+/// all.
 ///
 /// # Errors
 /// [`SecretError::Io`], also if the file exists; [`SecretError::Random`].
 pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Not one that a crash may have left.
+    // Random, so that a draft that a crash has left does not collide.
     name.push(format!(".{}", getrandom::u64().map_err(SecretError::Random)?));
     let draft = path.with_file_name(name);
     let write = || -> io::Result<()> {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_final_newline_is_not_part_of_the_secret() {
+    fn final_newline_is_not_part_of_the_secret() {
         for (bytes, secret) in [
             (&b"nick"[..], &b"nick"[..]),
             (b"nick\n", b"nick"),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused_with_the_remedy() {
+    fn readable_by_others_is_refused_with_the_remedy() {
         for mode in [0o640, 0o604, 0o660, 0o644] {
             let path = file("exposed", b"nick", mode);
             let error = read(&path).unwrap_err();
@@ -210,9 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_user_is_refused() {
+    fn file_of_another_user_is_refused() {
         let path = file("foreign", b"nick", 0o600);
-        // Only root can give files away; to anybody else nobody's file would be readable.
+        // Only root can change the owner of a file.
         if std::os::unix::fs::chown(&path, Some(geteuid().as_raw() + 1), None).is_ok() {
             assert!(matches!(read(&path), Err(SecretError::Foreign(_))));
         }
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_file_is_not_read_and_not_to_be_mended() {
+    fn directories_and_devices_are_refused() {
         for path in ["/", "/dev/null", "/dev/zero"] {
             let error = read(Path::new(path)).unwrap_err();
             assert!(matches!(error, SecretError::NotAFile(_)), "{error}");
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn length_has_bounds() {
+    fn secret_length_is_limited() {
         for (bytes, good) in [
             (vec![b'x'; Key::MAX_LEN], true),
             ([vec![b'x'; Key::MAX_LEN], vec![b'\n']].concat(), true),
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_secret_is_written_once_and_read_back() {
+    fn new_secret_is_written_once_and_read_back() {
         let path = temporary("new");
         let secret = generate().unwrap();
         assert_eq!(secret.len(), 64);

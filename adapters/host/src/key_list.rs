@@ -1,10 +1,10 @@
-//! Several keys made of one secret.
+//! Several keys derived from one secret.
 
 use countersign::{Candidates, Key, KeyRejection, KeyRequest, Peer};
 use countersign_driver::Keys;
 
-/// Keys made of one secret, each for another purpose, as a compatible session of the scheme
-/// `multiprocessing` needs. The first key of the requested purpose answers.
+/// Keys derived from one secret for different purposes, as a compatible session of the scheme
+/// `multiprocessing` needs them. A request gets the first key of its purpose.
 #[derive(Clone, Debug, Default)]
 pub struct KeyList(Vec<Key>);
 

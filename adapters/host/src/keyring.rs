@@ -1,11 +1,11 @@
-//! Many keys in one file, for the scheme `mutual`.
+//! Keyrings: many keys in one file, for the scheme `mutual`.
 //!
 //! ```toml
 //! [[key]]
 //! id = "sensors"
-//! secret = "a long random text, as keygen makes"
-//! roles = ["server"]                  # what this end may be when it uses the key
-//! names = ["sensor-7", "sensor-8"]    # what the peer may be called; any name without it
+//! secret = "a long random text, as keygen generates"
+//! roles = ["server"]                  # the roles in which this end may use the key
+//! names = ["sensor-7", "sensor-8"]    # allowed names of the peer; optional, default: any
 //! not_before = 2026-01-01T00:00:00Z   # both optional
 //! not_after = 2027-01-01T00:00:00Z
 //! ```
@@ -29,7 +29,22 @@ use countersign_driver::Keys;
 /// How many keys of one id may be valid at once.
 const MAX_VALID: usize = 2;
 
-/// Keys by their ids.
+/// Keys by key id, with roles, allowed names and validity.
+///
+/// ```
+/// use countersign_host::Keyring;
+///
+/// let keyring = Keyring::parse(
+///     r#"
+///     [[key]]
+///     id = "sensors"
+///     secret = "0c8f6d9b1f0e4a6d8b7c5a4f3e2d1c0b"
+///     roles = ["server"]
+///     "#,
+/// )?;
+/// assert_eq!(keyring.len(), 1);
+/// # Ok::<(), countersign_host::KeyringError>(())
+/// ```
 #[derive(Debug)]
 pub struct Keyring {
     entries: Vec<Entry>,
@@ -37,10 +52,10 @@ pub struct Keyring {
 
 #[derive(Debug)]
 struct Entry {
-    kid: KeyId,
+    key_id: KeyId,
     key: Key,
     roles: Roles,
-    /// What the peer may be called; `None`: anything.
+    /// Allowed names of the peer; `None` allows any.
     names: Option<Vec<Name>>,
     not_before: Option<SystemTime>,
     not_after: Option<SystemTime>,
@@ -81,16 +96,16 @@ impl Entry {
     }
 }
 
-/// Why there is no keyring.
+/// Why a keyring cannot be read.
 #[derive(Debug)]
 pub enum KeyringError {
-    /// The file is not to be had, or not as a key file must be.
+    /// The file cannot be read, or fails the checks of key files.
     File(SecretError),
-    /// It has a mistake, in this line, counted from 1.
+    /// The text is not a valid keyring.
     Mistake {
-        /// The line.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it. Secrets are not quoted.
+        /// What is wrong. Secrets are not quoted.
         what: String,
     },
 }
@@ -117,7 +132,7 @@ struct FileOfKeys {
 #[serde(deny_unknown_fields)]
 struct RawKey {
     id: Spanned<String>,
-    /// Of any type, so that what is wrong with it is told without quoting it.
+    /// Of any type: the parser would quote a value of a wrong type in its error.
     secret: Spanned<Value>,
     roles: Spanned<Vec<String>>,
     names: Option<Spanned<Vec<String>>>,
@@ -131,26 +146,26 @@ impl Keyring {
 
     /// A keyring of one key, for every role, name and time.
     #[must_use]
-    pub fn of_one(kid: KeyId, key: Key) -> Self {
+    pub fn of_one(key_id: KeyId, key: Key) -> Self {
         let roles = Roles { client: true, server: true };
-        let entry = Entry { kid, key, roles, names: None, not_before: None, not_after: None };
+        let entry = Entry { key_id, key, roles, names: None, not_before: None, not_after: None };
         Self { entries: vec![entry] }
     }
 
-    /// The keyring in the file `path`, which nobody but its owner may read.
+    /// Reads the keyring in the file `path`, which must be accessible by its owner only.
     ///
     /// # Errors
-    /// Every [`KeyringError`]: a file with a mistake is refused whole.
+    /// Every [`KeyringError`]. A file with one mistake is refused as a whole.
     pub fn read(path: &Path) -> Result<Self, KeyringError> {
         let bytes = key_file::read_file(path, Self::MAX_LEN).map_err(KeyringError::File)?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let line = line_of(&bytes, error.valid_up_to());
-            KeyringError::Mistake { line, what: "it is not UTF-8".into() }
+            KeyringError::Mistake { line, what: "not UTF-8".into() }
         })?;
         Self::parse(text)
     }
 
-    /// The keyring that `text` describes, in TOML.
+    /// Parses a keyring in TOML.
     ///
     /// # Errors
     /// [`KeyringError::Mistake`].
@@ -167,47 +182,47 @@ impl Keyring {
             return Err(mistake(0, "there is no [[key]]".into()));
         }
         let mut entries: Vec<Entry> = Vec::with_capacity(file.key.len());
-        let mut places: BTreeMap<KeyId, Vec<usize>> = BTreeMap::new();
+        let mut by_id: BTreeMap<KeyId, Vec<usize>> = BTreeMap::new();
         for raw in file.key {
             let at = raw.span().start;
             let entry =
                 Entry::from_raw(raw.into_inner()).map_err(|(at, what)| mistake(at, what))?;
-            let same = places.entry(entry.kid).or_default();
+            let same = by_id.entry(entry.key_id).or_default();
             same.push(entries.len());
             entries.push(entry);
-            // The most are valid at a moment at which one begins to be.
-            let crowded = same.iter().any(|&begins| {
+            // Most keys are valid at a time at which one becomes valid.
+            let too_many = same.iter().any(|&begins| {
                 let at = entries[begins].not_before.unwrap_or(SystemTime::UNIX_EPOCH);
                 same.iter().filter(|&&other| entries[other].is_valid(at)).count() > MAX_VALID
             });
-            if crowded {
-                let kid = entries[entries.len() - 1].kid;
+            if too_many {
+                let key_id = entries[entries.len() - 1].key_id;
                 return Err(mistake(
                     at,
-                    format!("more than {MAX_VALID} keys of the id `{kid}` are valid at once"),
+                    format!("more than {MAX_VALID} keys with the id `{key_id}` are valid at once"),
                 ));
             }
         }
         Ok(Self { entries })
     }
 
-    /// How many keys it has.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it has none. None has.
+    /// Whether there are no keys. Never true.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What [`Keys::candidates`] answers at the moment `at`. All entries are looked at, whichever
-    /// is asked for.
+    /// The keys for `request` at the time `at`, the newest first. Looks at all entries for every request, so
+    /// that its duration does not depend on the key id.
     ///
     /// # Errors
-    /// There is no such key, or there is none that is valid, or for this role.
+    /// [`KeyRejection::Unknown`], [`KeyRejection::OutOfDate`] or [`KeyRejection::WrongRole`].
     pub fn candidates_at(
         &self,
         request: &KeyRequest<'_>,
@@ -217,7 +232,7 @@ impl Keyring {
         let mut newest: Option<&Entry> = None;
         let mut other: Option<&Entry> = None;
         for entry in &self.entries {
-            let same = request.key_id == Some(entry.kid.as_str());
+            let same = request.key_id == Some(entry.key_id.as_str());
             let role = entry.roles.allow(request.role);
             let valid = entry.is_valid(at);
             known |= same;
@@ -247,10 +262,10 @@ impl Keys for Keyring {
         self.candidates_at(request, SystemTime::now())
     }
 
-    /// A key that is still there holds, even out of date: it was valid when it was used.
+    /// A key that is still in the keyring holds, even out of date: it was valid when it was used.
     fn hold(&self, peer: &Peer<'_>) -> bool {
         self.entries.iter().any(|entry| {
-            peer.key_id == Some(entry.kid.as_str())
+            peer.key_id == Some(entry.key_id.as_str())
                 && entry.roles.allow(peer.role.other())
                 && peer.fingerprint == entry.key.fingerprint()
                 && entry.allows(peer.name)
@@ -259,15 +274,15 @@ impl Keys for Keyring {
 }
 
 impl Entry {
-    /// What `raw` says; or where it is wrong, and why.
+    /// Validates `raw`. An error is the byte offset of the field, and what is wrong.
     fn from_raw(raw: RawKey) -> Result<Self, (usize, String)> {
         let start = |span: std::ops::Range<usize>| span.start;
         let at = start(raw.id.span());
-        let kid = raw.id.into_inner().parse().map_err(|error| (at, format!("id: {error}")))?;
+        let key_id = raw.id.into_inner().parse().map_err(|error| (at, format!("id: {error}")))?;
 
         let at = start(raw.secret.span());
         let Value::String(secret) = raw.secret.into_inner() else {
-            return Err((at, "secret: it is a text, in quotes".into()));
+            return Err((at, "secret: give a text in quotes".into()));
         };
         let secret = Zeroizing::new(secret);
         let key = Key::mutual(secret.as_bytes())
@@ -279,7 +294,7 @@ impl Entry {
             match role.as_str() {
                 "client" => roles.client = true,
                 "server" => roles.server = true,
-                _ => return Err((at, "roles: one is neither client nor server".into())),
+                _ => return Err((at, "roles: each is \"client\" or \"server\"".into())),
             }
         }
         if !roles.client && !roles.server {
@@ -293,7 +308,7 @@ impl Entry {
                 raw.into_inner().iter().map(|name| name.parse()).collect();
             let parsed = parsed.map_err(|error| (at, format!("names: {error}")))?;
             if parsed.is_empty() {
-                return Err((at, "names: leave it out, or nobody may use the key".into()));
+                return Err((at, "names: the list is empty: remove it to allow any name".into()));
             }
             names = Some(parsed);
         }
@@ -314,25 +329,25 @@ impl Entry {
         if let (Some(from), Some(to)) = (not_before, not_after)
             && to <= from
         {
-            return Err((before_at, "not_after: it is not after not_before".into()));
+            return Err((before_at, "not_after: not later than not_before".into()));
         }
-        Ok(Self { kid, key, roles, names, not_before, not_after })
+        Ok(Self { key_id, key, roles, names, not_before, not_after })
     }
 }
 
-/// What the parser has to say, unless it quotes a value: that may be a secret, in whatever place.
+/// The message of the parser, replaced if it may quote a value: a secret in the wrong place.
 fn without_values(message: &str) -> &str {
-    // The fields that are missing are ours.
+    // A missing field is one of ours, not a value.
     if message.starts_with("missing field `") || !message.contains(['"', '\'', '`']) {
         message
     } else if message.starts_with("unknown field") {
-        "that is no field of a keyring: a [[key]] has id, secret, roles, names, not_before, not_after"
+        "unknown field: a [[key]] has id, secret, roles, names, not_before, not_after"
     } else {
-        "it is not as a keyring is written: see `countersign serve --help`"
+        "not a valid keyring"
     }
 }
 
-/// The line in which byte `at` is, counted from 1.
+/// The line of the byte `at`, counted from 1.
 fn line_of(text: &[u8], at: usize) -> usize {
     1 + text[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
 }

@@ -1,58 +1,76 @@
-//! What every adapter of [`countersign`] shares, so that adapters differ only in how they wait.
+//! The layer that the adapters for operating systems share. They differ only in how they wait.
 //!
-//! * [`Service`]: an application, written once, run by any adapter.
-//! * [`Connection`]: a [`Protocol`](countersign::Protocol) and a service, driven turn by turn over
-//!   any [`Io`].
-//! * [`Keys`]: who answers key requests.
-//! * [`services`] to try a connection with, and that of a [`device`].
-//! * with the feature `std`: [`Pools`] of buffers that connections share, [`SessionFactory`] that make
-//!   machines with them, the [`ConnectionLimit`] and the [`PeerLimits`] that bound connections, [`Deadlines`],
-//!   sockets by [`Address`], a [`Mailbox`] for callers who would rather not be called, the service of
-//!   the server of [`device`]s, and the log lines.
-//! * with the feature `keys`: secrets from files, [`keys`].
+//! **This crate is internal**: applications use an adapter (`countersign-mio`, `countersign-std`,
+//! `countersign-smol`), which re-exports what its users need. The public items of this crate are those that
+//! adapters use and re-export.
 //!
-//! Without features the crate is `no_std` and allocates nothing.
+//! * Sockets by [`Address`]; [`Listener`], [`Stream`], [`Acceptor`].
+//! * [`SessionFactory`] makes protocols with buffers from shared [`Pools`].
+//! * [`ServerContext`] admits connections within [limits](ServerOptions) and logs what becomes of them;
+//!   [`ServerHandle`] and [`ConnectionHandle`] reach them from any thread.
+//! * [`MonitoredConnection`] and [`ServedConnection`] call a service, [`CallConnection`] is driven by
+//!   calls.
+//! * With the feature `keyring`: [`Keyring`]s and [key files](key_file).
 
-mod client;
+mod acceptor;
+mod address;
+mod call_connection;
 mod clock;
+mod connection_handle;
 mod connection_limit;
+mod connector;
 mod deadlines;
+mod keeper;
 mod key_list;
+mod listener;
 mod log;
-mod mailbox;
+mod message_memory;
 mod monitored_connection;
-mod net;
+mod peer_addr;
 mod peer_limits;
 mod pool;
 mod process_id;
 mod reflection_guard;
-mod server;
+mod served_connection;
+mod server_context;
+mod server_handle;
+mod service_factory;
 mod session_factory;
 mod shared_keys;
+mod stream;
 
 #[cfg(feature = "keyring")]
 pub mod key_file;
 #[cfg(feature = "keyring")]
 mod keyring;
 
-pub use client::{Caller, ClientError, ClientOptions, Post};
+pub use acceptor::{AcceptResult, Acceptor};
+pub use address::{Address, AddressError, ResolvedAddr};
+pub use call_connection::{CallConnection, CallError, ConnectionOptions, OwnedChunk, Sending};
 pub use clock::Clock;
+pub use connection_handle::{ConnectionHandle, HandleError, HandledService, PeerIdentity};
 pub use connection_limit::{ConnectionLimit, ConnectionPermit};
+pub use connector::Connector;
 pub use deadlines::Deadlines;
+pub use keeper::{KeepAlive, keep_alive};
 pub use key_list::KeyList;
 #[cfg(feature = "keyring")]
 pub use keyring::{Keyring, KeyringError};
+pub use listener::Listener;
 pub use log::{log_end, log_established, log_refused};
-pub use mailbox::{Mailbox, Received};
-pub use monitored_connection::{ConnectionEvent, Ended, MonitoredConnection, Next};
-pub use net::{Address, AddressError, Listener, PeerAddr, ResolvedAddr, Stream};
+pub use message_memory::{MessageBytes, MessageMemory};
+pub use monitored_connection::{ConnectionEnd, ConnectionEvent, MonitoredConnection, Step};
+pub use peer_addr::PeerAddr;
 pub use peer_limits::{HandshakePermit, LimitExceeded, PeerLimitOptions, PeerLimits};
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 pub use process_id::process_id;
 pub use reflection_guard::OutstandingChallenges;
-pub use server::{
-    Accepted, Acceptor, AdmissionGuard, ServedConnection, ServerContext, ServerHandle,
-    ServerOptions,
+pub use served_connection::ServedConnection;
+pub use server_context::{AdmissionGuard, ServerContext, ServerOptions};
+pub use server_handle::ServerHandle;
+pub use service_factory::{HandledStream, Messages, ServiceFactory, Streams};
+pub use session_factory::{
+    BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
-pub use session_factory::{BoxedProtocol, Open, ProtocolFactory, SessionFactory, StartError};
 pub use shared_keys::{KeysWatcher, SharedKeys};
+pub use stream::Stream;

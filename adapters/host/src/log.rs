@@ -1,31 +1,32 @@
-//! What is written of connections, the same by every adapter.
+//! Log lines of connections, the same on every adapter.
 //!
-//! A refused connection is one line, in a form that will not change:
+//! A refused connection is logged as one line. Its form and its reason codes do not change between
+//! versions:
 //!
 //! ```text
 //! refused peer=192.0.2.7:51324 scheme=challenge reason=wrong-key
 //! ```
 
 use std::fmt;
-use std::io;
 
 use countersign::{CloseReason, Error, Peer};
+use countersign_driver::Failure;
 use tracing::{debug, info, warn};
 
-use crate::net::PeerAddr;
-use countersign_driver::Failure;
+use crate::monitored_connection::ConnectionEnd;
+use crate::peer_addr::PeerAddr;
 
-/// A connection was turned away before a handshake began; `reason` is one word.
-pub fn log_refused(origin: &PeerAddr, scheme: &str, reason: &str) {
-    warn!(target: "countersign", "refused peer={origin} scheme={scheme} reason={reason}");
+/// Logs that a connection was refused. `reason` is one word.
+pub fn log_refused(addr: &PeerAddr, scheme: &str, reason: &str) {
+    warn!(target: "countersign", "refused peer={addr} scheme={scheme} reason={reason}");
 }
 
-/// A connection's handshake is over. At the level debug, with the session's id, by which the two
-/// ends' logs can be matched.
-pub fn log_established(origin: &PeerAddr, scheme: &str, peer: &Peer<'_>) {
-    let (name, kid) = (peer.name.unwrap_or("-"), peer.key_id.unwrap_or("-"));
+/// Logs the end of a handshake, at the level debug, with the session id, by which the logs of both ends can
+/// be matched.
+pub fn log_established(addr: &PeerAddr, scheme: &str, peer: &Peer<'_>) {
+    let (name, key_id) = (peer.name.unwrap_or("-"), peer.key_id.unwrap_or("-"));
     let session = Hex(peer.session_id.map_or(&[], |id| id));
-    debug!(target: "countersign", "established peer={origin} scheme={scheme} name={name} kid={kid} session={session}");
+    debug!(target: "countersign", "established peer={addr} scheme={scheme} name={name} kid={key_id} session={session}");
 }
 
 struct Hex<'a>(&'a [u8]);
@@ -39,29 +40,29 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// A connection is over. `established`: its handshake was.
-pub fn log_end(
-    origin: &PeerAddr,
-    scheme: &str,
-    established: bool,
-    how: &Result<(), Failure<io::Error>>,
-) {
-    match how {
-        Ok(()) => debug!(target: "countersign", "closed peer={origin} scheme={scheme}"),
-        Err(Failure::Protocol(Error::Aborted(CloseReason::Shutdown))) => {
-            debug!(target: "countersign", "stopped peer={origin} scheme={scheme}");
+/// Logs the end of a connection.
+pub fn log_end(scheme: &str, end: &ConnectionEnd) {
+    let ConnectionEnd { addr, established, result, service } = end;
+    let Err(failure) = result else {
+        debug!(target: "countersign", "closed peer={addr} scheme={scheme}");
+        return;
+    };
+    let reason = match (failure, service) {
+        (Failure::Protocol(Error::Aborted(CloseReason::Shutdown)), None) => {
+            debug!(target: "countersign", "stopped peer={addr} scheme={scheme}");
+            return;
         }
-        Err(failure) => {
-            let reason = match failure {
-                Failure::Io(_) => Error::Transport.code(),
-                Failure::Protocol(error) => error.code(),
-            };
-            if established {
-                info!(target: "countersign", "ended peer={origin} scheme={scheme} reason={reason}: {failure}");
-            } else {
-                log_refused(origin, scheme, reason);
-                debug!(target: "countersign", "peer={origin}: {failure}");
-            }
+        (Failure::Protocol(Error::Aborted(_)), Some(error)) => {
+            info!(target: "countersign", "ended peer={addr} scheme={scheme} reason={}: {error}", error.code());
+            return;
         }
+        (Failure::Io(_), _) => Error::Transport.code(),
+        (Failure::Protocol(error), _) => error.code(),
+    };
+    if *established {
+        info!(target: "countersign", "ended peer={addr} scheme={scheme} reason={reason}: {failure}");
+    } else {
+        log_refused(addr, scheme, reason);
+        debug!(target: "countersign", "peer={addr}: {failure}");
     }
 }

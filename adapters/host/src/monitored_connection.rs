@@ -1,149 +1,179 @@
-//! What there is to tell of a connection.
+//! A connection that reports when it is established and how it ends.
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use countersign::{CloseReason, Error, Instant, Peer};
+use countersign_driver::{
+    Failure, Interest, Io, Keys, Progress, ServiceConnection, ServiceError, StreamService,
+};
 use tracing::error;
 
-use crate::net::PeerAddr;
+use crate::peer_addr::PeerAddr;
 use crate::session_factory::BoxedProtocol;
-use countersign_driver::Io;
-use countersign_driver::{Connection, Failure, Progress, Wait};
-use countersign_driver::{Keys, Service};
 
-/// A connection of which it is told when it is established and how it ends, once each.
+/// A connection that reports when it is established and how it ends, once each.
 ///
-/// A service that panics ends its own connection, as [`Error::Aborted`] with [`CloseReason::Application`],
-/// and nobody else's.
+/// A service or a holder of keys that panics ends its own connection, with [`Error::Aborted`] and
+/// [`CloseReason::Application`], and no other.
 pub struct MonitoredConnection<S> {
-    connection: Connection<BoxedProtocol, S>,
-    origin: PeerAddr,
-    told_established: bool,
-    told_ended: bool,
+    connection: ServiceConnection<BoxedProtocol, S, io::Error>,
+    addr: PeerAddr,
+    reported_end: bool,
 }
 
-/// What there is to tell of a connection.
+/// What a connection reports.
 #[derive(Debug)]
 pub enum ConnectionEvent<'a> {
     /// Its handshake is over.
     Established {
-        /// Where it came from, or where it went.
-        origin: PeerAddr,
-        /// Who it is.
+        /// Where it comes from, or goes to.
+        addr: PeerAddr,
+        /// Who the peer is.
         peer: Peer<'a>,
     },
     /// It has ended.
-    Ended(Ended),
+    Ended(ConnectionEnd),
 }
 
-/// A connection has ended. It may still be taking leave of its peer, for a second or so.
+/// How a connection has ended. It may go on closing for a second or so.
 #[derive(Debug)]
-pub struct Ended {
-    /// Where it came from, or where it went.
-    pub origin: PeerAddr,
-    /// Whether its handshake was ever over.
+pub struct ConnectionEnd {
+    /// Where it comes from, or goes to.
+    pub addr: PeerAddr,
+    /// Whether its handshake was completed.
     pub established: bool,
     /// How it ended.
-    pub how: Result<(), Failure<io::Error>>,
+    pub result: Result<(), Failure<io::Error>>,
+    /// Why the service ended it, if it did.
+    pub service: Option<ServiceError>,
 }
 
-/// What is next for a connection.
+/// What to do next with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another turn, when others have had theirs.
-    Again,
-    /// Nothing until something happens.
-    Wait(Wait),
+pub enum Step {
+    /// Poll it again, after other connections had their turn.
+    Yield,
+    /// Wait for this, or for its waker.
+    Wait(Interest),
     /// It is over: drop the transport.
-    Over,
+    Closed,
 }
 
-impl<S: Service> MonitoredConnection<S> {
+impl<S: StreamService> MonitoredConnection<S> {
     /// A connection at its beginning.
-    pub fn new(machine: BoxedProtocol, service: S, origin: PeerAddr) -> Self {
-        let connection = Connection::new(machine, service);
-        Self { connection, origin, told_established: false, told_ended: false }
+    pub fn new(protocol: BoxedProtocol, service: S, addr: PeerAddr) -> Self {
+        let connection = ServiceConnection::new(protocol, service);
+        Self { connection, addr, reported_end: false }
     }
 
     /// The connection, to be woken or stopped.
-    pub fn connection_mut(&mut self) -> &mut Connection<BoxedProtocol, S> {
+    pub const fn connection_mut(&mut self) -> &mut ServiceConnection<BoxedProtocol, S, io::Error> {
         &mut self.connection
     }
 
-    /// Whether it was told how the connection has ended.
-    pub fn has_ended(&self) -> bool {
-        self.told_ended
+    /// Whether it has reported how it ended.
+    pub const fn has_ended(&self) -> bool {
+        self.reported_end
     }
 
-    /// Takes a turn, and tells `tell` what came of it.
-    pub fn turn<I: Io<Error = io::Error>, K: Keys + ?Sized>(
+    /// Makes progress until nothing more can be done now, and reports events to `report`.
+    pub fn poll<I: Io<Error = io::Error>, K: Keys + ?Sized>(
         &mut self,
         io: &mut I,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(ConnectionEvent<'_>),
-    ) -> Next {
-        let Some(turn) = self.guard(|connection| connection.turn(io, keys, now)) else {
-            self.abandon_for(CloseReason::Application, tell);
-            return Next::Over;
-        };
-        if self.connection.established()
-            && !mem::replace(&mut self.told_established, true)
-            && let Some(peer) = self.connection.peer()
-        {
-            tell(ConnectionEvent::Established { origin: self.origin, peer });
-        }
-        let next = match turn {
-            Progress::Yield => Next::Again,
-            Progress::Wait(wait) => Next::Wait(wait),
-            Progress::Closed(how) => {
-                self.ended(how, tell);
-                return Next::Over;
+        mut report: impl FnMut(ConnectionEvent<'_>),
+    ) -> Step {
+        loop {
+            let Some(progress) = self.guard(|connection| connection.poll(io, keys, now)) else {
+                self.abandon_for(CloseReason::Application, report);
+                return Step::Closed;
+            };
+            if let Some(error) = self.connection.driver().error() {
+                self.ended(Err(Failure::Protocol(error)), &mut report);
             }
-        };
-        if let Some(error) = self.connection.error() {
-            self.ended(Err(Failure::Protocol(error)), tell);
+            return match progress {
+                Progress::Event(_) => {
+                    if let Some(peer) = self.connection.driver().peer() {
+                        report(ConnectionEvent::Established { addr: self.addr, peer });
+                    }
+                    continue;
+                }
+                Progress::Yield => Step::Yield,
+                Progress::Wait(interest) => Step::Wait(interest),
+                Progress::Closed(result) => {
+                    self.ended(result, report);
+                    Step::Closed
+                }
+            };
         }
-        next
     }
 
-    /// The transport has failed between turns.
-    pub fn lost(&mut self, error: io::Error, tell: impl FnMut(ConnectionEvent<'_>)) {
-        match self.guard(|connection| connection.lost(error)) {
-            Some(Progress::Closed(how)) => self.ended(how, tell),
-            _ => self.abandon_for(CloseReason::Application, tell),
+    /// Ends the session if the key that authenticated it is not among `keys` any more; returns whether
+    /// it did.
+    pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> bool {
+        match self.guard(|connection| connection.driver_mut().revoke(keys, now)) {
+            Some(revoked) => revoked,
+            // Keys that panic vouch for nothing.
+            None => {
+                self.connection.driver_mut().abort(CloseReason::Application, now);
+                true
+            }
         }
     }
 
-    /// Ends the connection here and now.
-    pub fn abandon(&mut self, tell: impl FnMut(ConnectionEvent<'_>)) {
-        self.abandon_for(CloseReason::Shutdown, tell);
+    /// Reports that the transport failed between polls.
+    pub fn transport_failed(&mut self, error: io::Error, report: impl FnMut(ConnectionEvent<'_>)) {
+        match self.guard(|connection| connection.transport_failed(error)) {
+            Some(Progress::Closed(result)) => self.ended(result, report),
+            _ => self.abandon_for(CloseReason::Application, report),
+        }
     }
 
-    fn abandon_for(&mut self, why: CloseReason, tell: impl FnMut(ConnectionEvent<'_>)) {
-        self.guard(|connection| connection.abandon_for(why));
-        self.ended(Err(Failure::Protocol(Error::Aborted(why))), tell);
+    /// Ends the connection at once, without a last word.
+    pub fn abandon(&mut self, report: impl FnMut(ConnectionEvent<'_>)) {
+        self.abandon_for(CloseReason::Shutdown, report);
     }
 
-    /// Does something in which the service is called; `None` if that panicked. All that is done with
-    /// the connection afterwards is to abandon it.
-    fn guard<T>(&mut self, call: impl FnOnce(&mut Connection<BoxedProtocol, S>) -> T) -> Option<T> {
-        let Self { connection, origin, .. } = self;
+    fn abandon_for(&mut self, why: CloseReason, report: impl FnMut(ConnectionEvent<'_>)) {
+        self.guard(|connection| connection.abandon(why));
+        self.ended(Err(Failure::Protocol(Error::Aborted(why))), report);
+    }
+
+    /// Calls what may call the application; `None` if that panicked. After a panic the connection is only
+    /// abandoned.
+    fn guard<T>(
+        &mut self,
+        call: impl FnOnce(&mut ServiceConnection<BoxedProtocol, S, io::Error>) -> T,
+    ) -> Option<T> {
+        let Self { connection, addr, .. } = self;
         let done = catch_unwind(AssertUnwindSafe(|| call(connection)));
-        done.map_err(|_| error!(target: "countersign", "the service of peer={origin} panicked"))
-            .ok()
+        done.map_err(|_| error!(target: "countersign", "the service of peer={addr} panicked")).ok()
     }
 
     fn ended(
         &mut self,
-        how: Result<(), Failure<io::Error>>,
-        mut tell: impl FnMut(ConnectionEvent<'_>),
+        result: Result<(), Failure<io::Error>>,
+        mut report: impl FnMut(ConnectionEvent<'_>),
     ) {
-        if !mem::replace(&mut self.told_ended, true) {
-            let established = self.connection.established();
-            tell(ConnectionEvent::Ended(Ended { origin: self.origin, established, how }));
+        if !mem::replace(&mut self.reported_end, true) {
+            let established = self.connection.driver().is_established();
+            let service = self.connection.service().error();
+            report(ConnectionEvent::Ended(ConnectionEnd {
+                addr: self.addr,
+                established,
+                result,
+                service,
+            }));
         }
+    }
+}
+
+impl<S> fmt::Debug for MonitoredConnection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitoredConnection").field("addr", &self.addr).finish_non_exhaustive()
     }
 }

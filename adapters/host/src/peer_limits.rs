@@ -1,4 +1,4 @@
-//! What one address may cost before it has authenticated.
+//! Limits of unauthenticated peers, for each address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,44 +8,48 @@ use std::time::Duration;
 
 use countersign::Instant;
 
-use crate::net::PeerAddr;
+use crate::peer_addr::PeerAddr;
 
-/// Addresses that are kept track of. With more than that misbehaving at once, the rest are bound
-/// only by what bounds all connections together.
-const MAX_SOURCES: usize = 16_384;
-/// How often to look for addresses that can be forgotten.
+/// Addresses with records. If more misbehave at once, only the limits of all connections together apply to
+/// the others.
+const MAX_ADDRESSES: usize = 16_384;
+/// Time between searches for records that can be removed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The limits of one address: of one IPv4 address, or one IPv6 network of 64 bits, which is what a
-/// single household or host has to choose from.
+/// The limits of one address. An IPv6 network of 64 bits counts as one address, since a single host can
+/// usually choose among all of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerLimitOptions {
-    /// Handshakes under way at once.
+    /// Handshakes in progress at once.
     pub handshakes: u32,
-    /// Failed authentications in a row, before more are refused.
+    /// Failed authentications before further handshakes are refused.
     pub failures: u32,
-    /// How long until one more is allowed.
-    pub forgive: Duration,
-    /// Whether peers on this machine are limited too. All of them have one address, and so one
-    /// limit.
+    /// The time after which one failure expires.
+    pub failure_expiry: Duration,
+    /// Whether peers on this machine are limited too. They share one address, and so one limit.
     pub local: bool,
 }
 
 impl Default for PeerLimitOptions {
-    /// 1024 handshakes, and 256 failures that are forgiven at ten a second: more than an office or
-    /// a load balancer behind one address needs, and too few to guess with or to fill a server.
+    /// 1024 handshakes, and 256 failures of which ten expire each second: more than an office or a load
+    /// balancer behind one address needs, and too few to guess secrets or to fill a server.
     fn default() -> Self {
-        Self { handshakes: 1024, failures: 256, forgive: Duration::from_millis(100), local: false }
+        Self {
+            handshakes: 1024,
+            failures: 256,
+            failure_expiry: Duration::from_millis(100),
+            local: false,
+        }
     }
 }
 
-/// Why an address is refused.
+/// Which limit an address has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitExceeded {
-    /// Too many handshakes of it are under way.
+    /// Too many handshakes are in progress.
     Handshakes,
-    /// Too many of its authentications have failed.
+    /// Too many authentications have failed.
     Failures,
 }
 
@@ -60,7 +64,7 @@ impl LimitExceeded {
     }
 }
 
-/// Keeps count of addresses. Clones count together.
+/// Counts handshakes and failed authentications of each address. Clones share the counts.
 #[derive(Clone)]
 pub struct PeerLimits(Arc<Shared>);
 
@@ -71,29 +75,29 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    sources: HashMap<Source, Count>,
+    records: HashMap<AddressKey, Record>,
     swept: Option<Instant>,
 }
 
-/// An address as far as it is told apart.
+/// The part of an address that limits apply to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+enum AddressKey {
     V4([u8; 4]),
     V6([u8; 8]),
     Unix,
 }
 
 #[derive(Debug)]
-struct Count {
+struct Record {
     handshakes: u32,
-    /// When the last of its failures is forgiven, with [`PeerLimitOptions::forgive`] for each.
+    /// When the last of its failures expires, with [`PeerLimitOptions::failure_expiry`] for each.
     clear_at: Instant,
 }
 
-impl Source {
+impl AddressKey {
     /// `None` for a peer on this machine, unless those are limited.
-    fn of(origin: &PeerAddr, local: bool) -> Option<Self> {
-        match origin {
+    fn of(addr: &PeerAddr, local: bool) -> Option<Self> {
+        match addr {
             PeerAddr::Unix => local.then_some(Self::Unix),
             PeerAddr::Tcp(address) => match address.ip().to_canonical() {
                 ip if ip.is_loopback() && !local => None,
@@ -105,37 +109,37 @@ impl Source {
 }
 
 impl PeerLimits {
-    /// No address has done anything yet.
+    /// Limits without any records.
     #[must_use]
     pub fn new(options: PeerLimitOptions) -> Self {
         Self(Arc::new(Shared { options, state: Mutex::default() }))
     }
 
-    /// A connection from `origin` begins its handshake.
+    /// Counts a handshake of a connection from `addr`.
     ///
     /// # Errors
-    /// Why it is not to.
-    pub fn begin(&self, origin: &PeerAddr, now: Instant) -> Result<HandshakePermit, LimitExceeded> {
+    /// The limit that is exceeded.
+    pub fn begin(&self, addr: &PeerAddr, now: Instant) -> Result<HandshakePermit, LimitExceeded> {
         let shared = &self.0;
-        let Some(source) = Source::of(origin, shared.options.local) else {
+        let Some(key) = AddressKey::of(addr, shared.options.local) else {
             return Ok(HandshakePermit(None));
         };
         let mut state = shared.state();
-        if !state.sources.contains_key(&source) {
+        if !state.records.contains_key(&key) {
             state.sweep(now);
-            if state.sources.len() >= MAX_SOURCES {
+            if state.records.len() >= MAX_ADDRESSES {
                 return Ok(HandshakePermit(None));
             }
         }
-        let count = state.sources.entry(source).or_insert(Count { handshakes: 0, clear_at: now });
-        if count.failures_left(&shared.options, now) == 0 {
+        let record = state.records.entry(key).or_insert(Record { handshakes: 0, clear_at: now });
+        if record.failures_left(&shared.options, now) == 0 {
             return Err(LimitExceeded::Failures);
         }
-        if count.handshakes >= shared.options.handshakes {
+        if record.handshakes >= shared.options.handshakes {
             return Err(LimitExceeded::Handshakes);
         }
-        count.handshakes += 1;
-        Ok(HandshakePermit(Some((shared.clone(), source))))
+        record.handshakes += 1;
+        Ok(HandshakePermit(Some((shared.clone(), key))))
     }
 }
 
@@ -152,47 +156,48 @@ impl Shared {
 }
 
 impl State {
-    /// Forgets who has nothing on record.
+    /// Removes records without handshakes and failures, if there is no room for more.
     fn sweep(&mut self, now: Instant) {
         let due = self.swept.is_none_or(|at| at.saturating_add(SWEEP) <= now);
-        if self.sources.len() >= MAX_SOURCES && due {
+        if self.records.len() >= MAX_ADDRESSES && due {
             self.swept = Some(now);
-            self.sources.retain(|_, count| count.handshakes > 0 || count.clear_at > now);
+            self.records.retain(|_, record| record.handshakes > 0 || record.clear_at > now);
         }
     }
 }
 
-impl Count {
+impl Record {
     /// How many more failures are allowed.
     fn failures_left(&self, options: &PeerLimitOptions, now: Instant) -> u32 {
         let left = self.clear_at.saturating_duration_since(now).as_micros();
-        let failures = left.div_ceil(options.forgive.as_micros().max(1));
+        let failures = left.div_ceil(options.failure_expiry.as_micros().max(1));
         options.failures.saturating_sub(u32::try_from(failures).unwrap_or(u32::MAX))
     }
 }
 
-/// A handshake under way, counted until this is dropped.
+/// A handshake in progress, counted until this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct HandshakePermit(Option<(Arc<Shared>, Source)>);
+pub struct HandshakePermit(Option<(Arc<Shared>, AddressKey)>);
 
 impl HandshakePermit {
-    /// The authentication failed: a wrong answer, not a broken line or a slow one.
+    /// Counts a failed authentication. A lost connection or a timeout is not one.
     pub fn failed(self, now: Instant) {
-        if let Some((shared, source)) = &self.0
-            && let Some(count) = shared.state().sources.get_mut(source)
+        if let Some((shared, key)) = &self.0
+            && let Some(record) = shared.state().records.get_mut(key)
         {
-            count.clear_at = count.clear_at.max(now).saturating_add(shared.options.forgive);
+            record.clear_at =
+                record.clear_at.max(now).saturating_add(shared.options.failure_expiry);
         }
     }
 }
 
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        if let Some((shared, source)) = self.0.take()
-            && let Some(count) = shared.state().sources.get_mut(&source)
+        if let Some((shared, key)) = self.0.take()
+            && let Some(record) = shared.state().records.get_mut(&key)
         {
-            count.handshakes = count.handshakes.saturating_sub(1);
+            record.handshakes = record.handshakes.saturating_sub(1);
         }
     }
 }
@@ -208,7 +213,12 @@ mod tests {
     use super::*;
 
     fn options(handshakes: u32, failures: u32) -> PeerLimitOptions {
-        PeerLimitOptions { handshakes, failures, forgive: Duration::from_secs(1), local: false }
+        PeerLimitOptions {
+            handshakes,
+            failures,
+            failure_expiry: Duration::from_secs(1),
+            local: false,
+        }
     }
 
     fn from(address: &str) -> PeerAddr {
@@ -220,79 +230,76 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_handshakes_at_once_and_others_have_their_own() {
-        let sources = PeerLimits::new(options(2, 9));
+    fn handshakes_are_limited_for_each_address() {
+        let limits = PeerLimits::new(options(2, 9));
         let now = at(0);
-        let first = sources.begin(&from("192.0.2.1:1"), now).unwrap();
-        let _second = sources.begin(&from("192.0.2.1:2"), now).unwrap();
-        assert_eq!(
-            sources.begin(&from("192.0.2.1:3"), now).unwrap_err(),
-            LimitExceeded::Handshakes
-        );
-        let _other = sources.begin(&from("192.0.2.2:1"), now).unwrap();
+        let first = limits.begin(&from("192.0.2.1:1"), now).unwrap();
+        let _second = limits.begin(&from("192.0.2.1:2"), now).unwrap();
+        assert_eq!(limits.begin(&from("192.0.2.1:3"), now).unwrap_err(), LimitExceeded::Handshakes);
+        let _other = limits.begin(&from("192.0.2.2:1"), now).unwrap();
         drop(first);
-        assert!(sources.begin(&from("192.0.2.1:3"), now).is_ok());
+        assert!(limits.begin(&from("192.0.2.1:3"), now).is_ok());
     }
 
     #[test]
-    fn a_network_of_64_bits_is_one_address_and_a_mapped_one_is_what_it_maps() {
-        let sources = PeerLimits::new(options(1, 9));
+    fn ipv6_network_of_64_bits_counts_as_one_address() {
+        let limits = PeerLimits::new(options(1, 9));
         let now = at(0);
-        let _first = sources.begin(&from("[2001:db8:0:1::1]:1"), now).unwrap();
-        assert!(sources.begin(&from("[2001:db8:0:1:ffff::2]:1"), now).is_err());
-        assert!(sources.begin(&from("[2001:db8:0:2::1]:1"), now).is_ok());
-        let _mapped = sources.begin(&from("[::ffff:192.0.2.1]:1"), now).unwrap();
-        assert!(sources.begin(&from("192.0.2.1:1"), now).is_err());
+        let _first = limits.begin(&from("[2001:db8:0:1::1]:1"), now).unwrap();
+        assert!(limits.begin(&from("[2001:db8:0:1:ffff::2]:1"), now).is_err());
+        assert!(limits.begin(&from("[2001:db8:0:2::1]:1"), now).is_ok());
+        let _mapped = limits.begin(&from("[::ffff:192.0.2.1]:1"), now).unwrap();
+        assert!(limits.begin(&from("192.0.2.1:1"), now).is_err());
     }
 
     #[test]
-    fn failures_are_counted_and_forgiven_one_by_one() {
-        let sources = PeerLimits::new(options(9, 3));
-        let origin = from("192.0.2.1:1");
+    fn failures_expire_one_by_one() {
+        let limits = PeerLimits::new(options(9, 3));
+        let addr = from("192.0.2.1:1");
         for _ in 0..3 {
-            sources.begin(&origin, at(0)).unwrap().failed(at(0));
+            limits.begin(&addr, at(0)).unwrap().failed(at(0));
         }
-        assert_eq!(sources.begin(&origin, at(0)).unwrap_err(), LimitExceeded::Failures);
-        assert!(sources.begin(&from("192.0.2.2:1"), at(0)).is_ok());
-        sources.begin(&origin, at(1)).unwrap().failed(at(1));
-        assert_eq!(sources.begin(&origin, at(1)).unwrap_err(), LimitExceeded::Failures);
-        // One that ends otherwise costs nothing.
-        drop(sources.begin(&origin, at(2)).unwrap());
-        assert!(sources.begin(&origin, at(2)).is_ok());
+        assert_eq!(limits.begin(&addr, at(0)).unwrap_err(), LimitExceeded::Failures);
+        assert!(limits.begin(&from("192.0.2.2:1"), at(0)).is_ok());
+        limits.begin(&addr, at(1)).unwrap().failed(at(1));
+        assert_eq!(limits.begin(&addr, at(1)).unwrap_err(), LimitExceeded::Failures);
+        // A handshake that ends otherwise is not a failure.
+        drop(limits.begin(&addr, at(2)).unwrap());
+        assert!(limits.begin(&addr, at(2)).is_ok());
         for _ in 0..3 {
-            sources.begin(&origin, at(9)).unwrap().failed(at(9));
+            limits.begin(&addr, at(9)).unwrap().failed(at(9));
         }
-        assert!(sources.begin(&origin, at(9)).is_err());
+        assert!(limits.begin(&addr, at(9)).is_err());
     }
 
     #[test]
-    fn peers_on_this_machine_are_limited_only_if_asked_for() {
-        for origin in [from("127.0.0.1:1"), from("127.9.9.9:1"), from("[::1]:1"), PeerAddr::Unix] {
-            let sources = PeerLimits::new(options(1, 1));
-            let _one = sources.begin(&origin, at(0)).unwrap();
-            assert!(sources.begin(&origin, at(0)).is_ok());
-            let sources = PeerLimits::new(PeerLimitOptions { local: true, ..options(1, 1) });
-            let _one = sources.begin(&origin, at(0)).unwrap();
-            assert!(sources.begin(&origin, at(0)).is_err());
+    fn local_peers_are_limited_only_on_request() {
+        for addr in [from("127.0.0.1:1"), from("127.9.9.9:1"), from("[::1]:1"), PeerAddr::Unix] {
+            let limits = PeerLimits::new(options(1, 1));
+            let _one = limits.begin(&addr, at(0)).unwrap();
+            assert!(limits.begin(&addr, at(0)).is_ok());
+            let limits = PeerLimits::new(PeerLimitOptions { local: true, ..options(1, 1) });
+            let _one = limits.begin(&addr, at(0)).unwrap();
+            assert!(limits.begin(&addr, at(0)).is_err());
         }
     }
 
     #[test]
-    fn who_has_nothing_on_record_makes_room_and_nobody_is_refused_for_want_of_it() {
-        let sources = PeerLimits::new(options(1, 1));
-        let origin = |n: usize| {
+    fn full_records_are_swept_and_refuse_no_address() {
+        let limits = PeerLimits::new(options(1, 1));
+        let addr = |n: usize| {
             let [a, b, c, d] = (n as u32).to_be_bytes();
             from(&format!("{}.{b}.{c}.{d}:1", a + 1))
         };
-        for n in 0..MAX_SOURCES {
-            sources.begin(&origin(n), at(0)).unwrap().failed(at(0));
+        for n in 0..MAX_ADDRESSES {
+            limits.begin(&addr(n), at(0)).unwrap().failed(at(0));
         }
-        // All are on record, so one more is not kept track of.
-        let _one = sources.begin(&origin(MAX_SOURCES), at(0)).unwrap();
-        assert!(sources.begin(&origin(MAX_SOURCES), at(0)).is_ok());
-        // Later all are forgiven.
-        let _one = sources.begin(&origin(MAX_SOURCES), at(5)).unwrap();
-        assert!(sources.begin(&origin(MAX_SOURCES), at(5)).is_err());
-        assert_eq!(sources.0.state().sources.len(), 1);
+        // All records are in use, so one more address has none.
+        let _one = limits.begin(&addr(MAX_ADDRESSES), at(0)).unwrap();
+        assert!(limits.begin(&addr(MAX_ADDRESSES), at(0)).is_ok());
+        // Later all failures have expired.
+        let _one = limits.begin(&addr(MAX_ADDRESSES), at(5)).unwrap();
+        assert!(limits.begin(&addr(MAX_ADDRESSES), at(5)).is_err());
+        assert_eq!(limits.0.state().records.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Buffers that many connections share.
+//! Pools of buffers that connections share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,11 +8,13 @@ use std::task::Waker;
 
 use countersign::{Buffers, Storage};
 
-/// Free buffers that are kept for the next lease; more are given back to the allocator.
-const KEEP: usize = 64;
+/// Free buffers that are kept for later leases. The others are deallocated.
+const MAX_FREE: usize = 64;
 
-/// A capped set of buffers of one length. Whoever finds none to lease is queued, and woken when
-/// it has one: in order, so that the busy cannot starve the patient.
+/// A limited number of buffers of one length.
+///
+/// A lease that finds no free buffer enters a queue, and its waker is woken when a buffer is reserved for
+/// it. The queue is in order of arrival, so that busy connections cannot starve others.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -25,32 +27,33 @@ struct Shared {
 #[derive(Default)]
 struct State {
     free: Vec<Box<[u8]>>,
-    /// Leased.
-    out: usize,
-    /// Who waits, by ticket; tickets are drawn in order.
+    /// Number of leased buffers.
+    leased: usize,
+    /// The queue, by ticket. Tickets are numbered in order of arrival.
     waiting: BTreeMap<NonZeroU64, Waker>,
-    /// Tickets whose holder was woken and has a buffer coming.
-    granted: BTreeSet<NonZeroU64>,
-    tickets: u64,
+    /// Tickets for which a buffer is reserved. Their wakers were woken.
+    reserved: BTreeSet<NonZeroU64>,
+    last_ticket: u64,
 }
 
 impl Pool {
-    /// A pool of at most `max` buffers, each `len` bytes, made as they are needed.
+    /// A pool of at most `max` buffers of `len` bytes each. They are allocated on demand.
     #[must_use]
     pub fn new(len: usize, max: usize) -> Self {
         Self(Arc::new(Shared { len, max, state: Mutex::default() }))
     }
 
-    /// A region of this pool, not leased. `wake` is woken when a lease that was not to be had is.
+    /// Storage that can lease a buffer of this pool. If none is free, `waker` is woken when one is reserved
+    /// for it.
     #[must_use]
-    pub fn region(&self, wake: &Waker) -> Lease {
-        Lease { pool: self.0.clone(), held: Held::Ticket(None), wake: wake.clone() }
+    pub fn storage(&self, waker: &Waker) -> Lease {
+        Lease { pool: self.0.clone(), state: LeaseState::Waiting(None), waker: waker.clone() }
     }
 
-    /// How many buffers are leased.
+    /// The number of leased buffers.
     #[must_use]
     pub fn leased(&self) -> usize {
-        self.0.state().out
+        self.0.state().leased
     }
 }
 
@@ -61,34 +64,34 @@ impl fmt::Debug for Pool {
 }
 
 impl Shared {
-    /// No code runs under the lock that could leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
+        // No code that runs under the lock can leave the state inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes a free place to the first who waits, and wakes it.
-    fn grant(&self, mut state: MutexGuard<'_, State>) {
-        if state.out + state.granted.len() < self.max
-            && let Some((ticket, wake)) = state.waiting.pop_first()
+    /// Reserves a free buffer for the first lease in the queue, and wakes it.
+    fn reserve_next(&self, mut state: MutexGuard<'_, State>) {
+        if state.leased + state.reserved.len() < self.max
+            && let Some((ticket, waker)) = state.waiting.pop_first()
         {
-            state.granted.insert(ticket);
+            state.reserved.insert(ticket);
             drop(state);
-            wake.wake();
+            waker.wake();
         }
     }
 }
 
-/// A region that a [`Pool`] lends.
+/// Storage that leases a buffer of a [`Pool`] while it holds bytes.
 pub struct Lease {
     pool: Arc<Shared>,
-    held: Held,
-    wake: Waker,
+    state: LeaseState,
+    waker: Waker,
 }
 
-/// Every idle connection has three: small.
-enum Held {
-    /// Not a buffer, but perhaps a place in the queue for one.
-    Ticket(Option<NonZeroU64>),
+/// Kept small: every idle connection has three.
+enum LeaseState {
+    /// No buffer; the ticket, if it is in the queue for one.
+    Waiting(Option<NonZeroU64>),
     Buffer(Box<[u8]>),
 }
 
@@ -98,59 +101,59 @@ impl Storage for Lease {
     }
 
     fn lease(&mut self) -> bool {
-        let Held::Ticket(ticket) = &mut self.held else { return true };
+        let LeaseState::Waiting(ticket) = &mut self.state else { return true };
         let mut state = self.pool.state();
-        let had = match ticket {
-            Some(ticket) => state.granted.remove(ticket),
-            None => state.waiting.is_empty() && state.out + state.granted.len() < self.pool.max,
+        let available = match ticket {
+            Some(ticket) => state.reserved.remove(ticket),
+            None => state.waiting.is_empty() && state.leased + state.reserved.len() < self.pool.max,
         };
-        if had {
-            state.out += 1;
+        if available {
+            state.leased += 1;
             let free = state.free.pop();
             drop(state);
             let buffer = free.unwrap_or_else(|| vec![0; self.pool.len].into_boxed_slice());
-            self.held = Held::Buffer(buffer);
+            self.state = LeaseState::Buffer(buffer);
         } else if ticket.is_none() {
-            state.tickets += 1;
-            *ticket = NonZeroU64::new(state.tickets);
+            state.last_ticket += 1;
+            *ticket = NonZeroU64::new(state.last_ticket);
             if let Some(ticket) = *ticket {
-                state.waiting.insert(ticket, self.wake.clone());
+                state.waiting.insert(ticket, self.waker.clone());
             }
         }
-        had
+        available
     }
 
     fn bytes(&self) -> &[u8] {
-        match &self.held {
-            Held::Buffer(buffer) => buffer,
-            Held::Ticket(_) => &[],
+        match &self.state {
+            LeaseState::Buffer(buffer) => buffer,
+            LeaseState::Waiting(_) => &[],
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.held {
-            Held::Buffer(buffer) => buffer,
-            Held::Ticket(_) => &mut [],
+        match &mut self.state {
+            LeaseState::Buffer(buffer) => buffer,
+            LeaseState::Waiting(_) => &mut [],
         }
     }
 
     fn release(&mut self) {
-        match std::mem::replace(&mut self.held, Held::Ticket(None)) {
-            Held::Ticket(None) => {}
-            Held::Ticket(Some(ticket)) => {
+        match std::mem::replace(&mut self.state, LeaseState::Waiting(None)) {
+            LeaseState::Waiting(None) => {}
+            LeaseState::Waiting(Some(ticket)) => {
                 let mut state = self.pool.state();
                 state.waiting.remove(&ticket);
-                if state.granted.remove(&ticket) {
-                    self.pool.grant(state);
+                if state.reserved.remove(&ticket) {
+                    self.pool.reserve_next(state);
                 }
             }
-            Held::Buffer(buffer) => {
+            LeaseState::Buffer(buffer) => {
                 let mut state = self.pool.state();
-                state.out -= 1;
-                if state.free.len() < KEEP {
+                state.leased -= 1;
+                if state.free.len() < MAX_FREE {
                     state.free.push(buffer);
                 }
-                self.pool.grant(state);
+                self.pool.reserve_next(state);
             }
         }
     }
@@ -164,7 +167,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let leased = matches!(self.held, Held::Buffer(_));
+        let leased = matches!(self.state, LeaseState::Buffer(_));
         f.debug_struct("Lease").field("leased", &leased).finish_non_exhaustive()
     }
 }
@@ -173,52 +176,61 @@ impl fmt::Debug for Lease {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// How many handshakes may be under way at once.
+    /// Handshakes in progress at once.
     pub handshakes: usize,
-    /// How many connections may hold received bytes at once.
+    /// Connections that hold received bytes at once.
     pub receiving: usize,
-    /// How many may hold bytes to send at once.
+    /// Connections that hold bytes to send at once.
     pub sending: usize,
-    /// Length of a receive and of a send buffer in bytes.
+    /// Length of a receive buffer, and of a send buffer, in bytes.
     pub buffer_len: usize,
 }
 
-/// The most that any framing puts around a message, in bytes.
+/// The largest overhead of a framing for one message, in bytes.
 const OVERHEAD: usize = 21;
 
 impl PoolOptions {
-    /// Buffers with room for a message of `len` bytes and what any framing puts around it: so much is
-    /// read at once, and written. Longer messages come in parts.
+    /// Sets the length of buffers to hold a message of `len` bytes in any framing. Longer messages are sent
+    /// and received in chunks of that size.
     pub fn set_message_len(&mut self, len: usize) {
         self.buffer_len = len.saturating_add(OVERHEAD);
     }
 }
 
 impl Default for PoolOptions {
-    /// 8192 handshakes of 1 KiB, and 1024 buffers each way with room for a message of 16 KiB and
-    /// what any framing puts around it: at most some 40 MiB, however many connect.
+    /// 8192 handshakes of 1 KiB, and 1024 buffers in each direction for messages of 16 KiB: at most about
+    /// 40 MiB for any number of connections.
     fn default() -> Self {
         Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + OVERHEAD }
     }
 }
 
-/// A pool for each of a session's buffers. One pool for both directions would let honest peers
-/// block each other: each holding what it received, none able to answer.
+/// A pool for each of the three buffers of a session.
+///
+/// With one pool for both directions connections could deadlock: each holds received bytes, and none gets
+/// a buffer to respond.
 #[derive(Clone, Debug)]
 pub struct Pools {
-    /// Its size bounds the connections that have not authenticated.
+    /// For handshakes. Its size limits the number of unauthenticated connections.
     pub handshake: Pool,
-    /// Received bytes.
+    /// For received bytes.
     pub receive: Pool,
-    /// Bytes to send.
+    /// For bytes to send.
     pub send: Pool,
 }
 
+impl Default for Pools {
+    /// Pools of the default sizes.
+    fn default() -> Self {
+        Self::new(&PoolOptions::default())
+    }
+}
+
 impl Pools {
-    /// Length of a handshake buffer in bytes; enough for every scheme.
+    /// Length of a handshake buffer in bytes, sufficient for every scheme.
     pub const HANDSHAKE_LEN: usize = 1024;
 
-    /// Empty pools.
+    /// Pools of these sizes.
     #[must_use]
     pub fn new(options: &PoolOptions) -> Self {
         Self {
@@ -228,13 +240,13 @@ impl Pools {
         }
     }
 
-    /// Regions for one session, none of them leased.
+    /// Storage for one session. No buffer is leased yet.
     #[must_use]
-    pub fn buffers(&self, wake: &Waker) -> Buffers<Lease> {
+    pub fn buffers(&self, waker: &Waker) -> Buffers<Lease> {
         Buffers {
-            handshake: self.handshake.region(wake),
-            receive: self.receive.region(wake),
-            send: self.send.region(wake),
+            handshake: self.handshake.storage(waker),
+            receive: self.receive.storage(waker),
+            send: self.send.storage(waker),
         }
     }
 }
@@ -255,9 +267,9 @@ mod tests {
         }
     }
 
-    fn region(pool: &Pool) -> (Lease, Arc<Count>) {
+    fn storage(pool: &Pool) -> (Lease, Arc<Count>) {
         let count = Arc::new(Count::default());
-        (pool.region(&count.clone().into()), count)
+        (pool.storage(&count.clone().into()), count)
     }
 
     fn woken(count: &Count) -> usize {
@@ -265,17 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_capped_and_the_first_in_the_queue_is_woken() {
+    fn leases_are_limited_and_queued_in_order() {
         let pool = Pool::new(8, 1);
-        let (mut a, _) = region(&pool);
-        let (mut b, b_woken) = region(&pool);
-        let (mut c, c_woken) = region(&pool);
+        let (mut a, _) = storage(&pool);
+        let (mut b, b_woken) = storage(&pool);
+        let (mut c, c_woken) = storage(&pool);
         assert!(a.lease() && a.lease());
         assert_eq!((a.bytes().len(), pool.leased()), (8, 1));
         assert!(!b.lease() && !c.lease() && !b.lease());
         a.release();
         assert_eq!((woken(&b_woken), woken(&c_woken)), (1, 0));
-        // What was promised to b nobody else gets.
+        // The buffer is reserved for b.
         assert!(!a.lease() && !c.lease());
         assert!(b.lease());
         b.release();
@@ -284,12 +296,12 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_the_queue_is_not_woken_and_passes_its_grant_on() {
+    fn dropped_waiter_passes_its_reservation_on() {
         let pool = Pool::new(8, 1);
-        let (mut a, _) = region(&pool);
-        let (mut b, b_woken) = region(&pool);
-        let (mut c, c_woken) = region(&pool);
-        let (mut d, d_woken) = region(&pool);
+        let (mut a, _) = storage(&pool);
+        let (mut b, b_woken) = storage(&pool);
+        let (mut c, c_woken) = storage(&pool);
+        let (mut d, d_woken) = storage(&pool);
         assert!(a.lease() && !b.lease() && !c.lease() && !d.lease());
         b.release();
         a.release();

@@ -1,4 +1,4 @@
-//! This process, as peers tell it from others.
+//! The process id of this process.
 
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -8,21 +8,23 @@ use getrandom::SysRng;
 
 static PROCESS_ID: Mutex<Option<(u32, ProcessId)>> = Mutex::new(None);
 
-/// The instance of this process, which all its sessions of the scheme `mutual` are to have. Drawn
-/// when it is first asked for, and again in a process that was forked off. A session between two
-/// ends of one instance is refused, so a test that plays both gives each an instance of its own.
+/// The process id for all sessions of the scheme `mutual` in this process: 16 random bytes, drawn at the
+/// first call, and again after a fork.
+///
+/// A session between two ends with the same process id is refused. A test that runs both ends in one
+/// process gives each its own by [`ProcessId::from_bytes`].
 ///
 /// # Errors
-/// There is no randomness to be had.
+/// The random number generator of the system failed.
 pub fn process_id() -> Result<ProcessId, getrandom::Error> {
-    // No code runs under the lock that could leave it half changed.
-    let mut known = PROCESS_ID.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*known {
-        Some((id, instance)) if *id == process::id() => Ok(instance.clone()),
+    // No code that runs under the lock can leave the value inconsistent.
+    let mut current = PROCESS_ID.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*current {
+        Some((pid, process_id)) if *pid == process::id() => Ok(process_id.clone()),
         _ => {
-            let instance = ProcessId::generate(&mut SysRng)?;
-            *known = Some((process::id(), instance.clone()));
-            Ok(instance)
+            let process_id = ProcessId::generate(&mut SysRng)?;
+            *current = Some((process::id(), process_id.clone()));
+            Ok(process_id)
         }
     }
 }

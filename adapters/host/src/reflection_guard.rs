@@ -1,5 +1,7 @@
-//! Challenges that come back: the scheme `multiprocessing` has one key and no roles, so a peer that
-//! holds no key could pass the challenge of one of our sessions on to another, and its answer back.
+//! Protection against reflected challenges in the scheme `multiprocessing`.
+//!
+//! The scheme has one key and no roles. So an attacker without the key could forward the challenge of one
+//! of our sessions to another one, and return its response.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,29 +12,29 @@ use countersign::{
     Outbox, Peer, Protocol, Session, Storage,
 };
 
-/// The challenges that the sessions of a process have outstanding. No session answers one.
+/// The outstanding challenges of the sessions of a process. No session responds to one of them.
 ///
-/// All of a process are to share one, and two ends that talk to each other within a process are
-/// refused: a test that plays both gives each one of its own.
+/// All sessions of a process share one set. So two ends in one process refuse each other: a test that runs
+/// both gives each its own set.
 #[derive(Clone, Default)]
 pub struct OutstandingChallenges(Arc<Mutex<HashSet<Box<[u8]>>>>);
 
 impl OutstandingChallenges {
-    /// None so far, for a process of one's own.
+    /// An empty set, separate from that of the process.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Those of this process.
+    /// The set of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        static HERE: LazyLock<OutstandingChallenges> = LazyLock::new(OutstandingChallenges::new);
-        HERE.clone()
+        static SHARED: LazyLock<OutstandingChallenges> = LazyLock::new(OutstandingChallenges::new);
+        SHARED.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<Box<[u8]>>> {
-        // No code runs under the lock that could leave it half changed.
+        // No code that runs under the lock can leave the set inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,16 +45,16 @@ impl fmt::Debug for OutstandingChallenges {
     }
 }
 
-/// A session that answers no challenge that is outstanding.
+/// A session that does not respond to outstanding challenges.
 pub(crate) struct ReflectionGuard<B: Storage> {
     session: Session<B>,
     outstanding: OutstandingChallenges,
-    /// Its own challenge, while it is among them.
+    /// The challenge of this session, while it is outstanding.
     own: Option<Box<[u8]>>,
 }
 
 impl<B: Storage> ReflectionGuard<B> {
-    /// `session`, at its beginning.
+    /// Guards a new session.
     pub(crate) fn new(session: Session<B>, outstanding: OutstandingChallenges) -> Self {
         let own: Option<Box<[u8]>> = session.challenge().map(Into::into);
         if let Some(own) = &own {
@@ -61,8 +63,8 @@ impl<B: Storage> ReflectionGuard<B> {
         Self { session, outstanding, own }
     }
 
-    /// Our challenge has been answered, or will not be.
-    fn settle(&mut self) {
+    /// Removes our challenge: it was answered, or never will be.
+    fn remove_own(&mut self) {
         if let Some(own) = self.own.take() {
             self.outstanding.lock().remove(&own);
         }
@@ -71,7 +73,7 @@ impl<B: Storage> ReflectionGuard<B> {
 
 impl<B: Storage> Drop for ReflectionGuard<B> {
     fn drop(&mut self) {
-        self.settle();
+        self.remove_own();
     }
 }
 
@@ -93,7 +95,7 @@ impl<B: Storage> Protocol for ReflectionGuard<B> {
     fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, Error> {
         let event = self.session.poll_event(now);
         if matches!(event, Ok(Some(Event::Established)) | Err(_)) {
-            self.settle();
+            self.remove_own();
         }
         event
     }

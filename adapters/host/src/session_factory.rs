@@ -1,54 +1,55 @@
-//! What makes the machines and services of new connections.
+//! Makes the protocols of new connections.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::process;
 use std::task::Waker;
 
-use countersign::{Config, ConfigError, Instant, Nonce, Protocol, Role, Scheme, Session};
+use countersign::{
+    Config, ConfigError, Instant, Mutual, NameError, Nonce, Protocol, Role, Scheme, Session,
+};
 use getrandom::SysRng;
 
-use crate::net::PeerAddr;
 use crate::pool::Pools;
 use crate::process_id::process_id;
 use crate::reflection_guard::{OutstandingChallenges, ReflectionGuard};
-use countersign_driver::Service;
 
-/// A machine of any kind.
+/// A protocol of any type.
 pub type BoxedProtocol = Box<dyn Protocol + Send>;
 
-/// What two ends speak: makes a machine for each connection.
+/// Makes the protocol of each connection: a session, perhaps inside TLS.
 pub trait ProtocolFactory: Send + Sync {
-    /// Our end of a connection that we made. `wake` is woken when a lease that the machine waits
-    /// for is to be had.
+    /// The client side of a connection. `waker` is woken when a buffer that the protocol waits for is
+    /// available.
     ///
     /// # Errors
     /// Every [`StartError`].
-    fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
+    fn client(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
 
-    /// Our end of a connection that we accepted.
+    /// The server side of a connection; `waker` as in [`client`](Self::client).
     ///
     /// # Errors
-    /// Every [`StartError`]; [`ConfigError::Busy`] is overload, and the connection is to be closed.
-    fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
+    /// Every [`StartError`]. On [`ConfigError::Busy`] the server is overloaded: send
+    /// [`busy`](Self::busy) and close.
+    fn server(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
 
-    /// What to send, before closing, to a client for which there is no room.
+    /// The bytes to send to a client before it is rejected for overload: an alert, where the scheme has one.
     fn busy(&self) -> &[u8] {
         &[]
     }
 
-    /// Its name in log lines.
+    /// The name of the scheme in log lines.
     fn name(&self) -> &str;
 }
 
-/// Why a connection cannot begin.
+/// Why the protocol of a connection cannot be made.
 #[derive(Clone, Copy, Debug)]
 pub enum StartError {
-    /// The session cannot be made.
+    /// The configuration is invalid, or there is no buffer.
     Config(ConfigError),
-    /// There is no randomness to be had, and so no handshake.
+    /// The random number generator of the system failed.
     Random(getrandom::Error),
-    /// What the session is to be in cannot begin: TLS, say.
+    /// The outer protocol, such as TLS, cannot be made.
     Channel,
 }
 
@@ -69,70 +70,109 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Random(error) => {
-                write!(
-                    f,
-                    "the system gives no randomness, without which there is no handshake: {error}"
-                )
+                write!(f, "the random number generator of the system failed: {error}")
             }
-            Self::Channel => f.write_str(
-                "the channel that the session is to be in cannot begin: look into its configuration",
-            ),
+            Self::Channel => {
+                f.write_str("the TLS connection cannot be made: check its configuration")
+            }
         }
     }
 }
 
 impl std::error::Error for StartError {}
 
-/// Plain sessions of one configuration, in buffers from shared pools.
+/// Why sessions of the scheme `mutual` cannot be made.
+#[derive(Clone, Copy, Debug)]
+pub enum MutualError {
+    /// The name is invalid.
+    Name(NameError),
+    /// The random number generator of the system failed.
+    Random(getrandom::Error),
+}
+
+impl fmt::Display for MutualError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::Random(error) => StartError::Random(*error).fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MutualError {}
+
+/// Makes sessions of one configuration, with buffers from shared pools.
+///
+/// ```
+/// use countersign::{Config, Digest, Scheme};
+/// use countersign_host::{Pools, SessionFactory};
+///
+/// let mutual = SessionFactory::mutual("server")?;
+/// let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
+/// let challenge = SessionFactory::new(config, Pools::default());
+/// # let _ = (mutual, challenge);
+/// # Ok::<(), countersign_host::MutualError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SessionFactory {
     config: Config,
     pools: Pools,
     outstanding: OutstandingChallenges,
-    /// The process that `config` was made in.
+    /// The operating system's id of the process that made `config`.
     process: u32,
 }
 
 impl SessionFactory {
-    /// SessionFactory that speak `config`.
+    /// Makes sessions with `config` and buffers from `pools`.
     #[must_use]
     pub fn new(config: Config, pools: Pools) -> Self {
         let outstanding = OutstandingChallenges::of_this_process();
         Self { config, pools, outstanding, process: process::id() }
     }
 
-    /// The same inside TLS: see [`Config::with_channel_binding`].
+    /// Makes sessions of the scheme `mutual` with the name `name`, the process id of this process, and pools
+    /// of the default sizes.
+    ///
+    /// # Errors
+    /// `name` is not a [`Name`](countersign::Name), or the system has no randomness.
+    pub fn mutual(name: &str) -> Result<Self, MutualError> {
+        let name = name.parse().map_err(MutualError::Name)?;
+        let mutual = Mutual::new(name, process_id().map_err(MutualError::Random)?);
+        Ok(Self::new(Config::new(Scheme::Mutual(mutual)), Pools::default()))
+    }
+
+    /// Makes sessions for use inside TLS: see [`Config::with_channel_binding`].
     #[must_use]
     pub fn with_channel_binding(mut self) -> Self {
         self.config = self.config.with_channel_binding();
         self
     }
 
-    /// The same as those of another process, whose challenges are `outstanding`: for tests that play
-    /// both ends.
+    /// Uses `outstanding` instead of the challenges of this process, for tests that run both ends in one
+    /// process.
     #[must_use]
     pub fn with_outstanding(mut self, outstanding: OutstandingChallenges) -> Self {
         self.outstanding = outstanding;
         self
     }
 
-    /// The configuration of this process: another one than was configured if it was forked off.
+    /// The configuration, with a new process id after a fork.
     fn config(&self) -> Result<Cow<'_, Config>, StartError> {
         if process::id() == self.process {
             return Ok(Cow::Borrowed(&self.config));
         }
-        let instance = process_id().map_err(StartError::Random)?;
-        Ok(Cow::Owned(self.config.clone().with_process_id(instance)))
+        let process_id = process_id().map_err(StartError::Random)?;
+        Ok(Cow::Owned(self.config.clone().with_process_id(process_id)))
     }
 
-    fn begin(&self, role: Role, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+    fn begin(&self, role: Role, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
         };
         let config = self.config()?;
         let nonce = Nonce::generate(&mut SysRng).map_err(StartError::Random)?;
-        let buffers = self.pools.buffers(wake);
+        let buffers = self.pools.buffers(waker);
         let session = make(&config, nonce, buffers, now).map_err(StartError::Config)?;
         Ok(match config.scheme() {
             Scheme::Multiprocessing(_) => {
@@ -144,12 +184,12 @@ impl SessionFactory {
 }
 
 impl ProtocolFactory for SessionFactory {
-    fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        self.begin(Role::Client, wake, now)
+    fn client(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+        self.begin(Role::Client, waker, now)
     }
 
-    fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        self.begin(Role::Server, wake, now)
+    fn server(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+        self.begin(Role::Server, waker, now)
     }
 
     fn busy(&self) -> &[u8] {
@@ -158,24 +198,5 @@ impl ProtocolFactory for SessionFactory {
 
     fn name(&self) -> &str {
         self.config.scheme().name()
-    }
-}
-
-/// Makes the service of each connection.
-pub trait Open: Send + Sync {
-    /// What it makes.
-    type Service: Service + Send;
-
-    /// A service for a connection from `origin`, whose handshake is yet to come. Waking `wake`,
-    /// from any thread, has [`Service::on_wake`] called.
-    fn open(&self, origin: &PeerAddr, wake: Waker) -> Self::Service;
-}
-
-/// Any function will do.
-impl<S: Service + Send, F: Fn(&PeerAddr, Waker) -> S + Send + Sync> Open for F {
-    type Service = S;
-
-    fn open(&self, origin: &PeerAddr, wake: Waker) -> S {
-        self(origin, wake)
     }
 }

@@ -1,91 +1,104 @@
 //! Connections in an event loop.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use countersign::Instant;
-use countersign_driver::{Io, Keys, Service, Wait};
+use countersign_driver::{Interest, Io, Keys, StreamService};
 use countersign_host::{
-    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, Next, PeerAddr, Stream,
+    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, PeerAddr, Step, Stream,
 };
 use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use slab::Slab;
 
-use crate::wake::Queue;
+use crate::wake_queue::WakeQueue;
 
-/// Connections driven by somebody's `mio::Poll`.
+/// Connections on the `mio::Poll` of the application.
 ///
-/// The loop's owner passes [`ready`](Self::ready) each event whose token is
-/// [`ours`](Self::is_ours), calls [`run`](Self::run), and sleeps no longer than
-/// [`timeout`](Self::timeout) says. A connection costs the memory of its machine, its service and
-/// some 200 bytes.
-pub struct Connections<S: Service, T = ()> {
+/// The owner of the loop passes each event whose token is [`ours`](Self::is_ours) to
+/// [`handle_event`](Self::handle_event), calls [`run`](Self::run), and sleeps no longer than
+/// [`timeout`](Self::timeout). `T` is kept for each connection until its socket is closed. A connection
+/// costs the memory of its protocol, its service and some 200 bytes.
+///
+/// The example `mio_own_loop` is a whole program.
+pub struct Connections<S: StreamService, T = ()> {
     registry: Registry,
-    queue: Arc<Queue>,
-    queue_token: Token,
-    /// Boxed, so that growing moves pointers and leaves no great holes in the heap.
+    wakes: Arc<WakeQueue>,
+    wake_token: Token,
+    /// Boxed, so that growth moves pointers and does not fragment the heap.
     slots: Slab<Box<Slot<S, T>>>,
-    /// Told apart from whatever had the same slot before.
+    /// Counts connections: distinguishes one from an earlier one in the same slot.
     generation: u32,
     deadlines: Deadlines<Token>,
     ready: VecDeque<Token>,
 }
 
-struct Slot<S: Service, T> {
+struct Slot<S: StreamService, T> {
     connection: MonitoredConnection<S>,
     socket: Socket,
-    link: Link,
+    state: SocketState,
     token: Token,
-    /// When the connection is to be looked at even if nothing happens.
+    /// The deadline that is registered for it.
     armed: Option<Instant>,
     queued: bool,
-    /// All that was to be sent has left, as far as its last turn knew.
+    /// All that was to be sent had left when it was last polled.
     sent: bool,
     held: T,
 }
 
 /// How far a socket is.
-enum Link {
+enum SocketState {
     Connected,
-    /// Until its first event, or at most for as long as the slot is armed.
+    /// Until its first event, or until the registered deadline.
     Connecting,
-    /// It was still to be connected when all were told to stop.
-    GivenUp,
+    /// It was still connecting when all connections were told to stop.
+    Stopped,
 }
 
-/// A socket, and what the last events said of it.
+/// A socket and its readiness, as of the last events.
 struct Socket {
     stream: Stream,
     readable: bool,
     writable: bool,
-    /// The peer has shut something: a short read does not mean that there is no more.
+    /// The peer has shut a direction: a short read does not mean that there is no more.
     hangup: bool,
 }
 
-/// The bits of a token that say which slot; those above say which generation.
+/// The bits of a token that hold the slot; those above hold the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
-/// So many deadlines may be kept for nothing before they are looked through.
+/// How many obsolete deadlines are kept before they are removed.
 const STALE: usize = 1024;
 
-impl<S: Service, T> Connections<S, T> {
-    /// No connections yet. `token` is kept for wakes; connections take tokens whose highest bit is
-    /// clear, so everybody else's need it set.
+impl<S: StreamService, T> Connections<S, T> {
+    /// No connections yet. `token` is used for wake-ups. Connections use the tokens whose highest bit is
+    /// clear, so all others must have it set, `token` too.
     ///
     /// # Errors
     /// The system's.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        Self::with_wakes(registry, token, WakeQueue::new(registry, token)?)
+    }
+
+    /// As [`new`](Self::new), with wake-ups that are registered already.
+    pub(crate) fn with_wakes(
+        registry: &Registry,
+        token: Token,
+        wakes: Arc<WakeQueue>,
+    ) -> io::Result<Self> {
         Ok(Self {
             registry: registry.try_clone()?,
-            queue: Queue::new(registry, token)?,
-            queue_token: token,
+            wakes,
+            wake_token: token,
             slots: Slab::new(),
             generation: 0,
             deadlines: Deadlines::default(),
@@ -105,32 +118,27 @@ impl<S: Service, T> Connections<S, T> {
         self.slots.is_empty()
     }
 
-    pub(crate) fn queue(&self) -> Arc<Queue> {
-        self.queue.clone()
-    }
-
-    /// Adds a connection. `make` is given the connection's waker and its socket, and makes its machine
-    /// and service; [`run`](Self::run) takes its first turn. `held` is kept as long as the socket is
-    /// open, and then dropped.
+    /// Adds a connected socket. `make` gets the waker of the connection, the socket and `held`, and makes
+    /// the protocol and the service; [`run`](Self::run) polls them first. `held` is kept as long as the
+    /// socket is open.
     ///
     /// # Errors
-    /// The system's, from registering the socket, or whatever `make` reports.
+    /// The system's, from registering the socket, or what `make` returns.
     pub fn insert<E: From<io::Error>>(
         &mut self,
         stream: Stream,
-        origin: PeerAddr,
+        addr: PeerAddr,
         held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
+        make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
-        // Until an event says otherwise, trying is the way to find out.
+        // Its readiness is found out by trying.
         let socket = Socket { stream, readable: true, writable: true, hangup: false };
-        self.add((socket, None), origin, held, make)
+        self.add((socket, None), addr, held, make)
     }
 
-    /// Begins to connect to `address`, and adds the connection, whose origin is where it goes to. If
-    /// it cannot be connected, or is not by `until`, that is how it ends: with the system's error, or
-    /// with one of [`io::ErrorKind::TimedOut`]. Its handshake begins when it is connected, but its
-    /// deadline is that of the machine that `make` makes at once.
+    /// Begins to connect to `address`, and adds the connection. If it cannot be connected, or is not by
+    /// `until`, it ends with the error of the system, or with [`io::ErrorKind::TimedOut`]. The deadline of
+    /// the handshake runs from when `make` makes the protocol, which is at once.
     ///
     /// # Errors
     /// As [`insert`](Self::insert), and those of [`Address::start_connect`].
@@ -139,33 +147,36 @@ impl<S: Service, T> Connections<S, T> {
         address: &Address,
         until: Instant,
         held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
+        make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
-        let (stream, origin) = address.start_connect()?;
-        // What a socket says before it is connected differs from system to system: it is not asked
-        // before its first event.
+        let (stream, addr) = address.start_connect()?;
+        // Before it is connected the readiness of a socket differs between systems: it is not used before
+        // the first event.
         let socket = Socket { stream, readable: false, writable: false, hangup: false };
-        self.add((socket, Some(until)), origin, held, make)
+        self.add((socket, Some(until)), addr, held, make)
     }
 
     fn add<E: From<io::Error>>(
         &mut self,
         (socket, until): (Socket, Option<Instant>),
-        origin: PeerAddr,
-        held: T,
-        make: impl FnOnce(&Waker, &Stream) -> Result<(BoxedProtocol, S), E>,
+        addr: PeerAddr,
+        mut held: T,
+        make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (machine, service) = make(&self.queue.waker(token), &socket.stream)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let (protocol, service) = make(&self.wakes.waker(token), &socket.stream, &mut held)?;
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
         let slot = entry.insert(Box::new(Slot {
-            connection: MonitoredConnection::new(machine, service, origin),
+            connection: MonitoredConnection::new(protocol, service, addr),
             socket,
-            link: if until.is_some() { Link::Connecting } else { Link::Connected },
+            state: match until {
+                Some(_) => SocketState::Connecting,
+                None => SocketState::Connected,
+            },
             token,
             armed: None,
             queued: true,
@@ -177,15 +188,15 @@ impl<S: Service, T> Connections<S, T> {
         Ok(())
     }
 
-    /// Whether `token` is a connection's, or the one for wakes.
+    /// Whether `token` is one of a connection, or the one for wake-ups.
     #[must_use]
     pub fn is_ours(&self, token: Token) -> bool {
-        token == self.queue_token || token.0 >> (usize::BITS - 1) == 0
+        token == self.wake_token || token.0 >> (usize::BITS - 1) == 0
     }
 
     /// Takes note of an event.
-    pub fn ready(&mut self, event: &Event) {
-        // A wake's event only ends the sleep; `run` looks at the queue in any case.
+    pub fn handle_event(&mut self, event: &Event) {
+        // The event of a wake-up only ends the sleep: `run` takes the wake-ups themselves.
         if let Some(slot) = get(&mut self.slots, event.token()) {
             slot.socket.readable |=
                 event.is_readable() || event.is_read_closed() || event.is_error();
@@ -196,15 +207,15 @@ impl<S: Service, T> Connections<S, T> {
         }
     }
 
-    /// Gives every connection that has something to do one turn. `tell` is told of each that is
-    /// established, and of each that has ended, once, with what is held for it.
+    /// Polls every connection that has something to do, once. Reports to `report` when one is established
+    /// and when one has ended, with what is held for it.
     pub fn run<K: Keys + ?Sized>(
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(ConnectionEvent<'_>, &mut T),
+        mut report: impl FnMut(ConnectionEvent<'_>, &mut T),
     ) {
-        for token in self.queue.take() {
+        for token in self.wakes.take() {
             if let Some(slot) = get(&mut self.slots, token) {
                 slot.connection.connection_mut().wake();
                 enqueue(&mut self.ready, slot);
@@ -215,9 +226,9 @@ impl<S: Service, T> Connections<S, T> {
                 && slot.armed == Some(at)
             {
                 slot.armed = None;
-                // The peer's bytes may be here, and the event that says so not yet fetched: they come
-                // before what is late, since it need not be the peer that was.
-                slot.socket.readable |= matches!(slot.link, Link::Connected);
+                // Bytes of the peer may have arrived whose event was not fetched yet. They are read before
+                // a deadline counts: it may be we who are late.
+                slot.socket.readable |= matches!(slot.state, SocketState::Connected);
                 enqueue(&mut self.ready, slot);
             }
         }
@@ -225,43 +236,44 @@ impl<S: Service, T> Connections<S, T> {
             let Some(token) = self.ready.pop_front() else { break };
             let Some(slot) = get(&mut self.slots, token) else { continue };
             slot.queued = false;
-            let next = slot.turn(keys, now, &mut tell);
-            slot.sent = matches!(next, Next::Wait(wait) if !wait.write);
-            match next {
-                Next::Again => enqueue(&mut self.ready, slot),
-                Next::Wait(wait) => self.deadlines.arm(token, &mut slot.armed, wait.until),
-                Next::Over => let_go(self.slots.remove(token.0 & SLOT_MASK)),
+            let step = slot.poll(keys, now, &mut report);
+            slot.sent = matches!(step, Step::Wait(interest) if !interest.write);
+            match step {
+                Step::Yield => enqueue(&mut self.ready, slot),
+                Step::Wait(interest) => {
+                    self.deadlines.arm(token, &mut slot.armed, interest.until);
+                }
+                Step::Closed => close(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
-        // What is left of connections that are gone may not be due for hours.
+        // Deadlines of connections that are gone may not be due for hours.
         if self.deadlines.len() > 2 * self.slots.len() + STALE {
             let Self { deadlines, slots, .. } = self;
             deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));
         }
     }
 
-    /// Whether all that connections had to send has left this process, as far as the last turn of each
-    /// knew. What a service could not send for want of room is not among it.
+    /// Whether all that the connections had to send had left this process when each was last polled. What
+    /// a service could not send yet is not included.
     #[must_use]
     pub fn all_sent(&self) -> bool {
         self.slots.iter().all(|(_, slot)| slot.sent)
     }
 
-    /// How long the loop may sleep: `None` for as long as nothing happens.
+    /// How long the loop may sleep; `None` until an event.
     #[must_use]
-    pub fn timeout(&self, now: Instant) -> Option<std::time::Duration> {
+    pub fn timeout(&self, now: Instant) -> Option<Duration> {
         if !self.ready.is_empty() {
-            return Some(std::time::Duration::ZERO);
+            return Some(Duration::ZERO);
         }
         self.deadlines.next().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Ends every connection that was authenticated by a key that is not among `keys`; returns how
-    /// many there were.
+    /// Ends every connection whose key is not among `keys` any more; returns how many.
     pub fn revoke<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> usize {
         let mut revoked = 0;
         for (_, slot) in &mut self.slots {
-            if slot.connection.connection_mut().revoke(keys, now) {
+            if slot.connection.revoke(keys, now) {
                 revoked += 1;
                 enqueue(&mut self.ready, slot);
             }
@@ -269,83 +281,93 @@ impl<S: Service, T> Connections<S, T> {
         revoked
     }
 
-    /// Has every connection end as soon as nothing is under way on it.
+    /// Ends every connection in order, as soon as nothing is in progress on it.
     pub fn stop(&mut self) {
         for (_, slot) in &mut self.slots {
             enqueue(&mut self.ready, slot);
-            if let Link::Connecting = slot.link {
-                slot.link = Link::GivenUp;
+            if let SocketState::Connecting = slot.state {
+                slot.state = SocketState::Stopped;
                 continue;
             }
-            slot.connection.connection_mut().stop();
-            // Its bytes may be here, and the event that says so not yet fetched: whether it is idle
-            // is to be found out by reading.
+            slot.connection.connection_mut().driver_mut().stop();
+            // Bytes of the peer may have arrived whose event was not fetched yet: whether the connection
+            // is idle is found out by reading.
             slot.socket.readable = true;
         }
     }
 
-    /// Drops every connection as it is, and tells `tell` of each that had not ended.
-    pub fn abandon(&mut self, mut tell: impl FnMut(ConnectionEvent<'_>, &mut T)) {
+    /// Drops every connection at once; reports those that had not ended.
+    pub fn abandon(&mut self, mut report: impl FnMut(ConnectionEvent<'_>, &mut T)) {
         for mut slot in self.slots.drain() {
             let Slot { connection, held, .. } = &mut *slot;
-            connection.abandon(|notice| tell(notice, held));
-            let_go(slot);
+            connection.abandon(|event| report(event, held));
+            close(slot);
         }
         self.ready.clear();
     }
 }
 
-impl<S: Service, T> Slot<S, T> {
-    fn turn<K: Keys + ?Sized>(
+impl<S: StreamService, T> Slot<S, T> {
+    fn poll<K: Keys + ?Sized>(
         &mut self,
         keys: &K,
         now: Instant,
-        mut tell: impl FnMut(ConnectionEvent<'_>, &mut T),
-    ) -> Next {
-        let Self { connection, socket, link, held, armed, .. } = self;
-        let tell = |notice: ConnectionEvent<'_>| tell(notice, held);
-        match *link {
-            Link::Connected => return connection.turn(socket, keys, now, tell),
-            Link::Connecting => match socket.connected() {
+        mut report: impl FnMut(ConnectionEvent<'_>, &mut T),
+    ) -> Step {
+        let Self { connection, socket, state, held, armed, .. } = self;
+        let report = |event: ConnectionEvent<'_>| report(event, held);
+        match *state {
+            SocketState::Connected => return connection.poll(socket, keys, now, report),
+            SocketState::Connecting => match socket.connected() {
                 Some(Ok(())) => {
-                    *link = Link::Connected;
-                    return connection.turn(socket, keys, now, tell);
+                    *state = SocketState::Connected;
+                    return connection.poll(socket, keys, now, report);
                 }
-                Some(Err(error)) => connection.lost(error, tell),
-                None if armed.is_none() => connection.lost(io::ErrorKind::TimedOut.into(), tell),
-                None => return Next::Wait(Wait { read: false, write: false, until: None }),
+                Some(Err(error)) => connection.transport_failed(error, report),
+                None if armed.is_none() => {
+                    connection.transport_failed(io::ErrorKind::TimedOut.into(), report);
+                }
+                None => return Step::Wait(Interest::default()),
             },
-            Link::GivenUp => connection.abandon(tell),
+            SocketState::Stopped => connection.abandon(report),
         }
-        Next::Over
+        Step::Closed
     }
 }
 
-impl<S: Service, T> Drop for Connections<S, T> {
-    /// Services are told that their connections are no more.
+impl<S: StreamService, T> fmt::Debug for Connections<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: StreamService, T> Drop for Connections<S, T> {
+    /// Every service is told that its connection has ended.
     fn drop(&mut self) {
         self.abandon(|_, _| ());
     }
 }
 
-/// Closes the descriptor, and that deregisters it. Not even a service that panics when it is dropped ends
-/// the loop.
-fn let_go<S: Service, T>(slot: Box<Slot<S, T>>) {
+/// Closes the socket, which deregisters it. A service that panics when it is dropped does not end the loop.
+fn close<S: StreamService, T>(slot: Box<Slot<S, T>>) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(slot)));
 }
 
-fn get<S: Service, T>(slots: &mut Slab<Box<Slot<S, T>>>, token: Token) -> Option<&mut Slot<S, T>> {
+fn get<S: StreamService, T>(
+    slots: &mut Slab<Box<Slot<S, T>>>,
+    token: Token,
+) -> Option<&mut Slot<S, T>> {
     slots.get_mut(token.0 & SLOT_MASK).map(|slot| &mut **slot).filter(|slot| slot.token == token)
 }
 
-fn enqueue<S: Service, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
+fn enqueue<S: StreamService, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, T>) {
     if !mem::replace(&mut slot.queued, true) {
         ready.push_back(slot.token);
     }
 }
 
 impl Socket {
-    /// What became of connecting, once there has been an event.
+    /// The result of connecting, once there has been an event.
     fn connected(&self) -> Option<io::Result<()>> {
         (self.readable || self.writable).then(|| match self.stream.take_error() {
             Ok(None) => Ok(()),
@@ -366,9 +388,18 @@ impl Io for Socket {
             return Ok(None);
         }
         let read = self.stream.read(into)?;
-        // A short read has emptied the socket, and what comes later is an edge of its own, unless
-        // the edge of the peer's shutdown came before.
+        // A short read has emptied the socket, and later bytes bring an edge of their own, unless the edge
+        // of the peer's shutdown has come.
         self.readable = read.is_some_and(|n| n == into.len() || n == 0 || self.hangup);
+        Ok(read)
+    }
+
+    fn discard(&mut self) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
+        let read = self.stream.discard()?;
+        self.readable = read.is_some();
         Ok(read)
     }
 
@@ -405,8 +436,8 @@ mod tests {
     /// Has a day's time.
     struct Patient;
 
-    impl Service for Patient {
-        fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    impl StreamService for Patient {
+        fn on_chunk(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
             Flow::Consumed
         }
 
@@ -424,8 +455,8 @@ mod tests {
         let insert = |connections: &mut Connections<Patient>| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
-            let make = |wake: &Waker, _: &Stream| -> io::Result<_> {
-                Ok((sessions.server(wake, Instant::EPOCH).unwrap(), Patient))
+            let make = |waker: &Waker, _: &Stream, (): &mut ()| -> io::Result<_> {
+                Ok((sessions.server(waker, Instant::EPOCH).unwrap(), Patient))
             };
             connections.insert(Stream::Unix(ours), PeerAddr::Unix, (), make).unwrap();
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());

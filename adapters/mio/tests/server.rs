@@ -1,11 +1,11 @@
-//! The server on a thread of its own, and its connections in a loop that is somebody else's.
+//! The server on a thread of its own, and connections in an event loop of the test.
 
 #![cfg(test)]
 
 #[path = "server/connecting.rs"]
 mod connecting;
-#[path = "server/neighbour.rs"]
-mod neighbour;
+#[path = "server/own_loop.rs"]
+mod own_loop;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,16 +17,16 @@ use std::time::{Duration, Instant};
 
 use countersign::{CloseReason, Config, Error, Key, Outbox, Scheme};
 use countersign_driver::services::Echo;
-use countersign_driver::{Chunk, Flow, Service};
+use countersign_driver::{Chunk, Flow, StreamService};
 use countersign_host::{
-    Address, ConnectionLimit, Open, PeerAddr, PoolOptions, Pools, ServerHandle, ServerOptions,
-    SessionFactory,
+    Address, ConnectionHandle, ConnectionLimit, PoolOptions, Pools, ServerHandle, ServerOptions,
+    ServiceFactory, SessionFactory, Streams,
 };
 use countersign_mio::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For anything that must happen; never how long it is expected to take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for anything that must happen.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn sessions(pools: &PoolOptions) -> SessionFactory {
     sessions_in(Pools::new(pools))
@@ -42,71 +42,76 @@ fn frame(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Of a server that never gives up: its clients lose patience first.
+/// Sends every message back while it arrives.
+fn echo() -> impl ServiceFactory + 'static {
+    Streams(|_: ConnectionHandle| Echo)
+}
+
+/// Options of a server that waits longer for its connections than its clients do.
 fn options() -> ServerOptions {
     let mut options = ServerOptions::default();
-    options.stop_timeout = 10 * PATIENCE;
+    options.stop_timeout = 10 * TIMEOUT;
     options
 }
 
 /// A server of the scheme `none`, stopped on drop.
 struct Running {
     address: String,
-    remote: ServerHandle,
-    /// Says how it came to its end.
+    handle: ServerHandle,
+    /// Gets the result of the server.
     end: Receiver<io::Result<()>>,
 }
 
 impl Running {
     fn start(
-        open: impl Open<Service: 'static> + 'static,
-        protocol: SessionFactory,
+        services: impl ServiceFactory + 'static,
+        factory: SessionFactory,
         options: ServerOptions,
     ) -> Self {
         let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
         let address = listeners[0].address().unwrap().to_string();
         let keys = Arc::new(None::<Key>);
-        let mut server = Server::new(listeners, Arc::new(protocol), keys, open, options).unwrap();
-        let remote = server.remote();
+        let mut server = Server::new(listeners, Arc::new(factory), keys, options).unwrap();
+        let handle = server.handle();
         let (ended, end) = channel();
         thread::spawn(move || {
-            let how = server.run();
-            // What it has open is closed when it says so.
+            let result = server.run_with(&services);
+            // Its sockets are closed before its result is known.
             drop(server);
-            let _ = ended.send(how);
+            let _ = ended.send(result);
         });
-        Self { address, remote, end }
+        Self { address, handle, end }
     }
 
     fn client(&self) -> Client {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Client(stream)
     }
 
-    /// Waits until it has come to its end.
+    /// Waits until it has returned.
     fn join(&self) {
-        self.end.recv_timeout(PATIENCE).unwrap().unwrap();
+        self.end.recv_timeout(TIMEOUT).unwrap().unwrap();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
     }
 }
 
 struct Client(TcpStream);
 
 impl Client {
-    fn say(&self, message: &[u8]) {
+    fn send(&self, message: &[u8]) {
         (&self.0).write_all(&frame(message)).unwrap();
     }
 
-    /// The next frame, or what there is instead.
-    fn try_hear(&self) -> io::Result<Vec<u8>> {
+    /// The next frame, or the error.
+    fn try_recv(&self) -> io::Result<Vec<u8>> {
         let mut header = [0; 4];
         (&self.0).read_exact(&mut header)?;
         let mut body = vec![0; u32::from_be_bytes(header) as usize];
@@ -114,16 +119,16 @@ impl Client {
         Ok(body)
     }
 
-    fn hear(&self) -> Vec<u8> {
-        self.try_hear().unwrap()
+    fn recv(&self) -> Vec<u8> {
+        self.try_recv().unwrap()
     }
 
-    fn ask(&self, message: &[u8]) {
-        self.say(message);
-        assert_eq!(self.hear(), message);
+    fn request(&self, message: &[u8]) {
+        self.send(message);
+        assert_eq!(self.recv(), message);
     }
 
-    /// Whether the server has closed it without a word.
+    /// Whether the server has closed the connection without sending anything.
     fn is_closed(&self) -> bool {
         match (&self.0).read(&mut [0; 1]) {
             Ok(n) => n == 0,
@@ -135,12 +140,12 @@ impl Client {
     }
 }
 
-/// Lets this process open `wanted` files; `false`, having said so, if the system does not.
+/// Lets this process open `wanted` files. If the system does not, prints that and returns false.
 fn allow_files(wanted: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < wanted) {
         assert!(std::env::var_os("COUNTERSIGN_NO_SKIP").is_none(), "needs {wanted} open files");
-        // Past the test harness, which shows a passing test's output to nobody.
+        // Not captured by the test harness, which hides the output of passing tests.
         writeln!(io::stderr(), "skipped: needs {wanted} open files").unwrap();
         return false;
     }
@@ -150,7 +155,7 @@ fn allow_files(wanted: u64) -> bool {
     true
 }
 
-/// Sends every message back, and holds the loop up when told to.
+/// Sends every message back. Blocks the loop on the message `hold`.
 struct Holding(Arc<Hold>);
 
 struct Hold {
@@ -158,11 +163,11 @@ struct Hold {
     go: Mutex<Receiver<()>>,
 }
 
-/// Longer than the quiet time of a connection that is to stop.
+/// Longer than the quiet time of a stopped connection.
 const SLOW: Duration = Duration::from_millis(250);
 
-impl Service for Holding {
-    fn on_message(
+impl StreamService for Holding {
+    fn on_chunk(
         &mut self,
         chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
@@ -182,35 +187,35 @@ impl Service for Holding {
 }
 
 #[test]
-fn a_stop_answers_requests_that_the_loop_has_not_seen() {
-    // More than the loop learns of in one sleep, and in two.
+fn stop_answers_requests_whose_events_are_not_fetched() {
+    // More than the events of two polls.
     const CLIENTS: usize = 3_000;
     if !allow_files(2 * CLIENTS as u64 + 500) {
         return;
     }
     let (held, is_held) = channel();
-    let (go, told) = channel();
-    let hold = Arc::new(Hold { held, go: Mutex::new(told) });
-    let open = move |_: &PeerAddr, _| Holding(hold.clone());
-    let server = Running::start(open, sessions(&PoolOptions::default()), options());
+    let (go, resumed) = channel();
+    let hold = Arc::new(Hold { held, go: Mutex::new(resumed) });
+    let services = Streams(move |_: ConnectionHandle| Holding(hold.clone()));
+    let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
-    clients.iter().for_each(|client| client.ask(b"first"));
+    clients.iter().for_each(|client| client.request(b"first"));
 
     let (holder, others) = clients.split_first().unwrap();
-    holder.say(b"hold");
+    holder.send(b"hold");
     is_held.recv().unwrap();
-    // Among the first of which the loop learns; and when it is through, those of which it has not
-    // learnt would seem to have been quiet for long enough.
+    // Its event is among the first, and handling it takes longer than the quiet time: connections whose
+    // events the loop has not fetched yet must not count as idle.
     let (slow, others) = others.split_first().unwrap();
-    slow.say(b"slow");
-    others.iter().for_each(|client| client.say(b"again"));
-    server.remote.stop();
+    slow.send(b"slow");
+    others.iter().for_each(|client| client.send(b"again"));
+    server.handle.stop();
     go.send(()).unwrap();
 
-    assert_eq!(holder.hear(), b"hold");
-    assert_eq!(slow.hear(), b"slow");
+    assert_eq!(holder.recv(), b"hold");
+    assert_eq!(slow.recv(), b"slow");
     let answered =
-        others.iter().filter(|client| client.try_hear().is_ok_and(|a| a == b"again")).count();
+        others.iter().filter(|client| client.try_recv().is_ok_and(|a| a == b"again")).count();
     assert_eq!(answered, others.len());
     assert!(clients.iter().all(Client::is_closed));
     drop(clients);
@@ -218,22 +223,21 @@ fn a_stop_answers_requests_that_the_loop_has_not_seen() {
 }
 
 #[test]
-fn a_server_whose_connections_are_idle_stops_soon() {
-    let server =
-        Running::start(|_: &PeerAddr, _| Echo, sessions(&PoolOptions::default()), options());
+fn server_with_idle_connections_stops_soon() {
+    let server = Running::start(echo(), sessions(&PoolOptions::default()), options());
     let client = server.client();
-    client.ask(b"hello");
-    server.remote.stop();
+    client.request(b"hello");
+    server.handle.stop();
     assert!(client.is_closed());
     drop(client);
     server.join();
 }
 
-/// Owes an answer for ever, and says how it ended.
-struct Owing(Sender<Result<(), Error>>);
+/// Is never idle, and reports its end.
+struct Busy(Sender<Result<(), Error>>);
 
-impl Service for Owing {
-    fn on_message(
+impl StreamService for Busy {
+    fn on_chunk(
         &mut self,
         chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
@@ -247,122 +251,123 @@ impl Service for Owing {
         false
     }
 
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        self.0.send(why).unwrap();
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.0.send(result).unwrap();
     }
 }
 
 #[test]
-fn what_is_under_way_for_too_long_does_not_put_off_a_stop() {
-    let (ended, how) = channel();
+fn stop_timeout_ends_busy_connections() {
+    let (ended, result) = channel();
     let mut options = options();
     options.stop_timeout = SLOW;
-    let open = move |_: &PeerAddr, _| Owing(ended.clone());
-    let server = Running::start(open, sessions(&PoolOptions::default()), options);
+    let services = Streams(move |_: ConnectionHandle| Busy(ended.clone()));
+    let server = Running::start(services, sessions(&PoolOptions::default()), options);
     let client = server.client();
-    client.ask(b"hello");
-    let begun = Instant::now();
-    server.remote.stop();
+    client.request(b"hello");
+    let started = Instant::now();
+    server.handle.stop();
     server.join();
-    assert!(begun.elapsed() >= SLOW);
-    assert_eq!(how.recv().unwrap(), Err(Error::Aborted(CloseReason::Shutdown)));
+    assert!(started.elapsed() >= SLOW);
+    assert_eq!(result.recv().unwrap(), Err(Error::Aborted(CloseReason::Shutdown)));
     assert!(client.is_closed());
 }
 
-/// Sends every message back, panics when told to, and does not take it well.
+/// Sends every message back. Panics on the message `panic`, then when it is closed and when it is dropped.
 struct Panicking(Sender<Result<(), Error>>, bool);
 
-impl Service for Panicking {
-    fn on_message(
+impl StreamService for Panicking {
+    fn on_chunk(
         &mut self,
         chunk: Chunk<'_>,
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        assert_ne!(chunk.bytes, b"panic", "as it was told to");
+        assert_ne!(chunk.bytes, b"panic", "the message says so");
         out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
         Flow::Consumed
     }
 
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        self.0.send(why).unwrap();
-        self.1 = why.is_err();
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.0.send(result).unwrap();
+        self.1 = result.is_err();
         assert!(!self.1, "panics again");
     }
 }
 
 impl Drop for Panicking {
     fn drop(&mut self) {
-        assert!(!self.1, "panics to the end");
+        assert!(!self.1, "panics when dropped");
     }
 }
 
 #[test]
-fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
-    let (ended, how) = channel();
-    let gate = ConnectionLimit::new(2);
+fn panic_of_a_service_ends_its_own_connection_only() {
+    let (ended, result) = channel();
+    let limit = ConnectionLimit::new(2);
     let mut options = options();
-    options.gate = gate.clone();
-    let open = move |_: &PeerAddr, _| Panicking(ended.clone(), false);
-    let server = Running::start(open, sessions(&PoolOptions::default()), options);
+    options.connection_limit = limit.clone();
+    let services = Streams(move |_: ConnectionHandle| Panicking(ended.clone(), false));
+    let server = Running::start(services, sessions(&PoolOptions::default()), options);
     let (client, other) = (server.client(), server.client());
-    other.ask(b"hello");
-    client.say(b"panic");
+    other.request(b"hello");
+    client.send(b"panic");
     assert!(client.is_closed());
-    assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(CloseReason::Application)));
-    other.ask(b"still here");
-    let until = Instant::now() + PATIENCE;
-    while gate.open() > 1 {
-        assert!(Instant::now() < until, "the place is not given back");
+    assert_eq!(
+        result.recv_timeout(TIMEOUT).unwrap(),
+        Err(Error::Aborted(CloseReason::Application))
+    );
+    other.request(b"still here");
+    let until = Instant::now() + TIMEOUT;
+    while limit.open() > 1 {
+        assert!(Instant::now() < until, "the permit is not released");
         thread::yield_now();
     }
-    server.client().ask(b"hello");
-    server.remote.stop();
+    server.client().request(b"hello");
+    server.handle.stop();
     server.join();
 }
 
-/// Hands out its waker when a message comes, and answers when it is woken.
+/// Passes its waker to the test when a message arrives, and answers when woken.
 struct Sleeper {
     waker: Waker,
     out: Sender<Waker>,
-    asked: Vec<Vec<u8>>,
+    requests: Vec<Vec<u8>>,
 }
 
-impl Service for Sleeper {
-    fn on_message(
-        &mut self,
-        chunk: Chunk<'_>,
-        _: &mut Outbox<'_>,
-        _: countersign::Instant,
-    ) -> Flow {
-        self.asked.push(chunk.bytes.to_vec());
+impl StreamService for Sleeper {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: countersign::Instant) -> Flow {
+        self.requests.push(chunk.bytes.to_vec());
         self.out.send(self.waker.clone()).unwrap();
         Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: countersign::Instant) {
-        self.asked.drain(..).for_each(|message| out.send(&message).unwrap());
+        self.requests.drain(..).for_each(|message| out.send(&message).unwrap());
     }
 
     fn is_idle(&self) -> bool {
-        self.asked.is_empty()
+        self.requests.is_empty()
     }
 }
 
 #[test]
-fn wakes_from_other_threads_reach_their_connections() {
+fn wakes_of_other_threads_reach_their_connections() {
     const CLIENTS: usize = 50;
     const ROUNDS: usize = 20;
     let (out, wakers) = channel();
-    let open = move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
-    let server = Running::start(open, sessions(&PoolOptions::default()), options());
+    let services = Streams(move |connection: ConnectionHandle| {
+        let waker = connection.waker().clone();
+        Sleeper { waker, out: out.clone(), requests: Vec::new() }
+    });
+    let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
     for round in 0..ROUNDS {
         let message = |client: usize| format!("client {client}, round {round}").into_bytes();
         for (n, client) in clients.iter().enumerate() {
-            client.say(&message(n));
+            client.send(&message(n));
         }
-        // All at once, each from a thread of its own.
+        // All at the same time, each from a thread of its own.
         let wakers: Vec<Waker> = wakers.iter().take(CLIENTS).collect();
         thread::scope(|scope| {
             for waker in wakers {
@@ -370,87 +375,90 @@ fn wakes_from_other_threads_reach_their_connections() {
             }
         });
         for (n, client) in clients.iter().enumerate() {
-            assert_eq!(client.hear(), message(n));
+            assert_eq!(client.recv(), message(n));
         }
     }
 }
 
 #[test]
-fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
+fn stop_waits_for_the_answer_of_another_thread() {
     let (out, wakers) = channel();
-    let open = move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
-    let server = Running::start(open, sessions(&PoolOptions::default()), options());
+    let services = Streams(move |connection: ConnectionHandle| {
+        let waker = connection.waker().clone();
+        Sleeper { waker, out: out.clone(), requests: Vec::new() }
+    });
+    let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let client = server.client();
-    client.say(b"hello");
+    client.send(b"hello");
     let waker: Waker = wakers.recv().unwrap();
-    server.remote.stop();
-    let until = Instant::now() + PATIENCE;
+    server.handle.stop();
+    let until = Instant::now() + TIMEOUT;
     while TcpStream::connect(&server.address).is_ok() {
-        assert!(Instant::now() < until, "goes on accepting");
+        assert!(Instant::now() < until, "still accepts");
         thread::yield_now();
     }
-    // For as long as an idle connection would be closed in.
+    // Longer than until an idle connection would be closed.
     client.0.set_read_timeout(Some(SLOW)).unwrap();
-    assert_eq!(client.try_hear().unwrap_err().kind(), ErrorKind::WouldBlock);
-    client.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(client.try_recv().unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.0.set_read_timeout(Some(TIMEOUT)).unwrap();
     waker.wake();
-    assert_eq!(client.hear(), b"hello");
+    assert_eq!(client.recv(), b"hello");
     assert!(client.is_closed());
     drop(client);
     server.join();
 }
 
 #[test]
-fn one_connection_too_many_is_closed_at_once_and_a_place_given_back_is_a_place() {
-    let gate = ConnectionLimit::new(2);
+fn connections_above_the_limit_are_closed_at_once() {
+    let limit = ConnectionLimit::new(2);
     let mut options = options();
-    options.gate = gate.clone();
-    let server = Running::start(|_: &PeerAddr, _| Echo, sessions(&PoolOptions::default()), options);
+    options.connection_limit = limit.clone();
+    let server = Running::start(echo(), sessions(&PoolOptions::default()), options);
     let mut clients = vec![server.client(), server.client()];
-    clients.iter().for_each(|client| client.ask(b"hello"));
-    assert_eq!(gate.open(), 2);
+    clients.iter().for_each(|client| client.request(b"hello"));
+    assert_eq!(limit.open(), 2);
     for _ in 0..3 {
         assert!(server.client().is_closed());
     }
-    clients.iter().for_each(|client| client.ask(b"still here"));
+    clients.iter().for_each(|client| client.request(b"still here"));
 
     clients.remove(0);
-    // When the server finds out is its own matter.
-    let until = Instant::now() + PATIENCE;
-    while gate.open() > 1 {
-        assert!(Instant::now() < until, "the place is not given back");
+    // The server notices it later.
+    let until = Instant::now() + TIMEOUT;
+    while limit.open() > 1 {
+        assert!(Instant::now() < until, "the permit is not released");
         thread::yield_now();
     }
-    server.client().ask(b"hello");
+    server.client().request(b"hello");
 }
 
 #[test]
-fn one_buffer_each_way_serves_everybody() {
+fn one_buffer_in_each_direction_serves_all_connections() {
     const CLIENTS: usize = 50;
     let mut pools = PoolOptions::default();
     (pools.receiving, pools.sending, pools.buffer_len) = (1, 1, 4096);
     let pools = Pools::new(&pools);
-    let open = |_: &PeerAddr, _| Echo;
-    let server = Running::start(open, sessions_in(pools.clone()), options());
+    let services = echo();
+    let server = Running::start(services, sessions_in(pools.clone()), options());
     let clients: Vec<_> = (0..=CLIENTS).map(|_| server.client()).collect();
     // Most are longer than the buffer.
     let message = |client: usize| vec![client as u8; 200 * (client + 1)];
     for round in 0..5 {
-        // A message that is half here keeps the buffer, and all others wait for it.
+        // A partial message holds the buffer, and all others wait for it.
         let (holder, others) = clients.split_last().unwrap();
         let whole = frame(&message(CLIENTS));
         (&holder.0).write_all(&whole[..100]).unwrap();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while pools.receive.leased() == 0 {
-            assert!(Instant::now() < until, "nobody has the buffer");
+            assert!(Instant::now() < until, "no connection holds the buffer");
             thread::yield_now();
         }
         for (n, client) in others.iter().enumerate() {
-            client.say(&message(n));
+            client.send(&message(n));
         }
         (&holder.0).write_all(&whole[100..]).unwrap();
         for (n, client) in clients.iter().enumerate() {
-            assert!(client.hear() == message(n), "client {n} in round {round}");
+            assert!(client.recv() == message(n), "client {n} in round {round}");
         }
     }
 }

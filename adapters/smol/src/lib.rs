@@ -1,24 +1,91 @@
-//! countersign on smol, and on any executor that polls futures: a [`Server`] with a task for each
-//! connection, a [`Client`] that connects, sends and receives, and a [`Link`] with which a task drives one
-//! connection with any [`Service`](countersign_driver::Service).
+//! countersign on smol, and on any executor that polls futures.
 //!
-//! `Client` and `Link` run over any [`AsyncRead`](futures_io::AsyncRead) and
-//! [`AsyncWrite`](futures_io::AsyncWrite), such as those of `async-net`; our own is [`Socket`]. Time is told
-//! by `async-io`, whose thread runs where no executor of smol's does.
+//! [`Server`] has a task for each connection, with a [`Service`], or returns connections by
+//! [`accept`](Server::accept). [`Connection`] is for clients and accepted connections: it sends and receives.
+//! [`ReconnectingClient`] connects again. [`ConnectionTask`] runs a service on one connection.
 //!
-//! `cargo run -p countersign-smol --example server` and `--example client` are a whole program each.
+//! ```no_run
+//! use countersign_smol::{Context, Key, Server, Service, ServiceError, SessionFactory};
+//!
+//! /// Answers every message in upper case.
+//! struct Shout;
+//!
+//! impl Service for Shout {
+//!     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
+//!         Ok(cx.send(&message.to_ascii_uppercase())?)
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let key = Key::mutual(b"a secret of at least 16 bytes")?;
+//!     let server = Server::bind("127.0.0.1:9999", SessionFactory::mutual("server")?, key)?;
+//!     smol::block_on(server.run(|_connection| Shout));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A client of it:
+//!
+//! ```no_run
+//! use countersign_smol::{Connection, Connector, Key, SessionFactory};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let key = Key::mutual(b"a secret of at least 16 bytes")?;
+//!     let connector = Connector::new("127.0.0.1:9999", SessionFactory::mutual("client")?, key)?;
+//!     smol::block_on(async {
+//!         let connection = Connection::connect(&connector).await?;
+//!         let reply = connection.request(b"hello").await?;
+//!         println!("{}", String::from_utf8_lossy(&reply));
+//!         Ok(connection.finish().await?)
+//!     })
+//! }
+//! ```
+//!
+//! `Connection` and `ConnectionTask` run over any [`AsyncRead`](futures_io::AsyncRead) and
+//! [`AsyncWrite`](futures_io::AsyncWrite), such as the sockets of `async-net`; the one of this crate is
+//! [`Socket`]. Timers are those of `async-io`, which runs a thread where no executor of smol does.
 
-mod bell;
-mod client;
-mod link;
-mod messages;
-mod seats;
+/// The programs of the README are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod connection;
+mod connection_task;
+mod deadline;
+mod message_stream;
+mod notify;
+mod reconnecting_client;
+mod recv_half;
+mod send_half;
 mod server;
 mod socket;
-mod wire;
+mod transport;
+mod waiters;
 
-pub use client::Client;
-pub use link::{Link, Stopper};
-pub use messages::Messages;
+pub use countersign::{
+    CloseReason, Config, Digest, Error, Framing, Instant, Key, KeyId, Multiprocessing, Mutual,
+    Name, Outbox, Peer, ProcessId, Protocol, Remaining, Scheme, SendError,
+};
+pub use countersign_driver::{
+    Backoff, Chunk, Context, Failure, Flow, Keys, MessageService, Service, ServiceError,
+    StreamService, services,
+};
+pub use countersign_host::{
+    Address, AddressError, BoxedProtocol, CallError, Clock, ConnectionHandle, ConnectionLimit,
+    ConnectionOptions, Connector, HandleError, KeyList, Listener, MessageBytes, MessageMemory,
+    Messages, OwnedChunk, PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools,
+    ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys,
+    StartError, Stream, Streams, process_id,
+};
+#[cfg(feature = "keyring")]
+pub use countersign_host::{Keyring, KeyringError, key_file};
+
+pub use connection::Connection;
+pub use connection_task::{ConnectionTask, ShutdownHandle};
+pub use message_stream::MessageStream;
+pub use reconnecting_client::{HookFuture, ReconnectingClient};
+pub use recv_half::RecvHalf;
+pub use send_half::SendHalf;
 pub use server::Server;
 pub use socket::Socket;

@@ -1,4 +1,4 @@
-//! Our sockets, as smol waits for them.
+//! Sockets of the host, as smol waits for them.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -13,11 +13,11 @@ use countersign_host::{Address, ResolvedAddr, Stream};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future;
 
-/// How long to leave a Unix socket alone at which a crowd waits already.
-const CROWDED: Duration = Duration::from_millis(10);
+/// How long to leave a Unix socket alone whose queue of connections is full.
+const FULL_QUEUE: Duration = Duration::from_millis(10);
 
-/// A connected socket, TCP or Unix. Closing it shuts its write side. It holds nothing back, so there is
-/// nothing to flush.
+/// A connected socket, TCP or Unix. Closing it shuts its write side. It has no buffer that would need a
+/// flush.
 #[derive(Debug)]
 pub struct Socket(Async<Stream>);
 
@@ -25,13 +25,13 @@ impl Socket {
     /// A socket that is connected already.
     ///
     /// # Errors
-    /// The system's, of adding it to those that are waited for.
+    /// The system's, of registering it.
     pub fn new(stream: Stream) -> io::Result<Self> {
         Async::new_nonblocking(stream).map(Self)
     }
 
-    /// Connects, trying each of the host's addresses for at most `timeout`. A name is looked up on a thread
-    /// of its own; that takes as long as the system lets it.
+    /// Connects: tries each of the host's addresses for at most `timeout`. A name is looked up on a thread of
+    /// its own, for as long as the system takes.
     ///
     /// # Errors
     /// The system's, of the last address tried, and [`ErrorKind::TimedOut`].
@@ -49,7 +49,7 @@ impl Socket {
                 Timer::after(timeout).await;
                 Err(ErrorKind::TimedOut.into())
             };
-            match future::or(Self::reach(&target), timed_out).await {
+            match future::or(Self::connect_to(&target), timed_out).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
             }
@@ -57,10 +57,12 @@ impl Socket {
         Err(last)
     }
 
-    async fn reach(target: &ResolvedAddr) -> io::Result<Self> {
+    async fn connect_to(target: &ResolvedAddr) -> io::Result<Self> {
         let stream = loop {
             match target.start_connect() {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Timer::after(CROWDED).await,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    Timer::after(FULL_QUEUE).await
+                }
                 started => break started?,
             };
         };

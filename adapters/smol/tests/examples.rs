@@ -2,34 +2,98 @@
 
 #![cfg(test)]
 
-#[path = "../examples/client.rs"]
-mod client;
-#[path = "../examples/server.rs"]
-mod server;
+#[path = "../examples/smol_chat.rs"]
+mod smol_chat;
+#[path = "../examples/smol_reconnect.rs"]
+mod smol_reconnect;
 
-use countersign::ProcessId;
-use countersign_host::Address;
+use std::fs;
+
+use countersign_smol::{
+    Address, Config, Connection, Connector, Key, Mutual, Pools, ProcessId, Scheme, ServerHandle,
+    SessionFactory,
+};
+use smol::channel::{Receiver, bounded};
 use smol::future;
 
-#[test]
-fn the_client_has_an_answer_to_each_question() {
-    // A port that was free a moment ago.
-    let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
-    let address = listeners[0].address().unwrap();
-    drop(listeners);
-    let server = server::server(&address).unwrap();
-    let remote = server.remote();
-    let asking = async {
-        // Not the server's: this process plays two.
-        let instance = ProcessId::from_bytes(&[7; ProcessId::LEN]);
-        let mut answers = Vec::new();
-        let asked = client::ask(&address, instance, &["one", "", "two"], |answer| {
-            answers.push(answer.to_vec());
-        });
-        let asked = asked.await;
-        remote.stop();
-        asked.unwrap();
-        assert_eq!(answers, [&b"ONE"[..], b"", b"TWO"]);
+/// A member of the chat, in a process of its own.
+fn member(name: &str, process: u8, address: &Address) -> Connector {
+    let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
+    let config = Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id)));
+    let key = Key::mutual(b"a secret for the chat").unwrap();
+    Connector::new(&address.to_string(), SessionFactory::new(config, Pools::default()), key)
+        .unwrap()
+}
+
+/// Runs the chat as long as `talk`.
+fn with_chat<F: Future>(talk: impl FnOnce(Address, ServerHandle) -> F) {
+    let (started, server): (_, Receiver<(Address, ServerHandle)>) = bounded(1);
+    let serving = smol_chat::serve("127.0.0.1:0", move |server| {
+        let address = server.local_addresses().unwrap().remove(0);
+        started.try_send((address, server.handle())).unwrap();
+    });
+    let talking = async {
+        let (address, handle) = server.recv().await.unwrap();
+        talk(address, handle.clone()).await;
+        handle.stop();
     };
-    smol::block_on(future::zip(server.run(), asking));
+    smol::block_on(future::zip(serving, talking)).0.unwrap();
+}
+
+/// The next message that is not of the clock.
+async fn next(connection: &Connection) -> String {
+    loop {
+        let message = String::from_utf8(connection.recv().await.unwrap().unwrap()).unwrap();
+        if message != "tick" {
+            return message;
+        }
+    }
+}
+
+#[test]
+fn members_of_the_chat_are_reached_by_name() {
+    with_chat(|address, _| async move {
+        let bob = Connection::connect(&member("bob", 1, &address)).await.unwrap();
+        let alice = Connection::connect(&member("alice", 2, &address)).await.unwrap();
+        for connection in [&bob, &alice] {
+            assert_eq!(next(connection).await, "welcome");
+        }
+        let value = "x".repeat((1 << 20) - 6);
+        alice.send(format!("set k {value}").as_bytes()).await.unwrap();
+        assert_eq!(next(&alice).await, "stored");
+        alice.send(b"@bob hello").await.unwrap();
+        assert_eq!(next(&bob).await, "alice: @bob hello");
+        assert_eq!(next(&alice).await, "sent to 1 of 1");
+        bob.send(b"get k").await.unwrap();
+        assert!(next(&bob).await == value);
+        bob.send(b"all").await.unwrap();
+        assert_eq!(next(&alice).await, "bob: all");
+        while bob.recv().await.unwrap().unwrap() != b"tick" {}
+    });
+}
+
+#[test]
+fn listener_is_announced_on_each_connection() {
+    with_chat(|address, handle| async move {
+        let mut announced = 0;
+        let listening = smol_reconnect::listen(member("bob", 1, &address), |text| {
+            if text == "bob: hello" {
+                announced += 1;
+                handle.named("bob")[0].close();
+            }
+            announced < 2
+        });
+        listening.await.unwrap();
+    });
+}
+
+#[test]
+fn examples_are_short() {
+    for (example, most) in [("smol_chat", 60), ("smol_reconnect", 25)] {
+        let path = format!("{}/examples/{example}.rs", env!("CARGO_MANIFEST_DIR"));
+        let source = fs::read_to_string(path).unwrap();
+        let lines = source.lines().map(str::trim);
+        let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        assert!(code <= most, "{example} has {code} lines");
+    }
 }

@@ -1,129 +1,134 @@
-//! Services on one thread, one connection after the other.
+//! Runs services on one thread, one connection after the other.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use countersign::{CloseReason, Error, Instant};
-use countersign_driver::{Connection, Failure, Keys, Progress, Service, Wait};
-use countersign_host::{BoxedProtocol, ClientError, Clock, ProtocolFactory, Stream};
+use countersign_driver::{Failure, Interest, Keys, Progress, ServiceConnection, StreamService};
+use countersign_host::{BoxedProtocol, CallError, Clock, ProtocolFactory, Stream};
 
-use crate::rouse::Rouse;
+use crate::shutdown_handle::ShutdownHandle;
+use crate::wakeup::Wakeup;
 
-/// How long what is under way may take once the runner is told to stop.
-const STOP: Duration = Duration::from_secs(3);
+/// How long a connection may take to end in order once the runner is told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs services on one connection at a time, until it is told to stop.
+/// Runs services as clients, on one connection at a time, until it is stopped.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use countersign_std::{Address, Key, Runner, SessionFactory, services::Echo};
+///
+/// let address: Address = "127.0.0.1:9999".parse()?;
+/// let (sessions, key) = (SessionFactory::mutual("device")?, Key::mutual(b"a key of 16 bytes or more")?);
+/// let runner = Runner::new()?;
+/// let shutdown = runner.shutdown_handle(); // stops it, from any thread
+/// while !runner.is_stopping() {
+///     if let Ok(stream) = address.connect(Duration::from_secs(10)) {
+///         let (_service, result) = runner.run(&stream, &sessions, &key, Echo);
+///         println!("{result:?}");
+///     }
+///     runner.sleep(Duration::from_secs(1));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Runner {
-    rouse: Arc<Rouse>,
-    stopping: Arc<AtomicBool>,
+    wakeup: Arc<Wakeup>,
+    shutdown: ShutdownHandle,
     clock: Clock,
 }
 
-/// Stops a [`Runner`], from any thread.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    rouse: Arc<Rouse>,
-    stopping: Arc<AtomicBool>,
-}
-
-impl Stopper {
-    /// Ends the connection there is, once nothing is under way on it or after 3 s, and any sleep.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.rouse.rouse();
-    }
-}
-
 impl Runner {
-    /// A runner with nothing to run.
+    /// A runner that runs nothing yet.
     ///
     /// # Errors
     /// The system's.
     pub fn new() -> io::Result<Self> {
-        let rouse = Arc::new(Rouse::new()?);
-        Ok(Self { rouse, stopping: Arc::default(), clock: Clock::start() })
+        let wakeup = Arc::new(Wakeup::new()?);
+        let shutdown = ShutdownHandle::new(wakeup.clone());
+        Ok(Self { wakeup, shutdown, clock: Clock::start() })
     }
 
-    /// What stops it.
+    /// Stops it, from any thread.
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        Stopper { rouse: self.rouse.clone(), stopping: self.stopping.clone() }
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        self.shutdown.clone()
     }
 
     /// Whether it was told to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        self.shutdown.is_stopping()
     }
 
-    /// What it counts time by.
+    /// Now, by the clock that it counts deadlines with.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.clock.now()
     }
 
-    /// Waits for `time`, or until told to stop.
+    /// Waits for `time`, or until it is told to stop.
     pub fn sleep(&self, time: Duration) {
         let until = self.now().saturating_add(time);
-        let wait = Wait { read: false, write: false, until: Some(until) };
+        let interest = Interest { until: Some(until), ..Interest::default() };
         while !self.is_stopping() && self.now() < until {
-            self.rouse.wait(None, wait, self.now());
+            self.wakeup.wait(None, interest, self.now());
         }
     }
 
-    /// Speaks `protocol` on `stream`, which this end has connected, and runs `service` until the
-    /// connection is over. Returns the service, and how it ended: with [`ClientError::Start`],
-    /// [`ClientError::Io`] or [`ClientError::Protocol`] if not in order.
-    pub fn run<S: Service>(
+    /// Runs `service` on `stream`, which this end has connected, until the connection is over. Returns
+    /// the service, and how the connection ended: if not in order, with [`CallError::Start`],
+    /// [`CallError::Io`] or [`CallError::Protocol`].
+    pub fn run<S: StreamService>(
         &self,
         stream: &Stream,
-        protocol: &dyn ProtocolFactory,
+        factory: &dyn ProtocolFactory,
         keys: &dyn Keys,
         service: S,
-    ) -> (S, Result<(), ClientError>) {
-        match protocol.client(&self.rouse.clone().into(), self.now()) {
-            Ok(machine) => {
-                let mut connection = Connection::new(machine, service);
-                let how = self.drive(&mut connection, stream, keys);
-                (connection.into_service(), how)
+    ) -> (S, Result<(), CallError>) {
+        match factory.client(&self.wakeup.clone().into(), self.now()) {
+            Ok(protocol) => {
+                let mut connection = ServiceConnection::new(protocol, service);
+                let result = self.drive(&mut connection, stream, keys);
+                (connection.into_service(), result)
             }
-            Err(error) => (service, Err(ClientError::Start(error))),
+            Err(error) => (service, Err(CallError::Start(error))),
         }
     }
 
-    fn drive<S: Service>(
+    fn drive<S: StreamService>(
         &self,
-        connection: &mut Connection<BoxedProtocol, S>,
+        connection: &mut ServiceConnection<BoxedProtocol, S, io::Error>,
         stream: &Stream,
         keys: &dyn Keys,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), CallError> {
         let mut give_up: Option<Instant> = None;
         loop {
             let now = self.now();
             if self.is_stopping() && give_up.is_none() {
-                give_up = Some(now.saturating_add(STOP));
-                connection.stop();
+                give_up = Some(now.saturating_add(STOP_TIMEOUT));
+                connection.driver_mut().stop();
             }
             if give_up.is_some_and(|at| at <= now) {
-                connection.abandon();
-                return Err(ClientError::Protocol(Error::Aborted(CloseReason::Shutdown)));
+                connection.abandon(CloseReason::Shutdown);
+                return Err(CallError::Protocol(Error::Aborted(CloseReason::Shutdown)));
             }
-            match connection.turn(&mut { stream }, keys, now) {
-                Progress::Yield => {}
-                Progress::Closed(how) => {
-                    return how.map_err(|failure| match failure {
-                        Failure::Io(error) => ClientError::Io(error),
-                        Failure::Protocol(error) => ClientError::Protocol(error),
-                    });
-                }
-                Progress::Wait(wait) => {
-                    let until = wait.until.into_iter().chain(give_up).min();
-                    if self.rouse.wait(Some(stream), Wait { until, ..wait }, self.now()) {
+            match connection.poll(&mut { stream }, keys, now) {
+                Progress::Event(_) | Progress::Yield => {}
+                Progress::Wait(interest) => {
+                    let interest = interest.until_at_most(give_up);
+                    if self.wakeup.wait(Some(stream), interest, self.now()) {
                         connection.wake();
                     }
+                }
+                Progress::Closed(result) => {
+                    return result.map_err(|failure| match failure {
+                        Failure::Io(error) => CallError::Io(error),
+                        Failure::Protocol(error) => CallError::Protocol(error),
+                    });
                 }
             }
         }

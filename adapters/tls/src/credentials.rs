@@ -1,195 +1,133 @@
-//! What an end shows, and whom it trusts.
+//! [`Credentials`].
 
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::pins::{self, Trust};
+use crate::credentials_error::CredentialsError;
+use crate::trusted_certificates::{TrustedCertificates, public_key};
 
-/// The certificate that this end shows, if it has one, and those that it trusts.
+/// The certificate that this endpoint presents, if any, and the certificates that it trusts.
+///
+/// | endpoint | [`with_certificate`](Self::with_certificate) | [`with_trust`](Self::with_trust) |
+/// |---|---|---|
+/// | server | required | if given, each client must present a trusted certificate |
+/// | client | only if the server demands one | required |
+///
+/// ```
+/// use countersign_tls::Credentials;
+///
+/// # let key = rcgen::KeyPair::generate()?;
+/// # let own = rcgen::CertificateParams::new(vec!["server.example".into()])?.self_signed(&key)?;
+/// # let (chain, key, clients) = (own.pem(), key.serialize_pem(), own.pem());
+/// // PEM, for example std::fs::read("server.crt")?
+/// let credentials = Credentials::new()
+///     .with_certificate(chain.as_bytes(), key.as_bytes())?
+///     .with_trust(clients.as_bytes())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Credentials {
-    own: Option<Arc<CertifiedKey>>,
-    trust: Option<Trust>,
+    certificate: Option<Arc<CertifiedKey>>,
+    trusted: Option<TrustedCertificates>,
 }
-
-/// Why credentials cannot be used. Each says what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CredentialsError {
-    /// There is no certificate in PEM where there should be one or more.
-    NoCertificate,
-    /// A certificate cannot be read.
-    Certificate,
-    /// There is no private key in PEM where one should be, or none of a kind that is known.
-    Key,
-    /// The private key is not that of the certificate.
-    Mismatch,
-    /// A server has to show a certificate.
-    ServerWithout,
-    /// A client has to trust something.
-    TrustNothing,
-    /// What is to be the server's name is neither a DNS name nor an address.
-    Name,
-    /// rustls does not take the configuration.
-    Configuration,
-}
-
-impl fmt::Display for CredentialsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCertificate => {
-                "there is no certificate in it, in PEM: make some with `countersign certs`"
-            }
-            Self::Certificate => {
-                "a certificate in it cannot be read: make others with `countersign certs`"
-            }
-            Self::Key => {
-                "there is no private key in it, in PEM, RSA, ECDSA or Ed25519: make one with `countersign certs`"
-            }
-            Self::Mismatch => {
-                "the private key is not that of the certificate: give the two that belong together"
-            }
-            Self::ServerWithout => {
-                "a server needs a certificate and its key: give both, or make them with `countersign certs`"
-            }
-            Self::TrustNothing => {
-                "a client needs to know which CA or certificate to trust: give one"
-            }
-            Self::Name => "the server's name is neither a DNS name nor an address: give another",
-            Self::Configuration => "TLS cannot be configured so",
-        })
-    }
-}
-
-impl std::error::Error for CredentialsError {}
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificates in `pem`, one or more.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+/// Parses the certificates in `pem`, of which there must be at least one.
+fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(|_| CredentialsError::Certificate)?;
     if certificates.is_empty() { Err(CredentialsError::NoCertificate) } else { Ok(certificates) }
 }
 
 impl Credentials {
-    /// None: shows nothing and trusts nobody.
+    /// Empty credentials: no certificate to present, and none to trust.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Shows the certificate that comes first in `chain`, with those that lead to a CA behind it, all
-    /// in PEM; `key` is its private key, in PEM.
+    /// Sets the certificate to present. `chain` is PEM: the endpoint's certificate first, then the
+    /// intermediate certificates up to a CA. `key` is the private key in PEM: RSA, ECDSA or Ed25519.
     ///
     /// # Errors
-    /// What is wrong with either.
+    /// [`CredentialsError::NoCertificate`], [`Certificate`](CredentialsError::Certificate),
+    /// [`Key`](CredentialsError::Key), or [`Mismatch`](CredentialsError::Mismatch) if the key is not
+    /// that of the first certificate.
     pub fn with_certificate(mut self, chain: &[u8], key: &[u8]) -> Result<Self, CredentialsError> {
-        let chain = certificates(chain)?;
+        let chain = parse_certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CredentialsError::Key)?;
         let key = ring::sign::any_supported_type(&key).map_err(|_| CredentialsError::Key)?;
-        let public = pins::public_key(&chain[0]).ok_or(CredentialsError::Certificate)?;
-        // rustls's own comparison does not read certificates without extensions.
-        if key.public_key().is_some_and(|own| own.as_ref() != public.as_ref()) {
+        let certified = public_key(&chain[0]).ok_or(CredentialsError::Certificate)?;
+        // Not CertifiedKey::keys_match, which cannot parse certificates without extensions.
+        if key.public_key().is_some_and(|own| own.as_ref() != certified.as_ref()) {
             return Err(CredentialsError::Mismatch);
         }
-        self.own = Some(Arc::new(CertifiedKey::new(chain, key)));
+        self.certificate = Some(Arc::new(CertifiedKey::new(chain, key)));
         Ok(self)
     }
 
-    /// Trusts each certificate in `pem`: a CA's to sign others, whose names then count; and each, a
-    /// CA's or not, to be shown itself. The latter is a pin: it is compared byte for byte, its name and
-    /// its dates do not matter, and its key has to sign the handshake like any other.
+    /// Sets the certificates to trust: one or more in PEM.
     ///
-    /// A server that trusts anyone requires a certificate of each client.
+    /// Each is trusted as a pin: a peer may present this very certificate. It is compared byte for
+    /// byte, and its names and dates are not checked; the peer must still prove that it holds the
+    /// private key. A CA's certificate is also a trust anchor: the peer may present a certificate that
+    /// the CA signed, whose names, dates and key usage are checked.
+    ///
+    /// A server with trusted certificates demands a certificate of each client.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`CredentialsError::NoCertificate`] or [`CredentialsError::Certificate`].
     pub fn with_trust(mut self, pem: &[u8]) -> Result<Self, CredentialsError> {
-        self.trust = Some(Trust::new(certificates(pem)?)?);
+        self.trusted = Some(TrustedCertificates::new(parse_certificates(pem)?)?);
         Ok(self)
     }
 
-    pub(crate) fn server(&self) -> Result<ServerConfig, CredentialsError> {
-        let own = self.own.clone().ok_or(CredentialsError::ServerWithout)?;
+    pub(crate) fn server_config(&self) -> Result<ServerConfig, CredentialsError> {
+        let certificate =
+            self.certificate.clone().ok_or(CredentialsError::MissingServerCertificate)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|_| CredentialsError::Configuration)?;
-        let builder = match &self.trust {
+        let builder = match &self.trusted {
             None => builder.with_no_client_auth(),
-            Some(trust) => builder.with_client_cert_verifier(Arc::new(trust.clients()?)),
+            Some(trusted) => {
+                builder.with_client_cert_verifier(Arc::new(trusted.client_verifier()?))
+            }
         };
-        Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own))))
+        Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate))))
     }
 
-    pub(crate) fn client(&self) -> Result<ClientConfig, CredentialsError> {
-        let trust = self.trust.as_ref().ok_or(CredentialsError::TrustNothing)?;
+    pub(crate) fn client_config(&self) -> Result<ClientConfig, CredentialsError> {
+        let trusted = self.trusted.as_ref().ok_or(CredentialsError::MissingTrust)?;
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|_| CredentialsError::Configuration)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(trust.servers()?));
-        Ok(match self.own.clone() {
+            .with_custom_certificate_verifier(Arc::new(trusted.server_verifier()?));
+        Ok(match self.certificate.clone() {
             None => builder.with_no_client_auth(),
-            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+            Some(certificate) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)))
+            }
         })
     }
 }
 
-/// What every server does, whoever configured it: each connection proves whose it is anew, and can be
-/// told from every other by its exporter (RFC 9266, section 3).
-pub(crate) fn harden_server(config: &mut ServerConfig) {
-    config.require_ems = true;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(NoTickets);
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-}
-
-/// Makes no tickets, and takes none that others made.
-#[derive(Debug)]
-struct NoTickets;
-
-impl ProducesTickets for NoTickets {
-    fn enabled(&self) -> bool {
-        false
-    }
-
-    fn lifetime(&self) -> u32 {
-        0
-    }
-
-    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-/// The same of a client.
-pub(crate) fn harden_client(config: &mut ClientConfig) {
-    config.require_ems = true;
-    config.resumption = Resumption::disabled();
-    config.enable_early_data = false;
-}
-
+/// Prints which of the two are set, and no key.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
-            .field("shows", &self.own.is_some())
-            .field("trusts", &self.trust.is_some())
+            .field("has_certificate", &self.certificate.is_some())
+            .field("has_trust", &self.trusted.is_some())
             .finish()
     }
 }

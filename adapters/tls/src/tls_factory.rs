@@ -1,4 +1,4 @@
-//! SessionFactory inside TLS, for adapters.
+//! [`TlsFactory`].
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,58 +8,87 @@ use countersign_host::{BoxedProtocol, ProtocolFactory, SessionFactory, StartErro
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::credentials::{Credentials, CredentialsError, harden_client, harden_server};
+use crate::credentials::Credentials;
+use crate::credentials_error::CredentialsError;
+use crate::hardening::{harden_client, harden_server};
 use crate::tls::Tls;
 
-/// SessionFactory of one configuration, each inside a TLS connection, to which those of the scheme `mutual`
-/// are bound.
+/// Makes a [`Tls`] around a session for each connection: a [`SessionFactory`] inside TLS.
+///
+/// Pass it to an adapter in place of the [`SessionFactory`]. Sessions of the scheme `mutual` are
+/// bound to their TLS connection (RFC 9266). A factory serves one role: the other one's method
+/// returns [`StartError::Channel`].
+///
+/// ```
+/// use std::task::Waker;
+/// use countersign::{Config, Instant, Protocol, Scheme};
+/// use countersign_host::{PoolOptions, Pools, ProtocolFactory, SessionFactory};
+/// use countersign_tls::{Credentials, TlsFactory};
+///
+/// # let key = rcgen::KeyPair::generate()?;
+/// # let own = rcgen::CertificateParams::new(vec!["server.example".into()])?.self_signed(&key)?;
+/// # let (chain, key) = (own.pem(), key.serialize_pem());
+/// let sessions = SessionFactory::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
+/// let credentials = Credentials::new().with_certificate(chain.as_bytes(), key.as_bytes())?;
+/// let factory = TlsFactory::server(sessions, &credentials)?;
+/// assert_eq!(factory.name(), "tls+none");
+///
+/// // An adapter does this for each accepted connection:
+/// let protocol = factory.server(Waker::noop(), Instant::EPOCH)?;
+/// assert!(protocol.wants_read());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TlsFactory {
-    inner: SessionFactory,
-    side: Side,
+    sessions: SessionFactory,
+    role: TlsRole,
     name: String,
 }
 
 #[derive(Clone, Debug)]
-enum Side {
+enum TlsRole {
     Client(Arc<ClientConfig>, ServerName<'static>),
     Server(Arc<ServerConfig>),
 }
 
 impl TlsFactory {
-    /// Those of a server that shows, and asks of its clients, what `credentials` say.
+    /// A factory for a server with `credentials`.
     ///
     /// # Errors
-    /// What `credentials` lack.
+    /// [`CredentialsError::MissingServerCertificate`], or
+    /// [`Configuration`](CredentialsError::Configuration) if rustls refuses the credentials.
     pub fn server(
         sessions: SessionFactory,
         credentials: &Credentials,
     ) -> Result<Self, CredentialsError> {
-        Ok(Self::with_server_config(sessions, credentials.server()?))
+        Ok(Self::with_server_config(sessions, credentials.server_config()?))
     }
 
-    /// Those of a client, with servers of this name: a DNS name or an address.
+    /// A factory for a client of the server `name`, which is a DNS name or an IP address, without a
+    /// port. The server's certificate must be for this name, unless it is pinned.
     ///
     /// # Errors
-    /// What `credentials` lack, or that `name` is none.
+    /// [`CredentialsError::MissingTrust`], [`Name`](CredentialsError::Name), or
+    /// [`Configuration`](CredentialsError::Configuration) if rustls refuses the credentials.
     pub fn client(
         sessions: SessionFactory,
         credentials: &Credentials,
         name: &str,
     ) -> Result<Self, CredentialsError> {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| CredentialsError::Name)?;
-        Ok(Self::with_client_config(sessions, credentials.client()?, name))
+        Ok(Self::with_client_config(sessions, credentials.client_config()?, name))
     }
 
-    /// Those of a server whose TLS is configured elsewhere; but without resumption and early data, and
-    /// in TLS 1.2 with the extended master secret.
+    /// A factory for a server with a rustls configuration of your own. Resumption and early data are
+    /// switched off, and TLS 1.2 requires the extended master secret, whatever `config` says.
     #[must_use]
     pub fn with_server_config(sessions: SessionFactory, mut config: ServerConfig) -> Self {
         harden_server(&mut config);
-        Self::new(sessions, Side::Server(Arc::new(config)))
+        Self::new(sessions, TlsRole::Server(Arc::new(config)))
     }
 
-    /// The same of a client.
+    /// A factory for a client with a rustls configuration of your own. Resumption and early data are
+    /// switched off, and TLS 1.2 requires the extended master secret, whatever `config` says.
     #[must_use]
     pub fn with_client_config(
         sessions: SessionFactory,
@@ -67,34 +96,34 @@ impl TlsFactory {
         name: ServerName<'static>,
     ) -> Self {
         harden_client(&mut config);
-        Self::new(sessions, Side::Client(Arc::new(config), name))
+        Self::new(sessions, TlsRole::Client(Arc::new(config), name))
     }
 
-    fn new(sessions: SessionFactory, side: Side) -> Self {
-        let inner = sessions.with_channel_binding();
-        let name = format!("tls+{}", inner.name());
-        Self { inner, side, name }
+    fn new(sessions: SessionFactory, role: TlsRole) -> Self {
+        let sessions = sessions.with_channel_binding();
+        let name = format!("tls+{}", sessions.name());
+        Self { sessions, role, name }
     }
 }
 
 impl ProtocolFactory for TlsFactory {
     fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        match &self.side {
-            Side::Client(config, name) => {
-                let inner = self.inner.client(wake, now)?;
-                Ok(Box::new(Tls::client(config.clone(), name.clone(), inner)?))
+        match &self.role {
+            TlsRole::Client(config, name) => {
+                let session = self.sessions.client(wake, now)?;
+                Ok(Box::new(Tls::client(config.clone(), name.clone(), session)?))
             }
-            Side::Server(_) => Err(StartError::Channel),
+            TlsRole::Server(_) => Err(StartError::Channel),
         }
     }
 
     fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        match &self.side {
-            Side::Server(config) => {
-                let inner = self.inner.server(wake, now)?;
-                Ok(Box::new(Tls::server(config.clone(), inner)?))
+        match &self.role {
+            TlsRole::Server(config) => {
+                let session = self.sessions.server(wake, now)?;
+                Ok(Box::new(Tls::server(config.clone(), session)?))
             }
-            Side::Client(..) => Err(StartError::Channel),
+            TlsRole::Client(..) => Err(StartError::Channel),
         }
     }
 

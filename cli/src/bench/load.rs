@@ -1,4 +1,4 @@
-//! What each connection does.
+//! The load: the service of each connection.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -6,38 +6,38 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use countersign::{Instant as Moment, Outbox, Peer, Remaining, SendError};
-use countersign_driver::{Chunk, Flow, Service};
+use countersign_driver::{Chunk, Flow, StreamService, send_from};
 
 use super::report::Times;
 
-/// What is to be sent, and how.
+/// What each connection sends.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) message: Rc<[u8]>,
-    /// Messages without an answer on one connection.
+    /// The limit of unanswered messages on one connection.
     pub(crate) pipeline: usize,
-    /// A reply is over when as many bytes have come.
+    /// A byte stream: a reply is complete after as many bytes as the message has.
     pub(crate) raw: bool,
-    /// One message, and then the end of the connection.
+    /// One message, then the connection is closed.
     pub(crate) once: bool,
-    /// One message so often, however many have no answer.
+    /// The interval between messages, regardless of answers.
     pub(crate) every: Option<Duration>,
-    /// When the connections' clock began, or a moment before.
+    /// The start of the connections' clock, or slightly before it.
     pub(crate) epoch: Instant,
 }
 
-/// What all connections have done together.
+/// The counters of all connections together.
 pub(crate) struct Tally {
     begun: bool,
     /// Messages that may still be sent.
     left: u64,
-    /// How many are to be answered.
+    /// The number of answers after which the measurement ends.
     wanted: u64,
-    /// Messages that were sent, or are to be at once.
+    /// Messages that were sent, or are due.
     pub(crate) asked: u64,
     /// Messages that were answered.
     pub(crate) done: u64,
-    /// How long each of these took.
+    /// The latency of each answered message.
     pub(crate) latencies: Times,
 }
 
@@ -55,7 +55,7 @@ impl Tally {
         self.begun
     }
 
-    /// No more messages.
+    /// Allows no more messages.
     pub(crate) fn end(&mut self) {
         self.left = 0;
     }
@@ -72,41 +72,42 @@ impl Tally {
     }
 }
 
-/// Sends messages, as many at a time as are to be without an answer, and counts the answers.
+/// Sends messages, up to the limit of unanswered ones, and counts the answers.
 pub(crate) struct Load {
     plan: Plan,
     tally: Rc<RefCell<Tally>>,
-    /// When those without an answer were sent.
+    /// When the unanswered messages were sent.
     sent: VecDeque<Instant>,
-    /// How much of the last one is on its way, if not all.
-    partly: Option<usize>,
-    /// Bytes that have come of the next answer.
-    come: usize,
+    /// How many bytes of the last message were sent, if it is incomplete.
+    partial: Option<usize>,
+    /// Bytes received of the next answer.
+    received: usize,
     finished: bool,
-    /// Where in the interval its messages are sent, from 0 to 1: not all at once.
-    place: f64,
-    /// When the next one is due, if it is not sent as soon as there is room.
+    /// The offset of this connection in the interval, from 0 to 1, so that connections do not send in
+    /// phase.
+    offset: f64,
+    /// When the next message is due, with an interval.
     due: Option<Moment>,
-    /// Those that were due and are not sent.
+    /// When each message was due that could not be sent yet.
     late: VecDeque<Instant>,
 }
 
 impl Load {
-    pub(crate) fn new(plan: Plan, tally: Rc<RefCell<Tally>>, place: f64) -> Self {
+    pub(crate) fn new(plan: Plan, tally: Rc<RefCell<Tally>>, offset: f64) -> Self {
         Self {
             plan,
             tally,
             sent: VecDeque::new(),
-            partly: None,
-            come: 0,
+            partial: None,
+            received: 0,
             finished: false,
-            place,
+            offset,
             due: None,
             late: VecDeque::new(),
         }
     }
 
-    /// Since when the next message is to be sent, if it is to be.
+    /// Takes the next message: the time from which its latency counts. `None` if none is allowed now.
     fn next(&mut self) -> Option<Instant> {
         if self.plan.every.is_some() {
             return self.late.pop_front();
@@ -115,34 +116,27 @@ impl Load {
         (!full && !self.finished && self.tally.borrow_mut().take()).then(Instant::now)
     }
 
-    /// Sends what is to be sent, for as long as there is room.
+    /// Sends messages while there is room.
     fn pump(&mut self, out: &mut Outbox<'_>) {
         loop {
-            if self.partly.is_none() {
+            if self.partial.is_none() {
                 let Some(since) = self.next() else { return };
                 self.sent.push_back(since);
-                self.partly = Some(0);
+                self.partial = Some(0);
                 self.finished = self.plan.once;
             }
-            let Some(from) = self.partly else { return };
-            let left = &self.plan.message[from..];
-            let chunk = &left[..left.len().min(out.max_chunk())];
-            let remaining = match left.len() - chunk.len() {
-                0 => Remaining::End,
-                more => Remaining::Bytes(more as u64),
-            };
-            match out.send_chunk(chunk, remaining) {
-                Ok(()) if remaining == Remaining::End => self.partly = None,
-                Ok(()) => self.partly = Some(from + chunk.len()),
+            let Some(sent) = &mut self.partial else { return };
+            match send_from(out, &self.plan.message, sent) {
+                Ok(()) => self.partial = None,
                 Err(SendError::Full) => return,
                 // The connection is ending.
-                Err(_) => return self.partly = None,
+                Err(_) => return self.partial = None,
             }
         }
     }
 
     fn answered(&mut self) {
-        // What nobody asked for is no answer.
+        // An answer without a message is not counted.
         if let Some(sent) = self.sent.pop_front() {
             let mut tally = self.tally.borrow_mut();
             tally.done += 1;
@@ -151,16 +145,16 @@ impl Load {
     }
 }
 
-impl Service for Load {
+impl StreamService for Load {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Moment) {
         self.pump(out);
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         if self.plan.raw {
-            self.come += chunk.bytes.len();
-            while self.come >= self.plan.message.len() && !self.sent.is_empty() {
-                self.come -= self.plan.message.len();
+            self.received += chunk.bytes.len();
+            while self.received >= self.plan.message.len() && !self.sent.is_empty() {
+                self.received -= self.plan.message.len();
                 self.answered();
             }
         } else if chunk.remaining == Remaining::End {
@@ -181,7 +175,7 @@ impl Service for Load {
         if let Some(every) = self.plan.every
             && self.due.is_none()
         {
-            self.due = Some(now.saturating_add(every.mul_f64(self.place)));
+            self.due = Some(now.saturating_add(every.mul_f64(self.offset)));
         }
         self.pump(out);
     }
@@ -195,7 +189,7 @@ impl Service for Load {
             && let Some(due) = self.due.filter(|due| *due <= now)
         {
             self.due = Some(due.saturating_add(every));
-            // Counted from when it is due: who is late answers for it.
+            // The latency counts from the due time, so that a slow server cannot slow down the measurement.
             if self.tally.borrow_mut().take() {
                 let since = due.saturating_duration_since(Moment::EPOCH);
                 self.late.push_back(self.plan.epoch + since);

@@ -1,4 +1,4 @@
-//! What time the server has had of a processor, where it is on this machine and Linux tells.
+//! The processor time of a server on this machine, on Linux.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use countersign_host::Address;
 pub(crate) struct Processor(u32);
 
 impl Processor {
-    /// The process `pid`, or else the one that listens at `address`, if it is on this machine and may be
-    /// looked at.
+    /// The process `pid`, or the one that listens at `address`. `None` if that is not on this machine, or
+    /// belongs to another user.
     pub(crate) fn of(address: &Address, pid: Option<u32>) -> Option<Self> {
         match pid {
             Some(pid) => Some(Self(pid)),
@@ -19,19 +19,20 @@ impl Processor {
         }
     }
 
-    /// The time that it has had so far, in steps of 10 ms on most systems.
+    /// The processor time used so far. The resolution is 10 ms on most systems.
     pub(crate) fn time(&self) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
-        // Behind its name, which may have any characters: user and system time are the 14th and 15th.
+        // Fields are counted after the name, which may contain any character: user and system time are
+        // fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
         let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-        let a_second = rustix::param::clock_ticks_per_second();
-        Some(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        Some(Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64))
     }
 }
 
-/// Who listens at `address`.
+/// The id of the process that listens at `address`.
 fn listener(address: &Address) -> Option<u32> {
     let inode = match address {
         Address::Tcp { host, port } => {
@@ -58,7 +59,7 @@ fn listening(port: u16) -> Option<String> {
         table.lines().skip(1).find_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
             let (_, hex) = fields.get(1)?.rsplit_once(':')?;
-            // 0A: it listens.
+            // State 0A: LISTEN.
             let found = *fields.get(3)? == "0A" && u16::from_str_radix(hex, 16) == Ok(port);
             found.then(|| fields.get(9).map(ToString::to_string)).flatten()
         })
@@ -71,7 +72,7 @@ fn listening_unix(path: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/net/unix").ok()?;
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        // 00010000: it accepts connections.
+        // Flag 00010000: SO_ACCEPTCON.
         let listens = *fields.get(3)? == "00010000";
         let at = fs::canonicalize(fields.get(7)?).ok()?;
         (listens && at == path).then(|| fields[6].to_owned())

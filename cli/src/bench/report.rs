@@ -1,4 +1,4 @@
-//! What was measured, for people, for programs and as a picture.
+//! The report of a measurement, as text, JSON and SVG.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,25 +14,25 @@ use serde_json::{Value, json};
 
 use crate::args::BenchArgs;
 
-/// What is printed of a distribution, in per cent.
+/// The percentiles that are printed.
 const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
-/// Processor time that is known to some ten per cent, though the system counts in steps of 10 ms.
-const ENOUGH: Duration = Duration::from_millis(100);
-/// Of a picture, in pixels.
-const PICTURE: (u32, u32) = (800, 480);
+/// The processor time from which its resolution of 10 ms is an error of at most 10 %.
+const MIN_PROCESSOR_TIME: Duration = Duration::from_millis(100);
+/// Width and height of the SVG, in pixels.
+const SVG_SIZE: (u32, u32) = (800, 480);
 
-/// How long each of many things took.
+/// A distribution of durations.
 pub(crate) struct Times(Histogram<u64>);
 
 impl Times {
     pub(crate) fn new() -> Self {
-        // Three significant digits, and as wide a range as it turns out to need.
-        #[allow(clippy::unwrap_used, reason = "0 to 5 digits are right")]
+        // Three significant digits; the range grows as needed.
+        #[allow(clippy::unwrap_used, reason = "0 to 5 digits are valid")]
         Self(Histogram::new(3).unwrap())
     }
 
     pub(crate) fn add(&mut self, time: Duration) {
-        // It grows to fit: years do.
+        // The range grows to fit any duration.
         let _ = self.0.record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
@@ -60,7 +60,7 @@ impl Times {
         all.map(|(name, it)| (name, Value::from(self.percentile(it)))).collect()
     }
 
-    /// Points of its curve: one in how many takes longer than how many microseconds.
+    /// The points of its curve: (n, t) if one in n durations exceeds t microseconds.
     fn curve(&self) -> Vec<(f64, f64)> {
         let steps = self.0.iter_quantiles(8);
         let point = |quantile: f64, value: u64| (1.0 / (1.0 - quantile), value as f64 / 1e3);
@@ -71,7 +71,7 @@ impl Times {
     }
 }
 
-/// A stretch of time, and what of it the server had a processor.
+/// A phase of the measurement: its duration and the server's processor time.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Phase {
     time: Duration,
@@ -79,8 +79,7 @@ pub(crate) struct Phase {
 }
 
 impl Phase {
-    /// The one that began at `begun` and is over now, when the server's processor time was `before` and
-    /// is `after`.
+    /// The phase from `begun` until now, with the server's processor time `before` and `after` it.
     pub(crate) fn over(begun: Instant, before: Option<Duration>, after: Option<Duration>) -> Self {
         let processor = before.zip(after).map(|(before, after)| after.saturating_sub(before));
         Self { time: begun.elapsed(), processor }
@@ -90,10 +89,11 @@ impl Phase {
         count as f64 / self.time.as_secs_f64().max(1e-9)
     }
 
-    /// The server's processor time for each of `count`, in microseconds, if it was long enough to tell.
+    /// The server's processor time for each of `count`, in microseconds, if it was long enough to be
+    /// exact.
     fn each(&self, count: u64) -> Option<f64> {
         self.processor
-            .filter(|time| *time >= ENOUGH)
+            .filter(|time| *time >= MIN_PROCESSOR_TIME)
             .map(|time| time.as_secs_f64() * 1e6 / count.max(1) as f64)
     }
 
@@ -108,27 +108,28 @@ impl Phase {
     }
 }
 
+/// Everything that was measured.
 pub(crate) struct Report {
     address: String,
     spoken: String,
     connections: u32,
     size: u32,
-    /// How many messages may be without an answer on one connection, if that is bounded.
+    /// The limit of unanswered messages on one connection, if there is one.
     pipeline: Option<u32>,
     every: Option<Duration>,
     buffer: u32,
-    /// How long it took to connect and authenticate, all at the beginning.
+    /// How long connecting and authenticating took, in the opening phase.
     pub(crate) handshakes: Times,
     pub(crate) opened: Phase,
-    /// Likewise, one after the other.
+    /// Likewise, with `--reconnect`.
     pub(crate) reconnects: Times,
     /// Messages that were answered.
     pub(crate) messages: u64,
-    /// Messages that had no answer when the time was over.
+    /// Messages without an answer when the time was over.
     pub(crate) unanswered: u64,
     pub(crate) latencies: Times,
     pub(crate) talked: Phase,
-    /// How connections ended that were not to end, and how many did.
+    /// Unexpected ends of connections: reason and count.
     failures: BTreeMap<&'static str, u64>,
 }
 
@@ -154,7 +155,7 @@ impl Report {
         }
     }
 
-    /// A connection has ended while all talked.
+    /// Counts a connection that ended during the measurement.
     pub(crate) fn ended(&mut self, how: &Result<(), Failure<io::Error>>) {
         let why = match how {
             Ok(()) => return,
@@ -164,7 +165,7 @@ impl Report {
         *self.failures.entry(why).or_default() += 1;
     }
 
-    /// Megabytes of messages in a second, each way.
+    /// Megabytes of messages per second, each way.
     fn megabytes(&self) -> f64 {
         self.talked.rate(self.messages) * f64::from(self.size) / 1e6
     }
@@ -198,7 +199,7 @@ impl Report {
         );
         line("", self.latencies.text());
         if self.every.is_some() {
-            line("", format!("{} without an answer in the end", self.unanswered));
+            line("", format!("{} without an answer at the end", self.unanswered));
         }
         for (why, count) in &self.failures {
             line("failed", format!("{count} connections: {why}"));
@@ -228,7 +229,7 @@ impl Report {
         format!("{value}\n")
     }
 
-    /// A picture of the latencies, as SVG: how long all but one in so many took.
+    /// Draws the latencies as SVG: the latency that one in n messages exceeds.
     pub(crate) fn plot(&self) -> Result<String, Box<dyn std::error::Error>> {
         let curves = [("messages", &self.latencies, BLUE), ("handshakes", &self.handshakes, RED)];
         let curves: Vec<_> =
@@ -240,7 +241,7 @@ impl Report {
         let shortest = points().fold(longest, |short, point| short.min(point.1)).max(0.1);
         let mut svg = String::new();
         {
-            let area = SVGBackend::with_string(&mut svg, PICTURE).into_drawing_area();
+            let area = SVGBackend::with_string(&mut svg, SVG_SIZE).into_drawing_area();
             area.fill(&WHITE)?;
             let pace = match (self.pipeline, self.every) {
                 (_, Some(every)) => format!("each every {every:?}"),
@@ -259,7 +260,7 @@ impl Report {
                     (1.0..rarest).log_scale(),
                     (shortest..longest * 1.1).log_scale(),
                 )?;
-            chart.configure_mesh().x_desc("longer than all but one in").y_desc("µs").draw()?;
+            chart.configure_mesh().x_desc("exceeded by one in").y_desc("µs").draw()?;
             for (name, curve, colour) in curves {
                 chart.draw_series(LineSeries::new(curve, &colour))?.label(name).legend(
                     move |(x, y)| {

@@ -1,4 +1,4 @@
-//! Where `serve` listens.
+//! The addresses that `serve` listens on.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -7,132 +7,131 @@ use std::os::unix::net::UnixListener;
 use rustix::process::Signal;
 
 use crate::KEY;
-use crate::common::{At, Scratch, Server, countersign};
-use crate::peer::{Peer, Way};
-use crate::process::{Ran, run};
+use crate::common::{Server, ServerAddr, TempDir, countersign};
+use crate::peer::{Peer, PeerScheme};
+use crate::process::{Output, run};
 
-const WAY: Way = Way::Challenge(KEY);
+const SCHEME: PeerScheme = PeerScheme::Challenge(KEY);
 
-fn answers(at: &At) {
-    assert_eq!(Peer::enter(at, WAY).ask(WAY, b"hello"), b"HELLO", "{at}");
+fn serves(at: &ServerAddr) {
+    assert_eq!(Peer::authenticated(at, SCHEME).request(SCHEME, b"hello"), b"HELLO", "{at}");
 }
 
-fn refused(scratch: &Scratch, listen: &[&str]) -> Ran {
-    let mut serve = countersign(scratch);
-    serve.arg("serve").args(listen).env("COUNTERSIGN_KEY", KEY);
-    run(&mut serve, b"")
+fn serve(dir: &TempDir, listen: &[&str]) -> Output {
+    let mut command = countersign(dir);
+    command.arg("serve").args(listen).env("COUNTERSIGN_KEY", KEY);
+    run(&mut command, b"")
 }
 
 #[test]
-fn each_listener_has_a_ready_line_with_its_port_and_answers() {
-    let scratch = Scratch::new();
+fn each_listener_is_announced_and_serves() {
+    let dir = TempDir::new();
     let listen = ["127.0.0.1:0", "unix:one", "127.0.0.1:0", "unix:two"];
     let args: Vec<_> = listen.iter().flat_map(|at| ["--listen", at]).collect();
-    let server = Server::start(&scratch, KEY, &args);
-    let port = |at: &At| match at {
-        At::Tcp(at) => Some(at.port()),
-        At::Unix(_) => None,
+    let server = Server::start(&dir, KEY, &args);
+    let port = |at: &ServerAddr| match at {
+        ServerAddr::Tcp(at) => Some(at.port()),
+        ServerAddr::Unix(_) => None,
     };
     let ports: Vec<_> = server.at.iter().map(port).collect();
     assert!(matches!(ports[..], [Some(1..), None, Some(1..), None]), "{ports:?}");
     assert_ne!(ports[0], ports[2]);
     for name in ["one", "two"] {
-        assert!(server.at.contains(&At::Unix(scratch.path().join(name))), "{:?}", server.at);
+        assert!(server.at.contains(&ServerAddr::Unix(dir.path().join(name))), "{:?}", server.at);
     }
-    server.at.iter().for_each(answers);
+    server.at.iter().for_each(serves);
 }
 
 #[test]
-fn ipv6_is_listened_on_in_brackets() {
+fn ipv6_addresses_in_brackets_are_supported() {
     if TcpListener::bind("[::1]:0").is_err() {
         return crate::common::skip("IPv6");
     }
-    let scratch = Scratch::new();
-    let server = Server::start(&scratch, KEY, &["--listen", "[::1]:0"]);
-    answers(&server.at[0]);
-    let mut connect = countersign(&scratch);
+    let dir = TempDir::new();
+    let server = Server::start(&dir, KEY, &["--listen", "[::1]:0"]);
+    serves(&server.at[0]);
+    let mut connect = countersign(&dir);
     connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
     connect.args(["--message", "hello"]);
-    run(connect.env("COUNTERSIGN_KEY", KEY), b"").exited(0).printed("HELLO\n");
+    run(connect.env("COUNTERSIGN_KEY", KEY), b"").expect_code(0).expect_stdout("HELLO\n");
 }
 
 #[test]
 fn workers_share_every_listener() {
-    let scratch = Scratch::new();
+    let dir = TempDir::new();
     let args = ["--listen", "127.0.0.1:0", "--listen", "unix:s", "--workers", "4"];
-    let server = Server::start(&scratch, KEY, &args);
+    let server = Server::start(&dir, KEY, &args);
     for at in &server.at {
-        (0..32).for_each(|_| answers(at));
+        (0..32).for_each(|_| serves(at));
     }
 }
 
 #[test]
-fn the_unix_socket_is_removed_in_the_end() {
+fn unix_sockets_are_removed_on_shutdown() {
     for signal in [Signal::TERM, Signal::INT] {
-        let scratch = Scratch::new();
+        let dir = TempDir::new();
         let args = ["--listen", "unix:one", "--listen", "127.0.0.1:0", "--listen", "unix:two"];
-        let server = Server::start(&scratch, KEY, &args);
-        let path = |name| scratch.path().join(name);
+        let server = Server::start(&dir, KEY, &args);
+        let path = |name| dir.path().join(name);
         assert!(path("one").exists() && path("two").exists());
         server.signal(signal);
-        server.end().exited(0);
+        server.wait().expect_code(0);
         assert!(!path("one").exists() && !path("two").exists());
     }
 }
 
 #[test]
-fn a_socket_that_a_dead_server_left_is_replaced() {
-    let scratch = Scratch::new();
+fn stale_unix_socket_is_replaced() {
+    let dir = TempDir::new();
     let args = ["--listen", "unix:s"];
-    let path = scratch.path().join("s");
-    // Killed: it removes nothing.
-    drop(Server::start(&scratch, KEY, &args));
+    let path = dir.path().join("s");
+    // Killed, so it does not remove its socket.
+    drop(Server::start(&dir, KEY, &args));
     assert!(path.exists());
-    let server = Server::start(&scratch, KEY, &args);
-    answers(&server.at[0]);
+    let server = Server::start(&dir, KEY, &args);
+    serves(&server.at[0]);
 }
 
 #[test]
-fn a_socket_that_a_server_listens_on_is_not_replaced() {
-    let scratch = Scratch::new();
-    let path = scratch.path().join("s");
+fn unix_socket_in_use_is_not_replaced() {
+    let dir = TempDir::new();
+    let path = dir.path().join("s");
     let live = UnixListener::bind(&path).unwrap();
-    let ran = refused(&scratch, &["--listen", "unix:s"]).exited(1);
-    ran.printed("");
-    ran.said("cannot listen on unix:s");
-    // Whoever looked whether it lives has left a connection behind.
+    let output = serve(&dir, &["--listen", "unix:s"]).expect_code(1);
+    output.expect_stdout("");
+    output.expect_stderr("cannot listen on unix:s");
+    // `serve` connected to find out whether a server listens.
     live.accept().unwrap();
     assert!(path.exists());
     drop(live);
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_replaced() {
-    let scratch = Scratch::new();
-    let path = scratch.path().join("s");
-    fs::write(&path, "precious").unwrap();
-    refused(&scratch, &["--listen", "unix:s"]).exited(1).said("cannot listen on unix:s");
-    assert_eq!(fs::read(&path).unwrap(), b"precious");
+fn regular_file_at_socket_path_is_not_replaced() {
+    let dir = TempDir::new();
+    let path = dir.path().join("s");
+    fs::write(&path, "contents").unwrap();
+    serve(&dir, &["--listen", "unix:s"]).expect_code(1).expect_stderr("cannot listen on unix:s");
+    assert_eq!(fs::read(&path).unwrap(), b"contents");
 }
 
 #[test]
-fn one_address_that_is_taken_leaves_nothing_behind() {
-    let scratch = Scratch::new();
+fn failed_bind_removes_earlier_sockets() {
+    let dir = TempDir::new();
     let taken = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let at = taken.local_addr().unwrap().to_string();
-    let ran = refused(&scratch, &["--listen", "unix:s", "--listen", &at]).exited(1);
-    ran.printed("");
-    ran.said(&format!("cannot listen on {at}"));
-    assert!(!scratch.path().join("s").exists());
+    let output = serve(&dir, &["--listen", "unix:s", "--listen", &at]).expect_code(1);
+    output.expect_stdout("");
+    output.expect_stderr(&format!("cannot listen on {at}"));
+    assert!(!dir.path().join("s").exists());
 }
 
 #[test]
-fn two_servers_do_not_share_a_port_by_accident() {
+fn two_servers_cannot_share_a_port() {
     for workers in ["1", "2"] {
-        let scratch = Scratch::new();
-        let server =
-            Server::start(&scratch, KEY, &["--listen", "127.0.0.1:0", "--workers", workers]);
+        let dir = TempDir::new();
+        let server = Server::start(&dir, KEY, &["--listen", "127.0.0.1:0", "--workers", workers]);
         let at = server.at[0].to_string();
-        refused(&scratch, &["--listen", &at]).exited(1).said("cannot listen");
+        serve(&dir, &["--listen", &at]).expect_code(1).expect_stderr("cannot listen");
     }
 }

@@ -1,13 +1,15 @@
-//! The program from outside: its command line, its files, its signals, its sockets.
+//! The command `countersign` as a black box: options, files, signals and sockets.
 
 #![cfg(test)]
 
-#[path = "../common/mod.rs"]
+#[path = "../common/common.rs"]
 mod common;
-mod neighbour;
+mod cpython;
+mod honest_client;
+mod impostor;
 mod peer;
 mod process;
-mod pythons;
+mod tools;
 
 mod bench;
 mod connect;
@@ -27,5 +29,5 @@ mod terminal;
 mod tls;
 mod usage;
 
-/// Long enough for nobody to be warned of it.
+/// A key that is long enough to cause no warning.
 const KEY: &str = "a key that is long enough for anyone";

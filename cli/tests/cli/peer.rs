@@ -1,4 +1,4 @@
-//! The other end of a connection, by plain sockets: knows nothing of the program's own code.
+//! A client on a plain socket, which uses none of our libraries.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -8,59 +8,59 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::common::{At, PATIENCE};
+use crate::common::{PATIENCE, ServerAddr};
 
-/// A connection to a server.
+/// One end of a connection.
 pub(crate) struct Peer(pub(crate) Socket);
 
-/// How to get in, and how messages look then.
+/// The scheme of a connection, and with it the framing.
 #[derive(Clone, Copy)]
-pub(crate) enum Way {
-    /// The scheme challenge with this key, by SHA-256; then raw bytes.
+pub(crate) enum PeerScheme {
+    /// The scheme challenge with this key and SHA-256; then a byte stream.
     Challenge(&'static str),
-    /// The scheme none; then frames.
+    /// The scheme none: length-prefixed frames.
     Frames,
 }
 
-/// The right answer to `challenge`.
-pub(crate) fn answer(key: &str, challenge: &[u8]) -> Vec<u8> {
+/// The proof of `key` for `challenge`.
+pub(crate) fn proof(key: &str, challenge: &[u8]) -> Vec<u8> {
     let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
     mac.chain_update(challenge).finalize().into_bytes().to_vec()
 }
 
-/// `message` behind its length.
+/// `message` with a length prefix.
 pub(crate) fn frame(message: &[u8]) -> Vec<u8> {
     let len = u32::try_from(message.len()).unwrap();
     [&len.to_be_bytes(), message].concat()
 }
 
 impl Peer {
-    pub(crate) fn try_connect(at: &At) -> io::Result<Self> {
+    pub(crate) fn try_connect(at: &ServerAddr) -> io::Result<Self> {
         let (domain, address) = match at {
-            At::Tcp(address) => (Domain::for_address(*address), (*address).into()),
-            At::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            ServerAddr::Tcp(address) => (Domain::for_address(*address), (*address).into()),
+            ServerAddr::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
         socket.connect(&address)?;
-        Ok(Self(socket).patient())
+        Ok(Self(socket).with_timeouts())
     }
 
-    pub(crate) fn connect(at: &At) -> Self {
+    pub(crate) fn connect(at: &ServerAddr) -> Self {
         Self::try_connect(at).unwrap()
     }
 
-    /// A connection that is through the handshake.
-    pub(crate) fn enter(at: &At, way: Way) -> Self {
+    /// A connection after the handshake.
+    pub(crate) fn authenticated(at: &ServerAddr, scheme: PeerScheme) -> Self {
         let peer = Self::connect(at);
-        if let Way::Challenge(key) = way {
+        if let PeerScheme::Challenge(key) = scheme {
             let challenge = peer.challenge();
-            peer.send(&answer(key, &challenge));
+            peer.send(&proof(key, &challenge));
         }
         peer
     }
 
-    /// Fails where it would wait for ever.
-    pub(crate) fn patient(self) -> Self {
+    /// Sets timeouts, so that a test fails instead of blocking forever.
+    pub(crate) fn with_timeouts(self) -> Self {
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
         self.0.set_write_timeout(Some(PATIENCE)).unwrap();
         self
@@ -70,9 +70,9 @@ impl Peer {
         (&self.0).write_all(bytes).unwrap();
     }
 
-    /// Sends `message` over and over, at most some `limit` bytes, until the other end has taken
-    /// nothing for a while. Returns how many bytes it has taken.
-    pub(crate) fn send_until_stuck(&self, message: &[u8], limit: usize) -> usize {
+    /// Sends `message` repeatedly, about `limit` bytes at most, until the other end has read nothing for
+    /// 300 ms. Returns the number of bytes sent.
+    pub(crate) fn send_until_blocked(&self, message: &[u8], limit: usize) -> usize {
         self.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         let mut sent = 0;
         while sent < limit {
@@ -96,14 +96,14 @@ impl Peer {
         self.read(32)
     }
 
-    /// Sends `message` and returns the reply, which must be as long.
-    pub(crate) fn ask(&self, way: Way, message: &[u8]) -> Vec<u8> {
-        match way {
-            Way::Challenge(_) => {
+    /// Sends `message` and returns the reply, which has the same length.
+    pub(crate) fn request(&self, scheme: PeerScheme, message: &[u8]) -> Vec<u8> {
+        match scheme {
+            PeerScheme::Challenge(_) => {
                 self.send(message);
                 self.read(message.len())
             }
-            Way::Frames => {
+            PeerScheme::Frames => {
                 self.send(&frame(message));
                 self.read_frame()
             }
@@ -115,25 +115,24 @@ impl Peer {
         self.read(len as usize)
     }
 
-    /// No more from us.
+    /// Ends our side of the stream.
     pub(crate) fn finish(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// All that still comes, until an orderly end.
-    pub(crate) fn rest(&self) -> Vec<u8> {
+    /// Reads until the other end closes in order.
+    pub(crate) fn read_to_end(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         (&self.0).read_to_end(&mut bytes).unwrap();
         bytes
     }
 
-    /// Whether the other end has ended the connection, waiting for at most `patience`. Nothing may
-    /// come before.
-    pub(crate) fn is_over_within(&self, patience: Duration) -> bool {
-        self.0.set_read_timeout(Some(patience)).unwrap();
+    /// Waits at most `timeout` for the other end to close the connection. Fails if data arrives.
+    pub(crate) fn is_closed_within(&self, timeout: Duration) -> bool {
+        self.0.set_read_timeout(Some(timeout)).unwrap();
         match (&self.0).read(&mut [0]) {
             Ok(0) => true,
-            Ok(_) => panic!("a byte came and none should"),
+            Ok(_) => panic!("unexpected data"),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => false,
                 ErrorKind::ConnectionReset => true,
@@ -142,7 +141,7 @@ impl Peer {
         }
     }
 
-    /// Leaves with a reset.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         self.0.set_linger(Some(Duration::ZERO)).unwrap();
     }

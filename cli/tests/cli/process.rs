@@ -1,4 +1,4 @@
-//! Runs of the program that end by themselves.
+//! Child processes that end by themselves.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,49 +8,50 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Capture, Scratch, Server, on_adapter};
+use crate::common::{Capture, Server, TempDir, with_adapter};
 
-/// A run that is over.
+/// The result of a process.
 #[derive(Debug)]
-pub(crate) struct Ran {
-    /// `None`: a signal ended it.
+pub(crate) struct Output {
+    /// The exit code; `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Ran {
-    /// Fails unless it ended with `code`.
+impl Output {
+    /// Fails unless the process exited with `code`.
     #[track_caller]
-    pub(crate) fn exited(self, code: i32) -> Self {
+    pub(crate) fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
+    /// Fails unless standard output is `out`.
     #[track_caller]
-    pub(crate) fn printed(&self, out: &str) {
+    pub(crate) fn expect_stdout(&self, out: &str) {
         assert_eq!(self.out, out, "{self:?}");
     }
 
-    /// Fails unless standard error has `text`.
+    /// Fails unless standard error contains `text`.
     #[track_caller]
-    pub(crate) fn said(&self, text: &str) {
+    pub(crate) fn expect_stderr(&self, text: &str) {
         assert!(self.err.contains(text), "{text} is not in {self:?}");
     }
 }
 
-/// A run under way, killed on drop.
-pub(crate) struct Running {
+/// A running process, killed on drop.
+pub(crate) struct Process {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) out: Capture,
     pub(crate) err: Capture,
 }
 
-impl Running {
+impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = on_adapter(command).spawn().unwrap();
+        let mut child = with_adapter(command).spawn().unwrap();
         Self {
             stdin: child.stdin.take(),
             out: Capture::start(child.stdout.take().unwrap()),
@@ -59,8 +60,8 @@ impl Running {
         }
     }
 
-    pub(crate) fn type_in(&mut self, text: &[u8]) {
-        // A program that is over reads nothing; what it ended with says more than our error.
+    pub(crate) fn write_stdin(&mut self, text: &[u8]) {
+        // If the process has ended already, its result says more than this error.
         let _ = self.stdin.as_mut().unwrap().write_all(text);
     }
 
@@ -68,30 +69,30 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Closes its input and waits for its end.
-    pub(crate) fn end(mut self) -> Ran {
+    /// Closes standard input and waits for the end.
+    pub(crate) fn wait(mut self) -> Output {
         self.stdin = None;
-        let (out, err) = (self.out.whole(), self.err.whole());
-        Ran { code: self.child.wait().unwrap().code(), out, err }
+        let (out, err) = (self.out.wait_end(), self.err.wait_end());
+        Output { code: self.child.wait().unwrap().code(), out, err }
     }
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs `command` to its end, with `input` to read.
-pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
-    let mut running = Running::start(command);
-    running.type_in(input);
-    running.end()
+/// Runs `command` with `input` on standard input.
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut running = Process::start(command);
+    running.write_stdin(input);
+    running.wait()
 }
 
-/// Does `each` for all of `cases` at once: most of the time is spent waiting.
-pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, each: impl Fn(T) + Sync) {
+/// Runs `each` for all `cases` in parallel: tests spend most of their time waiting.
+pub(crate) fn in_parallel<T: Send>(cases: impl IntoIterator<Item = T>, each: impl Fn(T) + Sync) {
     thread::scope(|scope| {
         for case in cases {
             let each = &each;
@@ -100,32 +101,32 @@ pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, each: impl Fn
     });
 }
 
-/// A file in `scratch` with this mode.
-pub(crate) fn file(scratch: &Scratch, name: &str, bytes: &[u8], mode: u32) -> PathBuf {
-    let path = scratch.path().join(name);
+/// Writes a file with mode `mode`.
+pub(crate) fn file(dir: &TempDir, name: &str, bytes: &[u8], mode: u32) -> PathBuf {
+    let path = dir.path().join(name);
     fs::write(&path, bytes).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     path
 }
 
-/// The permissions of a file.
+/// The permission bits of a file.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 impl Server {
-    /// Waits for `text` in its log, and returns the line that has it.
-    pub(crate) fn logged(&self, text: &str) -> String {
-        // A whole line: the end of one may be yet to come.
-        let whole = |log: &str| -> Option<String> {
+    /// Waits for a log line that contains `text`, and returns it.
+    pub(crate) fn wait_log(&self, text: &str) -> String {
+        // Only complete lines: the end of the last one may not have arrived yet.
+        let line = |log: &str| -> Option<String> {
             log.split_inclusive('\n')
                 .find(|line| line.ends_with('\n') && line.contains(text))
                 .map(Into::into)
         };
-        whole(&self.log.wait(text, |log, _| whole(log).is_some())).unwrap()
+        line(&self.log.wait(text, |log, _| line(log).is_some())).unwrap()
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// The peak resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         self.status("VmHWM:")
     }
@@ -134,7 +135,7 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Stops it, all of its threads, where they are. That it was told to does not make it so.
+    /// Stops all threads by SIGSTOP, and waits until they are stopped: the signal takes effect later.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
         let tasks = format!("/proc/{}/task", self.child.id());
@@ -147,9 +148,9 @@ impl Server {
         }
     }
 
-    /// Waits for its end.
-    pub(crate) fn end(mut self) -> Ran {
-        let err = self.log.whole();
-        Ran { code: self.child.wait().unwrap().code(), out: String::new(), err }
+    /// Waits for the end.
+    pub(crate) fn wait(mut self) -> Output {
+        let err = self.log.wait_end();
+        Output { code: self.child.wait().unwrap().code(), out: String::new(), err }
     }
 }

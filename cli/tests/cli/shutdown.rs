@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! Shutdown of `serve` by SIGTERM and SIGINT.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,155 +6,169 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::KEY;
-use crate::common::{Scratch, Server};
-use crate::peer::{Peer, Way, frame};
-use crate::process::at_once;
+use crate::common::{Server, TempDir};
+use crate::peer::{Peer, PeerScheme, frame};
+use crate::process::in_parallel;
 
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
-const WAYS: [Way; 2] = [Way::Challenge(KEY), Way::Frames];
-/// How long what is under way may take, with room for a busy machine.
-const GRACE: Duration = Duration::from_secs(13);
+const SCHEMES: [PeerScheme; 2] = [PeerScheme::Challenge(KEY), PeerScheme::Frames];
+/// The time that `serve` grants pending messages.
+const GRACE: Duration = Duration::from_secs(10);
+/// More than [`GRACE`] on a loaded machine, and less than the stall timeout of 30 s.
+const GRACE_OVER: Duration = Duration::from_secs(25);
 const STOPPING: &str = "stopping";
 
-fn server(scratch: &Scratch, way: Way, workers: &str) -> Server {
-    let scheme = match way {
-        Way::Challenge(_) => "challenge",
-        Way::Frames => "none",
+fn server(dir: &TempDir, scheme: PeerScheme, workers: &str) -> Server {
+    let scheme = match scheme {
+        PeerScheme::Challenge(_) => "challenge",
+        PeerScheme::Frames => "none",
     };
     let args = ["--listen", "127.0.0.1:0", "--listen", "unix:s", "--workers", workers];
-    Server::start(scratch, KEY, &[&args[..], &["--scheme", scheme]].concat())
+    Server::start(dir, KEY, &[&args[..], &["--scheme", scheme]].concat())
 }
 
 #[test]
-fn idle_clients_keep_no_server_from_ending() {
+fn idle_clients_do_not_delay_shutdown() {
     let cases = SIGNALS.into_iter().flat_map(|signal| {
-        WAYS.into_iter().flat_map(move |way| ["1", "2"].map(|workers| (signal, way, workers)))
+        SCHEMES
+            .into_iter()
+            .flat_map(move |scheme| ["1", "2"].map(|workers| (signal, scheme, workers)))
     });
-    at_once(cases, |(signal, way, workers)| {
-        let scratch = Scratch::new();
-        let server = server(&scratch, way, workers);
+    in_parallel(cases, |(signal, scheme, workers)| {
+        let dir = TempDir::new();
+        let server = server(&dir, scheme, workers);
         let clients: Vec<_> =
-            server.at.iter().cycle().take(8).map(|at| Peer::enter(at, way)).collect();
+            server.at.iter().cycle().take(8).map(|at| Peer::authenticated(at, scheme)).collect();
         for client in &clients {
-            assert_eq!(client.ask(way, b"hello"), b"HELLO");
+            assert_eq!(client.request(scheme, b"hello"), b"HELLO");
         }
-        let strangers: Vec<_> = server.at.iter().map(Peer::connect).collect();
+        let half_open: Vec<_> = server.at.iter().map(Peer::connect).collect();
         let at = server.at.clone();
         let began = Instant::now();
         server.signal(signal);
-        server.end().exited(0);
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        server.wait().expect_code(0);
+        // Idle connections take about a second. Without that rule they would take all of the grace.
+        assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
         for client in &clients {
-            assert!(client.rest().is_empty());
+            assert!(client.read_to_end().is_empty());
         }
         assert!(at.iter().all(|at| Peer::try_connect(at).is_err()));
-        drop(strangers);
+        drop(half_open);
     });
 }
 
 #[test]
-fn a_server_without_clients_ends_at_once() {
+fn server_without_clients_stops_on_a_signal() {
     for signal in SIGNALS {
-        let scratch = Scratch::new();
-        let server = server(&scratch, Way::Frames, "2");
+        let dir = TempDir::new();
+        let server = server(&dir, PeerScheme::Frames, "2");
         server.signal(signal);
-        let ran = server.end().exited(0);
-        assert!(ran.err.contains(STOPPING), "{ran:?}");
+        let output = server.wait().expect_code(0);
+        assert!(output.err.contains(STOPPING), "{output:?}");
     }
 }
 
 #[test]
-fn a_message_under_way_is_read_to_its_end_and_answered() {
-    at_once(SIGNALS, |signal| {
-        let scratch = Scratch::new();
-        let server = server(&scratch, Way::Frames, "1");
-        let clients: Vec<_> = server.at.iter().map(|at| Peer::enter(at, Way::Frames)).collect();
+fn shutdown_answers_a_partial_message() {
+    in_parallel(SIGNALS, |signal| {
+        let dir = TempDir::new();
+        let server = server(&dir, PeerScheme::Frames, "1");
+        let clients: Vec<_> =
+            server.at.iter().map(|at| Peer::authenticated(at, PeerScheme::Frames)).collect();
         let message = frame(b"half before, half after");
         for client in &clients {
-            assert_eq!(client.ask(Way::Frames, b"hello"), b"HELLO");
+            assert_eq!(client.request(PeerScheme::Frames, b"hello"), b"HELLO");
             client.send(&message[..12]);
         }
-        // The server has those halves once it has answered somebody who came after them.
+        // A server that answers a later client has read these halves.
         for at in &server.at {
-            assert_eq!(Peer::enter(at, Way::Frames).ask(Way::Frames, b"hello"), b"HELLO");
+            assert_eq!(
+                Peer::authenticated(at, PeerScheme::Frames).request(PeerScheme::Frames, b"hello"),
+                b"HELLO"
+            );
         }
         server.signal(signal);
-        server.logged(STOPPING);
+        server.wait_log(STOPPING);
         for client in &clients {
             client.send(&message[12..]);
             assert_eq!(client.read_frame(), b"HALF BEFORE, HALF AFTER");
-            assert!(client.rest().is_empty());
+            assert!(client.read_to_end().is_empty());
         }
-        server.end().exited(0);
+        server.wait().expect_code(0);
     });
 }
 
 #[test]
-fn answers_that_wait_for_their_reader_are_delivered() {
-    // Not of a byte stream over TCP: what the system still holds at the client's end is not under
-    // way for a server that cannot know of it.
-    let [raw, frames] = WAYS;
-    at_once([(frames, 0), (frames, 1), (raw, 1)], |(way, index)| {
-        let scratch = Scratch::new();
-        let server = server(&scratch, way, "1");
-        let client = Peer::enter(&server.at[index], way);
-        assert_eq!(client.ask(way, b"hello"), b"HELLO");
-        let message = match way {
-            Way::Challenge(_) => vec![b'x'; 60_000],
-            Way::Frames => frame(&[b'x'; 60_000]),
+fn shutdown_delivers_pending_replies() {
+    // Not for a byte stream on TCP: the server cannot know of bytes that the client's kernel still holds.
+    let [raw, frames] = SCHEMES;
+    in_parallel([(frames, 0), (frames, 1), (raw, 1)], |(scheme, index)| {
+        let dir = TempDir::new();
+        let server = server(&dir, scheme, "1");
+        let client = Peer::authenticated(&server.at[index], scheme);
+        assert_eq!(client.request(scheme, b"hello"), b"HELLO");
+        let message = match scheme {
+            PeerScheme::Challenge(_) => vec![b'x'; 60_000],
+            PeerScheme::Frames => frame(&[b'x'; 60_000]),
         };
-        // We take no answers, so in the end the server takes no more questions.
-        let sent = client.send_until_stuck(&message, usize::MAX);
+        // Unread replies block the server, which then reads no more messages.
+        let sent = client.send_until_blocked(&message, usize::MAX);
         assert!(sent > message.len());
-        let unsent = match way {
-            Way::Challenge(_) => &[][..],
-            Way::Frames if sent.is_multiple_of(message.len()) => &[],
-            Way::Frames => &message[sent % message.len()..],
+        let unsent = match scheme {
+            PeerScheme::Challenge(_) => &[][..],
+            PeerScheme::Frames if sent.is_multiple_of(message.len()) => &[],
+            PeerScheme::Frames => &message[sent % message.len()..],
         };
         server.signal(Signal::TERM);
-        server.logged(STOPPING);
+        server.wait_log(STOPPING);
         thread::scope(|scope| {
             scope.spawn(|| client.send(unsent));
             let answers = client.read(sent + unsent.len());
             assert!(!answers.contains(&b'x'));
         });
-        assert!(client.rest().is_empty());
-        server.end().exited(0);
+        assert!(client.read_to_end().is_empty());
+        server.wait().expect_code(0);
     });
 }
 
 #[test]
-fn a_message_that_never_ends_is_given_up_in_time() {
-    let scratch = Scratch::new();
-    let server = server(&scratch, Way::Frames, "1");
-    let client = Peer::enter(&server.at[0], Way::Frames);
-    assert_eq!(client.ask(Way::Frames, b"hello"), b"HELLO");
+fn shutdown_abandons_an_endless_message() {
+    let dir = TempDir::new();
+    let server = server(&dir, PeerScheme::Frames, "1");
+    let client = Peer::authenticated(&server.at[0], PeerScheme::Frames);
+    assert_eq!(client.request(PeerScheme::Frames, b"hello"), b"HELLO");
     client.send(&frame(b"half")[..6]);
-    assert_eq!(Peer::enter(&server.at[0], Way::Frames).ask(Way::Frames, b"x"), b"X");
+    assert_eq!(
+        Peer::authenticated(&server.at[0], PeerScheme::Frames).request(PeerScheme::Frames, b"x"),
+        b"X"
+    );
     let began = Instant::now();
     server.signal(Signal::TERM);
-    server.end().exited(0);
-    assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
+    server.wait().expect_code(0);
+    assert!(began.elapsed() < GRACE_OVER, "{:?}", began.elapsed());
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_exits_immediately() {
     for (first, second, code) in [
         (Signal::TERM, Signal::TERM, 143),
         (Signal::INT, Signal::INT, 130),
         (Signal::TERM, Signal::INT, 130),
     ] {
-        let scratch = Scratch::new();
-        let server = server(&scratch, Way::Frames, "1");
-        let client = Peer::enter(&server.at[0], Way::Frames);
-        assert_eq!(client.ask(Way::Frames, b"hello"), b"HELLO");
+        let dir = TempDir::new();
+        let server = server(&dir, PeerScheme::Frames, "1");
+        let client = Peer::authenticated(&server.at[0], PeerScheme::Frames);
+        assert_eq!(client.request(PeerScheme::Frames, b"hello"), b"HELLO");
         client.send(&frame(b"half")[..6]);
-        assert_eq!(Peer::enter(&server.at[0], Way::Frames).ask(Way::Frames, b"x"), b"X");
+        assert_eq!(
+            Peer::authenticated(&server.at[0], PeerScheme::Frames)
+                .request(PeerScheme::Frames, b"x"),
+            b"X"
+        );
         server.signal(first);
-        server.logged(STOPPING);
-        let began = Instant::now();
+        server.wait_log(STOPPING);
         server.signal(second);
-        server.end().exited(code);
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        // After the grace, the exit code would be 0.
+        server.wait().expect_code(code);
     }
 }

@@ -11,84 +11,96 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
 use crate::KEY;
-use crate::common::{Capture, Scratch, Server, countersign, on_adapter};
+use crate::common::{Capture, Server, TempDir, countersign, with_adapter};
 
 const UP: &str = "\x1b[A";
 const ENTER: &str = "\r";
 const END_OF_INPUT: &str = "\x04";
 const INTERRUPT: &str = "\x03";
 
-/// A person at a terminal who runs `connect`.
-struct Person {
-    hands: File,
-    screen: Capture,
+/// Opens a pseudoterminal: its master and the terminal.
+fn open_pty() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let path = OsStr::from_bytes(name.as_bytes());
+    let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    (File::from(master), terminal)
+}
+
+/// `connect` on a pseudoterminal.
+struct TerminalSession {
+    master: File,
+    output: Capture,
     terminal: File,
     before: Termios,
     child: Child,
-    /// Not the terminal's: its end is the program's.
+    /// Not the terminal, so that its end is the end of the process.
     err: Capture,
     server: Option<Server>,
-    _scratch: Scratch,
+    _scratch: TempDir,
 }
 
-impl Person {
-    fn connects() -> Self {
-        let scratch = Scratch::new();
-        let server = Server::start(&scratch, KEY, &["--listen", "127.0.0.1:0"]);
-        let hands = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&hands).unwrap();
-        unlockpt(&hands).unwrap();
-        let name = ptsname(&hands, Vec::new()).unwrap();
+impl TerminalSession {
+    fn connect() -> Self {
+        let dir = TempDir::new();
+        let server = Server::start(&dir, KEY, &["--listen", "127.0.0.1:0"]);
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
         let path = OsStr::from_bytes(name.as_bytes());
         let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
-        let hands = File::from(hands);
+        let master = File::from(master);
         let before = tcgetattr(&terminal).unwrap();
-        let mut connect = countersign(&scratch);
+        let mut connect = countersign(&dir);
         connect.args(["connect", &server.at[0].to_string(), "--scheme", "challenge"]);
         connect.env("COUNTERSIGN_KEY", KEY).env("TERM", "xterm");
-        let side = || terminal.try_clone().unwrap();
-        connect.stdin(side()).stdout(side()).stderr(Stdio::piped());
-        let mut child = on_adapter(&mut connect).spawn().unwrap();
-        let person = Self {
-            screen: Capture::start(hands.try_clone().unwrap()),
+        let stream = || terminal.try_clone().unwrap();
+        connect.stdin(stream()).stdout(stream()).stderr(Stdio::piped());
+        let mut child = with_adapter(&mut connect).spawn().unwrap();
+        let session = Self {
+            output: Capture::start(master.try_clone().unwrap()),
             err: Capture::start(child.stderr.take().unwrap()),
-            hands,
+            master,
             terminal,
             before,
             child,
             server: Some(server),
-            _scratch: scratch,
+            _scratch: dir,
         };
-        person.screen.wait("the first prompt", |screen, _| screen.contains("> "));
-        person
+        session.output.wait("the first prompt", |output, _| output.contains("> "));
+        session
     }
 
-    fn types(&mut self, keys: &str) {
-        self.hands.write_all(keys.as_bytes()).unwrap();
+    fn type_keys(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    fn sees(&self, text: &str) {
-        self.screen.wait(text, |screen, _| screen.contains(text));
+    fn wait_output(&self, text: &str) {
+        self.output.wait(text, |output, _| output.contains(text));
     }
 
-    /// Waits until, after the last of `text` on the screen, there is a prompt. What is typed
-    /// before, the terminal echoes by itself.
-    fn is_prompted_after(&self, text: &str) {
-        self.screen.wait("a prompt", |screen, _| {
-            screen.rfind(text).is_some_and(|last| screen[last..].contains("> "))
+    /// Waits for a prompt after the last occurrence of `text`. The terminal itself echoes keys that are typed
+    /// before the prompt.
+    fn wait_prompt_after(&self, text: &str) {
+        self.output.wait("a prompt", |output, _| {
+            output.rfind(text).is_some_and(|last| output[last..].contains("> "))
         });
     }
 
-    /// Types a message and sees its answer, and the next prompt.
-    fn converses(&mut self, keys: &str, answer: &str) {
-        self.types(keys);
-        self.types(ENTER);
-        self.is_prompted_after(answer);
+    /// Types a message; waits for the reply and the next prompt.
+    fn exchange(&mut self, keys: &str, reply: &str) {
+        self.type_keys(keys);
+        self.type_keys(ENTER);
+        self.wait_prompt_after(reply);
     }
 
-    /// Waits for the program's end, and finds the terminal as it was.
-    fn is_left(&mut self, code: i32) {
-        let err = self.err.whole();
+    /// Waits for the end of the process. Fails unless the terminal has its initial settings.
+    fn wait_exit(&mut self, code: i32) {
+        let err = self.err.wait_end();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{err}");
         let after = tcgetattr(&self.terminal).unwrap();
         assert_eq!(after.local_modes, self.before.local_modes);
@@ -98,7 +110,7 @@ impl Person {
     }
 }
 
-impl Drop for Person {
+impl Drop for TerminalSession {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -106,57 +118,52 @@ impl Drop for Person {
 }
 
 #[test]
-fn lines_are_typed_at_a_prompt_and_remembered() {
-    let mut person = Person::connects();
-    person.converses("hello", "HELLO");
-    person.converses("worl\x7fld", "WORLD");
-    person.types(UP);
-    person.types(UP);
-    person.types(ENTER);
-    person.screen.wait("the first answer again", |screen, _| screen.matches("HELLO").count() == 2);
-    person.is_prompted_after("HELLO");
-    person.types("quit");
-    person.types(ENTER);
-    person.is_left(0);
+fn prompt_has_editing_and_history() {
+    let mut session = TerminalSession::connect();
+    session.exchange("hello", "HELLO");
+    session.exchange("worl\x7fld", "WORLD");
+    session.type_keys(UP);
+    session.type_keys(UP);
+    session.type_keys(ENTER);
+    session.output.wait("the first answer again", |output, _| output.matches("HELLO").count() == 2);
+    session.wait_prompt_after("HELLO");
+    session.type_keys("quit");
+    session.type_keys(ENTER);
+    session.wait_exit(0);
 }
 
 #[test]
-fn the_end_of_input_and_an_interrupt_at_the_prompt_end_it() {
+fn end_of_input_or_interrupt_at_the_prompt_ends_connect() {
     for key in [END_OF_INPUT, INTERRUPT] {
-        let mut person = Person::connects();
-        person.converses("hello", "HELLO");
-        person.types(key);
-        person.is_left(0);
+        let mut session = TerminalSession::connect();
+        session.exchange("hello", "HELLO");
+        session.type_keys(key);
+        session.wait_exit(0);
     }
 }
 
 #[test]
-fn the_terminal_is_as_before_when_the_server_dies_in_the_middle_of_a_line() {
-    let mut person = Person::connects();
-    person.converses("hello", "HELLO");
-    person.types("half a li");
-    person.sees("half a li");
-    assert!(!tcgetattr(&person.terminal).unwrap().local_modes.contains(LocalModes::ICANON));
-    person.server = None;
-    person.is_left(4);
+fn terminal_settings_are_restored_when_the_server_dies() {
+    let mut session = TerminalSession::connect();
+    session.exchange("hello", "HELLO");
+    session.type_keys("half a li");
+    session.wait_output("half a li");
+    assert!(!tcgetattr(&session.terminal).unwrap().local_modes.contains(LocalModes::ICANON));
+    session.server = None;
+    session.wait_exit(4);
 }
 
 #[test]
-fn a_server_ends_when_its_terminal_hangs_up() {
-    let scratch = Scratch::new();
-    let hands = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&hands).unwrap();
-    unlockpt(&hands).unwrap();
-    let name = ptsname(&hands, Vec::new()).unwrap();
-    let path = OsStr::from_bytes(name.as_bytes());
-    let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut serve = countersign(&scratch);
+fn server_stops_when_its_terminal_hangs_up() {
+    let dir = TempDir::new();
+    let (master, terminal) = open_pty();
+    let mut serve = countersign(&dir);
     serve.args(["serve", "--listen", "127.0.0.1:0"]).env("COUNTERSIGN_KEY", KEY);
     serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(terminal);
-    let mut child = on_adapter(&mut serve).spawn().unwrap();
+    let mut child = with_adapter(&mut serve).spawn().unwrap();
     let ready = Capture::start(child.stdout.take().unwrap());
     ready.wait("the ready line", |text, _| text.ends_with('\n'));
-    drop(hands);
+    drop(master);
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -1,20 +1,20 @@
-//! Help, mistakes, completions, manual pages; and that scripts can read all of it.
+//! Help, usage errors, completions and manual pages.
 
-use crate::common::{Scratch, countersign};
-use crate::process::{Ran, run};
+use crate::common::{TempDir, countersign};
+use crate::process::{Output, run};
 
-fn ran(args: &[&str]) -> Ran {
-    run(countersign(&Scratch::new()).args(args), b"")
+fn countersign_with(args: &[&str]) -> Output {
+    run(countersign(&TempDir::new()).args(args), b"")
 }
 
 #[test]
-fn mistakes_on_the_command_line_are_usage_errors() {
+fn command_line_mistakes_are_usage_errors() {
     for args in [
         &[][..],
         &["bogus"],
         &["serve", "--bogus"],
         &["serve", "extra"],
-        &["serve", "--listen", "9999"],
+        &["serve", "--listen", "8000"],
         &["serve", "--listen", "host:"],
         &["serve", "--listen", "unix:"],
         &["serve", "--listen", "[::1:80"],
@@ -32,22 +32,22 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         &["serve", "--key", "a secret"],
         &["connect"],
         &["connect", "nowhere"],
-        &["connect", "127.0.0.1:1", "--message"],
-        &["connect", "127.0.0.1:1", "--linger", "never"],
+        &["connect", "unix:absent", "--message"],
+        &["connect", "unix:absent", "--linger", "never"],
         &["keygen", "extra"],
         &["completions"],
         &["completions", "bogus"],
         &["man", "bogus"],
     ] {
-        let ran = ran(args);
-        assert_eq!(ran.code, Some(2), "{args:?}: {ran:?}");
-        assert!(ran.out.is_empty() && !ran.err.is_empty(), "{args:?}: {ran:?}");
+        let output = countersign_with(args);
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+        assert!(output.out.is_empty() && !output.err.is_empty(), "{args:?}: {output:?}");
     }
 }
 
 #[test]
-fn help_names_every_option() {
-    let program = ran(&["--help"]).exited(0);
+fn help_lists_every_option() {
+    let program = countersign_with(&["--help"]).expect_code(0);
     for command in ["serve", "connect", "device", "keygen", "completions", "man"] {
         assert!(program.out.contains(command), "{command}");
     }
@@ -69,21 +69,21 @@ fn help_names_every_option() {
         ),
         ("keygen", "out"),
     ] {
-        let help = ran(&[command, "--help"]).exited(0).out;
+        let help = countersign_with(&[command, "--help"]).expect_code(0).out;
         for option in options.split_whitespace() {
             assert!(help.contains(&format!("--{option} ")), "{command} --{option}");
         }
     }
     assert_eq!(
-        ran(&["--version"]).exited(0).out,
+        countersign_with(&["--version"]).expect_code(0).out,
         concat!("countersign ", env!("CARGO_PKG_VERSION"), "\n")
     );
 }
 
 #[test]
-fn completions_know_commands_and_options() {
+fn completions_contain_commands_and_options() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = ran(&["completions", shell]).exited(0).out;
+        let script = countersign_with(&["completions", shell]).expect_code(0).out;
         for word in ["countersign", "serve", "connect", "keygen", "handshake-timeout"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
@@ -92,31 +92,34 @@ fn completions_know_commands_and_options() {
 
 #[test]
 fn manual_pages_have_their_sections() {
-    let page = ran(&["man"]).exited(0).out;
+    let page = countersign_with(&["man"]).expect_code(0).out;
     for text in [".TH countersign 1", ".SH NAME", ".SH SYNOPSIS", "serve", "connect", "keygen"] {
         assert!(page.contains(text), "{text}");
     }
     for command in ["serve", "connect", "device", "keygen"] {
-        let page = ran(&["man", command]).exited(0).out;
+        let page = countersign_with(&["man", command]).expect_code(0).out;
         assert!(page.contains(&format!(".TH countersign-{command} 1")), "{command}");
         assert!(page.contains(".SH OPTIONS"), "{command}");
     }
-    assert!(ran(&["man", "serve"]).exited(0).out.contains("max\\-connections"));
+    assert!(countersign_with(&["man", "serve"]).expect_code(0).out.contains("max\\-connections"));
 }
 
 #[test]
-fn what_is_no_terminal_gets_no_colour() {
+fn output_to_a_pipe_has_no_colour() {
     for args in [
         &["--help"][..],
         &["serve", "--help"],
         &["bogus"],
         &["connect", "--scheme", "bogus"],
-        &["connect", "127.0.0.1:1", "--key-file", "absent"],
-        &["connect", "127.0.0.1:1", "--scheme", "none", "--message", "x"],
+        &["connect", "unix:absent", "--key-file", "absent"],
+        &["connect", "unix:absent", "--scheme", "none", "--message", "x"],
         &["completions", "fish"],
         &["man"],
     ] {
-        let ran = ran(args);
-        assert!(!ran.out.contains('\x1b') && !ran.err.contains('\x1b'), "{args:?}: {ran:?}");
+        let output = countersign_with(args);
+        assert!(
+            !output.out.contains('\x1b') && !output.err.contains('\x1b'),
+            "{args:?}: {output:?}"
+        );
     }
 }

@@ -1,5 +1,4 @@
-"""A device: says everything at once, as threads of its own would, then prints each answer. Inside TLS if
-it is given what for.
+"""A device: sends all requests at once, then prints each answer. With the TLS arguments, inside TLS.
 
     client.py HOST PORT IMEI HEARTBEATS [VERSION CERTIFICATE KEY TRUST]
 """

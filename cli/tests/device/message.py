@@ -1,4 +1,4 @@
-"""The messages of devices, as the programs here send and read them."""
+"""The messages of devices."""
 import struct
 
 REGISTER, HEARTBEAT, DATETIME = 0, 1, 2

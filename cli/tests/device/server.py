@@ -1,4 +1,5 @@
-"""A server of devices: a thread for each, and a line for each request. Inside TLS if it is given what for.
+"""A server of devices with a thread for each. Prints a line for each request. With the TLS arguments, inside
+TLS.
 
     server.py [VERSION CERTIFICATE KEY TRUST]
 """

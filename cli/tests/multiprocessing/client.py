@@ -2,7 +2,7 @@
 
     PEER_KEY=... client.py ADDRESS ACT ARGUMENT...
 
-An act is a function below. Exits with 3 if it is refused, having said in which words.
+ACT is a function below. If the client is refused, prints the error and exits with 3.
 """
 import array
 import mmap
@@ -26,19 +26,15 @@ def connect():
     return Client(where, authkey=KEY)
 
 
-def stranger():
+def unauthenticated():
     """A connection without a handshake."""
     return Client(where)
 
 
 def ask(connection, message):
-    # The services of countersign answer before they have all of a long message: who does not read
-    # until it is sent may wait for a server that waits for them.
-    sender = threading.Thread(target=connection.send_bytes, args=(message,), daemon=True)
-    sender.start()
-    reply = connection.recv_bytes()
-    sender.join()
-    return reply
+    # Reads only after the whole message is sent.
+    connection.send_bytes(message)
+    return connection.recv_bytes()
 
 
 def say(*messages):
@@ -49,7 +45,7 @@ def say(*messages):
 
 
 def sizes(service, *sizes):
-    """Messages of all bytes there are."""
+    """Messages with every byte value."""
     with connect() as connection:
         for size in map(int, sizes):
             message = (bytes(range(256)) * (size // 256 + 1))[:size]
@@ -58,7 +54,7 @@ def sizes(service, *sizes):
 
 
 def many(count):
-    """Messages that are all sent before any reply is waited for."""
+    """Messages that are all sent without waiting for replies."""
     messages = [b"message %d" % n for n in range(int(count))]
     with connect() as connection:
         def send():
@@ -73,15 +69,15 @@ def many(count):
 
 
 def crowd(size):
-    """Clients that are all connected at once."""
+    """Clients that are connected at the same time."""
     size, served = int(size), []
     barrier = threading.Barrier(size)
 
     def one(number):
         with connect() as connection:
             barrier.wait(PATIENCE)
-            for turn in range(10):
-                message = b"client %d, %d" % (number, turn)
+            for index in range(10):
+                message = b"client %d, %d" % (number, index)
                 assert ask(connection, message) == message
             barrier.wait(PATIENCE)
             served.append(number)
@@ -95,7 +91,7 @@ def crowd(size):
 
 
 def objects():
-    """What `send` makes of objects is bytes like any others."""
+    """Pickled objects are echoed like any bytes."""
     with connect() as connection:
         for thing in [1, 2.25, None], "Größe", {"key": b"value"}, None:
             connection.send(thing)
@@ -103,7 +99,7 @@ def objects():
 
 
 def slices():
-    """By CPython's test_sendbytes."""
+    """After CPython's test_sendbytes."""
     message = b"abcdefghijklmnopqrstuvwxyz"
     with connect() as connection:
         for more, expected in (
@@ -111,7 +107,7 @@ def slices():
                 ((26,), b""), ((26, 0), b"")):
             connection.send_bytes(message, *more)
             assert connection.recv_bytes() == expected, more
-        # Nothing of these is sent.
+        # Each of these fails and sends nothing.
         for more in (27,), (22, 5), (26, 1), (-1,), (4, -1):
             try:
                 connection.send_bytes(message, *more)
@@ -122,7 +118,7 @@ def slices():
 
 
 def into():
-    """By CPython's test_connection: replies put where they are wanted."""
+    """After CPython's test_connection: replies received into buffers."""
     numbers = array.array("i", range(4))
     width = numbers.itemsize
     with connect() as connection:
@@ -141,7 +137,7 @@ def into():
 
 
 def poll():
-    """By CPython's test_connection and _TestPoll."""
+    """After CPython's test_connection and _TestPoll."""
     with connect() as connection:
         assert not connection.poll() and not connection.poll(-1)
         began = time.monotonic()
@@ -167,23 +163,23 @@ def poll():
 
 
 def wait_for_several():
-    """By CPython's TestWait."""
+    """After CPython's TestWait."""
     expected = {connect(): [b"%d: %d" % (number, n) for n in range(10)] for number in range(4)}
     assert wait(expected, 0) == [] and wait(expected, -1) == []
     for connection, messages in expected.items():
         for message in messages:
             connection.send_bytes(message)
-    heard = {connection: [] for connection in expected}
-    while heard != expected:
+    received = {connection: [] for connection in expected}
+    while received != expected:
         ready = wait(expected, PATIENCE)
         assert ready
         for connection in ready:
-            heard[connection].append(connection.recv_bytes())
+            received[connection].append(connection.recv_bytes())
     assert wait(expected, 0) == []
 
 
 def long_headers():
-    """Every message in the form for those beyond 2 GiB, from the handshake on."""
+    """Every message, including the handshake, with the header for messages over 2 GiB."""
     def send(connection, message):
         connection._send(struct.pack("!iQ", -1, len(message)) + bytes(message))
 
@@ -198,16 +194,16 @@ def too_long(size):
 
 
 def digest(name):
-    """Asks for this digest, as CPython's Client cannot be told to."""
-    connection = stranger()
+    """Uses this digest, which CPython's Client cannot select."""
+    connection = unauthenticated()
     answer_challenge(connection, KEY)
     deliver_challenge(connection, KEY, name)
     assert ask(connection, b"hello") == b"hello"
 
 
 def keyless():
-    """Who gives no key, as CPython's own default is, hears the challenge for a message."""
-    connection = stranger()
+    """A client without a key, which is CPython's default, receives the challenge as a message."""
+    connection = unauthenticated()
     assert connection.recv_bytes().startswith(b"#CHALLENGE#")
     connection.send_bytes(b"hello")
     assert connection.recv_bytes() == b"#FAILURE#"
@@ -215,8 +211,8 @@ def keyless():
 
 
 def reflect():
-    """Asks on one connection what the server asks on another."""
-    other, connection = stranger(), stranger()
+    """Sends the server's challenge of one connection back on another."""
+    other, connection = unauthenticated(), unauthenticated()
     challenge = other.recv_bytes()
     answer_challenge(connection, KEY)
     connection.send_bytes(challenge)
@@ -224,7 +220,7 @@ def reflect():
 
 
 def leave():
-    """Hangs up in the middle, in every way there is."""
+    """Closes the connection at every stage."""
     def at_once(connection):
         pass
 
@@ -264,7 +260,7 @@ def leave():
     for left in (at_once, after_its_challenge, in_a_header, in_an_answer, before_a_challenge,
                  in_a_challenge, before_its_answer, before_any_message, in_a_message,
                  before_the_reply):
-        with stranger() as connection:
+        with unauthenticated() as connection:
             left(connection)
         with connect() as connection:
             assert ask(connection, b"hello") == b"hello", left
@@ -284,12 +280,11 @@ def assert_over(connection):
 
 
 def huge():
-    """A message beyond 2 GiB, whose length takes a header of its own, and back. Neither its zeros
-    nor what comes of it is ever in memory whole."""
+    """A message over 2 GiB, which has a long header, and its echo. Neither is ever in memory as a whole."""
     size = 2**31 + 5
     message = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     message[:5], message[-4:] = b"first", b"last"
-    heard = []
+    received = []
 
     with connect() as connection:
         receive = connection._recv
@@ -300,20 +295,20 @@ def huge():
             left, ends = size, []
             while left:
                 piece = os.read(connection.fileno(), min(left, 1 << 20))
-                assert piece, "the server hung up"
+                assert piece, "the server closed the connection"
                 left -= len(piece)
                 if left + len(piece) == size or not left:
                     ends.append(piece[:5] if not ends else piece[-4:])
                     piece = piece.strip(b"firstla")
                 assert piece.count(0) == len(piece)
-            heard.extend([size] + ends)
+            received.extend([size] + ends)
 
         connection._recv = drain
         reader = threading.Thread(target=connection._recv_bytes, daemon=True)
         reader.start()
         connection.send_bytes(message)
         reader.join(PATIENCE)
-        assert heard == [size, b"first", b"last"], heard
+        assert received == [size, b"first", b"last"], received
         assert ask(connection, b"hello") == b"hello"
 
 

@@ -1,11 +1,11 @@
-"""What clients and listeners here have in common."""
+"""Shared by the client and the listener."""
 import os
 
 KEY = os.environb[b"PEER_KEY"]
 
 
 def parse(where):
-    """An address in the form that `countersign` takes, host:port or unix:/path."""
+    """Parses an address of `countersign`: host:port or unix:/path."""
     if where.startswith("unix:"):
         return where[len("unix:"):]
     host, port = where.rsplit(":", 1)

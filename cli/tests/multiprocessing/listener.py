@@ -2,9 +2,8 @@
 
     PEER_KEY=... listener.py ACT [ADDRESS]
 
-An act is a function below, to which each connection comes: the first three after the handshake, the
-others in its place. Says where it listens, which is any free port unless told, in the form of
-countersign's ready line.
+ACT is a function below, called for each connection: the first three after the handshake, the others
+instead of it. Listens on ADDRESS, or on a free port, and prints a ready line like countersign's.
 """
 import sys
 import threading
@@ -15,7 +14,7 @@ from multiprocessing.connection import (
 from ends import KEY, parse
 
 CHALLENGE, WELCOME = b"#CHALLENGE#", b"#WELCOME#"
-# Before Python 3.12 nobody said which digest they meant.
+# Before Python 3.12, messages do not name the digest.
 PREFIX = b"{sha256}" if MESSAGE_LENGTH > 20 else b""
 MESSAGE = PREFIX + bytes(MESSAGE_LENGTH)
 
@@ -30,7 +29,7 @@ def upper(connection):
 
 
 def greet(connection):
-    """By CPython's test_issue16955: speaks first, and leaves."""
+    """After CPython's test_issue16955: sends first, then closes."""
     connection.send_bytes(b"welcome")
 
 
@@ -47,7 +46,7 @@ def mute(connection):
 
 
 def impostor(connection):
-    """Has no key: takes any answer, and makes one up."""
+    """Has no key: accepts any answer, and invents its own."""
     connection.send_bytes(CHALLENGE + MESSAGE)
     connection.recv_bytes(256)
     connection.send_bytes(WELCOME)
@@ -62,7 +61,7 @@ def no_challenge(connection):
 
 
 def no_message(connection):
-    """By CPython's test_answer_challenge_auth_failure."""
+    """After CPython's test_answer_challenge_auth_failure."""
     connection.send_bytes(CHALLENGE)
     connection.poll(60)
 
@@ -94,7 +93,7 @@ def leave_before_the_reply(connection):
     connection.recv_bytes()
 
 
-def play(connection):
+def handle(connection):
     with connection:
         try:
             act(connection)
@@ -114,4 +113,4 @@ with Listener(where, authkey=KEY if act in (echo, upper, greet) else None) as li
         except Exception as error:
             print("refused:", type(error).__name__, error, file=sys.stderr, flush=True)
             continue
-        threading.Thread(target=play, args=(connection,), daemon=True).start()
+        threading.Thread(target=handle, args=(connection,), daemon=True).start()

@@ -5,7 +5,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import mutual_client as client
 
-# JSON without true, false and null is Python; the module for it may not be installed.
+# JSON without true, false and null is Python. Minimal installations lack the module json.
 vector = eval(open(sys.argv[2]).read(), {})[0]
 known = {name: bytes.fromhex(vector[name])
          for name in ("psk", "m1", "m2", "m3", "c2s", "s2c", "client_instance", "client_nonce")}
@@ -16,25 +16,25 @@ def random(n):
     return known["client_instance" if n == 16 else "client_nonce"]
 
 
-def connect(said):
-    """A client, to a server that says so and no more; and the server's end."""
+def connect(sent):
+    """A client, connected to a server that sends only `sent`, and the server's end of the connection."""
     near, far = socket.socketpair()
-    far.sendall(said)
+    far.sendall(sent)
     far.shutdown(socket.SHUT_WR)
     return client.Client(near, known["psk"], b"k1", b"cli", random), far
 
 
-def code(said):
-    """What a client ends with."""
+def code(sent):
+    """The error with which a client ends."""
     try:
-        connect(said)
+        connect(sent)
     except SystemExit as end:
         return end.code
 
 
 m1, m3 = known["m1"], known["m3"]
 
-# The server's PING and FIN; in between the client says what it says in the vectors.
+# The server sends PING and FIN. In between, the client sends the frames of the vectors.
 end, far = connect(m1 + m3 + wire[2] + wire[5])
 assert (end.ours, end.theirs) == (known["c2s"], known["s2c"])
 end.send(b"hi")
@@ -44,7 +44,7 @@ end.send(b"a part", client.PART)
 end.sock.shutdown(socket.SHUT_WR)
 assert far.makefile("rb").read() == known["m2"] + b"".join(wire[n] for n in (0, 1, 3, 4))
 
-# No bit of the server's messages can be another.
+# Flipping any bit of the server's messages is detected.
 for message, rest in (m1, m3), (m3, b""):
     before = b"" if message == m1 else m1
     for at in range(8 * len(message)):
@@ -56,7 +56,7 @@ assert code(m1 + bytes.fromhex("000000027f01")) == 3
 assert code(bytes.fromhex("000000027f03")) == 3
 assert code(m1) == 4
 
-# Nor of a frame.
+# The same holds for a frame.
 for at in range(8 * len(wire[2])):
     wrong = bytearray(wire[2])
     wrong[at // 8] ^= 1 << at % 8
@@ -69,7 +69,7 @@ for at in range(8 * len(wire[2])):
     end.sock.shutdown(socket.SHUT_WR)
     assert far.makefile("rb").read() == known["m2"], at
 
-# Messages in parts, of every length around a part's.
+# Messages in several frames, with lengths around the length of a frame.
 end.room = 3
 for length in range(8):
     sent = []

@@ -1,4 +1,4 @@
-"""Sockets by the addresses that `countersign` takes: host:port or unix:/path."""
+"""Sockets for the addresses of `countersign`: host:port or unix:/path."""
 import socket
 
 
@@ -14,7 +14,7 @@ def connect(where):
 
 
 def listen():
-    """Listens on any free port and prints it in the form of countersign's ready line."""
+    """Listens on a free port and prints a ready line like countersign's."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
     listener.listen(5)

@@ -1,9 +1,9 @@
-"""The plain recipe's client.
+"""The client of the plain recipe.
 
     RECIPE_KEY=... client.py ADDRESS DIGEST MESSAGE...
 
-Takes the challenge in one read, answers it, then asks and prints, one message at a time. Prints
-`end of stream` and stops when the server has closed.
+Reads the challenge in one read and answers it. Then sends the messages one at a time and prints each
+reply. Prints `end of stream` and stops when the server has closed.
 """
 import hmac
 import os

@@ -1,4 +1,4 @@
-"""The cookbook's client: as the plain one, but it trusts `send` to take everything.
+"""The client of the cookbook: like the plain one, but it assumes that `send` sends everything.
 
     RECIPE_KEY=... cookbook_client.py ADDRESS DIGEST MESSAGE...
 """

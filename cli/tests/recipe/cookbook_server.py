@@ -1,4 +1,4 @@
-"""The cookbook's server: echoes, in larger chunks, and sends challenges with `send`.
+"""The server of the cookbook: echoes in larger chunks, and sends challenges with `send`.
 
     RECIPE_KEY=... cookbook_server.py DIGEST
 """

@@ -1,5 +1,5 @@
-"""The plain recipe's server: one client after the other, answers in capitals, never closes a
-client that it has let in.
+"""The server of the plain recipe: accepts one client after the other, answers in capitals, never closes an
+authenticated client.
 
     RECIPE_KEY=... server.py DIGEST
 """

@@ -1,8 +1,8 @@
-"""Sends messages, prints the answers, and leaves.
+"""Sends messages, prints the replies and closes.
 
     client.py ADDRESS VERSION CERTIFICATE KEY TRUST LEAVE MESSAGE...
 
-LEAVE is `unwrap`, with a close_notify; `close`, without; `within`, without and within a message.
+LEAVE is `unwrap`, with close_notify; `close`, without it; `within`, without it and within a message.
 """
 import socket
 import ssl

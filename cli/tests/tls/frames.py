@@ -4,7 +4,7 @@ import struct
 
 
 def context(side, version, certificate, key, trust):
-    """`side` is client or server, `version` 1.2 or 1.3, the others are files, in PEM."""
+    """`side` is client or server, `version` is 1.2 or 1.3, the others are PEM files."""
     context = ssl.SSLContext(getattr(ssl, "PROTOCOL_TLS_" + side.upper()))
     context.minimum_version = context.maximum_version = {
         "1.2": ssl.TLSVersion.TLSv1_2,
@@ -12,7 +12,7 @@ def context(side, version, certificate, key, trust):
     }[version]
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(trust)
-    # What is trusted may be the peer's certificate itself, whatever its name.
+    # The trusted file may be the peer's certificate itself, with any name.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     return context
@@ -23,7 +23,7 @@ def send(sock, message):
 
 
 def receive(sock):
-    """The next message, or None at the end."""
+    """The next message, or None at the end of the stream."""
     head = take(sock, 4)
     return head and take(sock, *struct.unpack("!I", head))
 

@@ -1,4 +1,4 @@
-"""Sits between a client and a server, with a certificate that both trust, and passes on what they say.
+"""A proxy between a client and a server, with a certificate that both trust. Forwards all data.
 
     middle.py ADDRESS VERSION CERTIFICATE KEY TRUST HOW
 

@@ -1,9 +1,9 @@
-"""Answers messages in capitals, one thread for each client.
+"""Answers messages in capitals, with a thread for each client.
 
     server.py VERSION CERTIFICATE KEY TRUST LEAVE
 
-LEAVE is `unwrap`, with a close_notify when the client has said its own; `close`, without, after the
-first answer; `within`, without and within the first answer.
+LEAVE is `unwrap`, with close_notify after the client's; `close`, without it after the first reply; `within`,
+without it within the first reply.
 """
 import socket
 import sys
@@ -24,7 +24,7 @@ def serve(client):
             break
     else:
         client.unwrap()
-    # Drops TLS without a word, and shuts; a socket closed with bytes unread would be a reset.
+    # Ends TCP without close_notify. Reads until the end, because closing a socket with unread data resets it.
     client.shutdown(socket.SHUT_WR)
     while client.recv(4096):
         pass

@@ -1,5 +1,12 @@
-//! The key schedule of the scheme `mutual` (docs/PROTOCOL.md, "Keys"): HKDF (RFC 5869) with
-//! SHA-256 throughout, each output of one block.
+//! The key schedule of the scheme `mutual` (docs/PROTOCOL.md, "Keys"): HKDF (RFC 5869) with SHA-256.
+//!
+//! ```text
+//! secret ─ Extract ─▶ prk ─ "import", suite, key id ─▶ k0 ─┬─ "client auth", "server auth" ─▶ proofs
+//!                                                          └─ "session", transcript ─▶ master
+//! master ─┬─ "c2s", "s2c" ─ "key" ─▶ the key of each direction
+//!         └─ "exporter" ─▶ exporter secret
+//! ```
+//! Every output has 32 bytes, one block of HKDF-Expand.
 
 use core::fmt;
 
@@ -9,9 +16,9 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::mac;
-use crate::peer::Role;
+use crate::role::Role;
 
-/// What every hash of the protocol begins with, and the salt.
+/// The prefix of every transcript and the salt of HKDF-Extract.
 const PROTOCOL: &[u8] = b"countersign/1";
 
 /// Length of every key and hash of the schedule, in bytes.
@@ -20,21 +27,21 @@ pub(crate) const LEN: usize = 32;
 /// 32 secret bytes, wiped on drop.
 pub(crate) type Secret = Zeroizing<[u8; LEN]>;
 
-/// What the handshake's messages are hashed to.
+/// A hash of handshake messages.
 pub(crate) type Hash = [u8; LEN];
 
-/// A key that was absorbed, once for all that is derived from it.
+/// A key as the HMAC state of HKDF-Expand, computed once for all outputs.
 struct Expand(Hkdf<Sha256>);
 
 impl Expand {
     fn new(prk: &[u8; LEN]) -> Self {
-        let Ok(absorbed) = Hkdf::from_prk(prk) else {
+        let Ok(hkdf) = Hkdf::from_prk(prk) else {
             unreachable!("a key of a hash's length is long enough")
         };
-        Self(absorbed)
+        Self(hkdf)
     }
 
-    /// HKDF-Expand of the concatenation of `info`.
+    /// HKDF-Expand with the concatenation of `info`.
     fn output(&self, info: &[&[u8]]) -> Secret {
         let mut out = Secret::default();
         if self.0.expand_multi_info(info, out.as_mut_slice()).is_err() {
@@ -44,7 +51,7 @@ impl Expand {
     }
 }
 
-/// A secret as it is kept: HKDF-Extract of it.
+/// A secret after HKDF-Extract. The secret itself is not kept.
 #[derive(Clone)]
 pub(crate) struct Prk {
     key: Secret,
@@ -63,7 +70,7 @@ impl Prk {
         Self { key, fingerprint }
     }
 
-    /// One that nobody holds.
+    /// A key that no peer holds, in place of one that does not exist.
     pub(crate) fn dummy(bytes: &[u8; LEN]) -> Self {
         Self { key: Secret::new(*bytes), fingerprint: Fingerprint([0; Fingerprint::LEN]) }
     }
@@ -72,15 +79,15 @@ impl Prk {
         self.fingerprint
     }
 
-    /// The key of all handshakes of this suite and key id.
+    /// The key for all handshakes with this suite and key id.
     pub(crate) fn import(&self, suite: u8, kid: &str) -> Imported {
-        // A kid is at most 32 bytes long.
+        // A key id has at most 32 bytes.
         let lv = [suite, kid.len() as u8];
         Imported(Expand::new(&self.key).output(&[b"import", &lv, kid.as_bytes()]))
     }
 }
 
-/// What tells one key from another without giving either away.
+/// Identifies a key without revealing it. See [`Key::fingerprint`](crate::Key::fingerprint).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; Self::LEN]);
 
@@ -94,11 +101,11 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// `k0`: a key as one suite and key id use it.
+/// `k0`: the key for one suite and key id, imported as in RFC 9258.
 pub(crate) struct Imported(Secret);
 
 impl Imported {
-    /// `second` if `choice`, else `first`, without a branch.
+    /// `second` if `choice` is set, otherwise `first`, in constant time.
     pub(crate) fn select(first: &Self, second: &Self, choice: Choice) -> Self {
         let mut selected = Secret::default();
         for ((to, a), b) in selected.iter_mut().zip(first.0.iter()).zip(second.0.iter()) {
@@ -107,18 +114,18 @@ impl Imported {
         Self(selected)
     }
 
-    /// For a handshake to use.
-    pub(crate) fn absorb(&self) -> Absorbed {
-        Absorbed(Expand::new(&self.0))
+    /// Prepares the derivations of one handshake step.
+    pub(crate) fn absorb(&self) -> HandshakeKeys {
+        HandshakeKeys(Expand::new(&self.0))
     }
 }
 
-/// A key that was absorbed, for as long as a step of a handshake takes: it is larger than the key.
-pub(crate) struct Absorbed(Expand);
+/// `k0` as HMAC state. Larger than [`Imported`], so it lives only within one handshake step.
+pub(crate) struct HandshakeKeys(Expand);
 
-impl Absorbed {
-    /// The proof that `role` gives in its message. `transcript` is the hash of all messages up to that
-    /// one, without the proof.
+impl HandshakeKeys {
+    /// The proof of an end in the role `role`. `transcript` is the hash of all messages up to that
+    /// of the proof, without the proof.
     pub(crate) fn proof(&self, role: Role, transcript: &Hash) -> Secret {
         let (derive, label): (&[u8], &[u8]) = match role {
             Role::Client => (b"client auth", b"client"),
@@ -127,23 +134,23 @@ impl Absorbed {
         mac::sha256(&self.0.output(&[derive]), &[label, transcript])
     }
 
-    /// The key of one session.
+    /// The master key of the session with the transcript hash `th`.
     pub(crate) fn master(&self, th: &Hash) -> Master {
         Master(self.0.output(&[b"session", th]))
     }
 }
 
-/// Whether a peer's `proof` is the one that was `expected`, in constant time.
+/// Compares the `proof` of a peer with the `expected` one, in constant time.
 pub(crate) fn verify(expected: &Secret, proof: &[u8; LEN]) -> Choice {
     expected.as_slice().ct_eq(proof)
 }
 
-/// The key of one session.
+/// The master key of a session.
 pub(crate) struct Master(Secret);
 
 impl Master {
-    /// What the end that is `role` derives of it.
-    pub(crate) fn derive(&self, role: Role) -> Derived {
+    /// The keys of the end in the role `role`.
+    pub(crate) fn derive(&self, role: Role) -> SessionKeys {
         let master = Expand::new(&self.0);
         let traffic = |sender| {
             let direction: &[u8] = match sender {
@@ -152,7 +159,7 @@ impl Master {
             };
             Expand::new(&master.output(&[direction])).output(&[b"key"])
         };
-        Derived {
+        SessionKeys {
             send: traffic(role),
             receive: traffic(role.other()),
             exporter: master.output(&[b"exporter"]),
@@ -160,22 +167,22 @@ impl Master {
     }
 }
 
-/// What one end derives of the key of a session.
-pub(crate) struct Derived {
-    /// The key of the frames that it sends.
+/// The keys of one end of a session.
+pub(crate) struct SessionKeys {
+    /// The key for the frames of this end.
     pub(crate) send: Secret,
-    /// The key of those that it receives.
+    /// The key for the frames of the peer.
     pub(crate) receive: Secret,
-    /// A secret that only the two ends have, for other protocols.
+    /// The exporter secret, from which the application derives keys for other protocols.
     pub(crate) exporter: Secret,
 }
 
-/// The messages of a handshake, in order.
+/// The hash of the messages of a handshake, in order.
 #[derive(Clone)]
 pub(crate) struct Transcript(Sha256);
 
 impl Transcript {
-    /// `binding`: what ties it to the TLS connection that it is in, if it is in one.
+    /// `binding` is the channel binding, inside TLS.
     pub(crate) fn new(binding: Option<&[u8; LEN]>) -> Self {
         let hash = Sha256::new_with_prefix(PROTOCOL);
         Self(match binding {
@@ -202,13 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_is_not_printed() {
+    fn fingerprint_is_not_printed() {
         let fingerprint = Prk::extract(b"a secret of some length").fingerprint();
         assert_eq!(std::format!("{fingerprint:?}"), "Fingerprint(..)");
     }
 
     #[test]
-    fn a_key_is_one_per_suite_kid_role_and_use() {
+    fn keys_differ_by_suite_key_id_role_and_use() {
         let prk = Prk::extract(b"a secret of some length");
         let transcript = Transcript::new(None).absorb(b"messages");
         let th = transcript.hash();
@@ -219,14 +226,14 @@ mod tests {
         assert_ne!(one, proof(1, "kie", Role::Client));
         assert_ne!(one, proof(1, "kid", Role::Server));
         let master = prk.import(1, "kid").absorb().master(&th);
-        let Derived { send, receive, exporter } = master.derive(Role::Client);
+        let SessionKeys { send, receive, exporter } = master.derive(Role::Client);
         assert!(send != receive && send != exporter && receive != exporter);
         let other = master.derive(Role::Server);
         assert!(other.send == receive && other.receive == send && other.exporter == exporter);
     }
 
     #[test]
-    fn a_binding_is_part_of_the_transcript() {
+    fn transcript_includes_the_channel_binding() {
         let hash = |binding: Option<&[u8; LEN]>| Transcript::new(binding).absorb(b"m").hash();
         assert_ne!(hash(None), hash(Some(&[0; LEN])));
         assert_ne!(hash(Some(&[1; LEN])), hash(Some(&[0; LEN])));
@@ -235,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_right_to_the_last_bit() {
+    fn verify_rejects_every_flipped_bit() {
         let expected = Secret::new([7; LEN]);
         assert!(bool::from(verify(&expected, &[7; LEN])));
         for bit in 0..LEN * 8 {

@@ -1,4 +1,4 @@
-//! Keys as the core holds them.
+//! Keys and the answer to a key request.
 
 use core::fmt;
 
@@ -8,14 +8,13 @@ use crate::crypto::key_schedule::{Fingerprint, Prk};
 use crate::crypto::mac::{Digest, Mac};
 use crate::error::KeyError;
 
-/// What a key is made for.
+/// What a key is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// To answer challenges by HMAC over this digest: the schemes `challenge` and
-    /// `multiprocessing`.
+    /// HMAC over this digest: the schemes `challenge` and `multiprocessing`.
     Mac(Digest),
-    /// To derive other keys from: the scheme `mutual`.
+    /// Derivation of other keys: the scheme `mutual`.
     Derivation,
 }
 
@@ -28,10 +27,21 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// A secret made ready for one use, wiped on drop.
+/// A secret prepared for one [`Purpose`].
 ///
-/// What is kept is not the secret but what its use needs of it, so the secret itself can be wiped
-/// as soon as the key is made.
+/// The key keeps only what its purpose needs, so the caller can wipe the secret after this type is
+/// created. The key wipes itself on drop and never appears in `Debug`.
+///
+/// ```
+/// use countersign::{Digest, Key, KeyError, Purpose};
+///
+/// let key = Key::mutual(b"32 random bytes, the same on both ends")?;
+/// assert_eq!(key.purpose(), Purpose::Derivation);
+/// let key = Key::challenge(Digest::Sha256, b"secret")?;
+/// assert_eq!(key.purpose(), Purpose::Mac(Digest::Sha256));
+/// assert_eq!(Key::mutual(b"too short").unwrap_err(), KeyError::TooShort);
+/// # Ok::<(), KeyError>(())
+/// ```
 #[derive(Clone)]
 pub struct Key(Prepared);
 
@@ -42,14 +52,17 @@ enum Prepared {
 }
 
 impl Key {
-    /// The longest secret, in bytes.
+    /// The greatest length of a secret, in bytes.
     pub const MAX_LEN: usize = 1024;
 
-    /// The shortest secret for [`Purpose::Derivation`], in bytes.
+    /// The least length of a secret for [`Purpose::Derivation`], in bytes.
     pub const MIN_DERIVATION_LEN: usize = 16;
 
-    /// A key for `purpose`. `secret`: at most [`Key::MAX_LEN`] bytes and at least one, or
-    /// [`Key::MIN_DERIVATION_LEN`] to derive from.
+    /// Prepares `secret` for `purpose`.
+    ///
+    /// `secret` has 1 to [`MAX_LEN`](Self::MAX_LEN) bytes; for [`Purpose::Derivation`] at least
+    /// [`MIN_DERIVATION_LEN`](Self::MIN_DERIVATION_LEN). Use 32 random bytes: an attacker who sees a
+    /// handshake can test guesses offline.
     ///
     /// # Errors
     /// [`KeyError::Empty`], [`KeyError::TooShort`], [`KeyError::TooLong`].
@@ -69,10 +82,10 @@ impl Key {
         }
     }
 
-    /// A key for the schemes `challenge` and `multiprocessing` with `digest`: [`Purpose::Mac`].
+    /// A key for the schemes `challenge` and `multiprocessing`: [`Purpose::Mac`] with `digest`.
     ///
     /// # Errors
-    /// Those of [`Key::new`].
+    /// As [`Key::new`].
     pub fn challenge(digest: Digest, secret: &[u8]) -> Result<Self, KeyError> {
         Self::new(Purpose::Mac(digest), secret)
     }
@@ -80,12 +93,12 @@ impl Key {
     /// A key for the scheme `mutual`: [`Purpose::Derivation`].
     ///
     /// # Errors
-    /// Those of [`Key::new`].
+    /// As [`Key::new`].
     pub fn mutual(secret: &[u8]) -> Result<Self, KeyError> {
         Self::new(Purpose::Derivation, secret)
     }
 
-    /// What it was made for.
+    /// The purpose that the key was made for.
     #[must_use]
     pub const fn purpose(&self) -> Purpose {
         match &self.0 {
@@ -94,9 +107,11 @@ impl Key {
         }
     }
 
-    /// What tells this key from others without giving it away; `None` but for
-    /// [`Purpose::Derivation`]. The same secret has the same fingerprint wherever it is. It is as
-    /// good a test of guesses as a handshake is, so it is not for strangers.
+    /// Identifies the secret without revealing it; `None` unless the purpose is
+    /// [`Purpose::Derivation`].
+    ///
+    /// Equal secrets have equal fingerprints everywhere. A fingerprint allows offline guessing of a
+    /// weak secret, as a recorded handshake does, so do not publish it.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.prk().map(Prk::fingerprint)
@@ -123,7 +138,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A key that may be the one, and whether it may be used with the peer that names itself so.
+/// A key that answers a request, and whether the peer may use it under the name that it gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     pub(crate) key: &'a Key,
@@ -131,14 +146,16 @@ pub struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// `key`, for any peer that proves that it holds it.
+    /// `key`, which the peer may use.
     #[must_use]
     pub const fn new(key: &'a Key) -> Self {
         Self { key, allowed: true }
     }
 
-    /// `key`, which the peer may hold but not under the name that it gives. It is refused all the
-    /// same, though not before its proof was looked at, and no differently from a wrong one.
+    /// `key`, which the peer may not use under the name that it gives.
+    ///
+    /// The handshake fails, but only after the proof of the peer is verified and with the same
+    /// outward result as a wrong proof, so the peer learns nothing about names.
     #[must_use]
     pub const fn name_not_allowed(key: &'a Key) -> Self {
         Self { key, allowed: false }
@@ -150,7 +167,7 @@ impl<'a> Candidate<'a> {
         self.key
     }
 
-    /// Whether it may be used with the peer.
+    /// Whether the peer may use the key under its name.
     #[must_use]
     pub const fn is_allowed(self) -> bool {
         self.allowed
@@ -161,8 +178,21 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// The one or two keys that answer a key request: two while one replaces the other. A side that
-/// proves uses the first; a side that verifies takes either.
+/// The answer to a [`KeyRequest`](crate::KeyRequest): one key, or two while one replaces the other.
+///
+/// An end that proves itself uses the first key. An end that verifies accepts either.
+///
+/// ```
+/// use countersign::{Candidate, Candidates, Key};
+///
+/// let old = Key::mutual(b"32 random bytes of the old key..").unwrap();
+/// let new = Key::mutual(b"32 random bytes of the new key..").unwrap();
+/// let candidates = Candidates::two(&new, &old);
+/// assert_eq!(candidates.first().key().fingerprint(), new.fingerprint());
+/// // The peer may use the new key, but not the old one, under its name.
+/// let candidates = Candidates::new(Candidate::new(&new), Some(Candidate::name_not_allowed(&old)));
+/// # let _ = candidates;
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     pub(crate) first: Candidate<'a>,
@@ -176,31 +206,31 @@ impl<'a> Candidates<'a> {
         Self { first: Candidate::new(key), second: None }
     }
 
-    /// Two keys, the one to prove with first.
+    /// Two keys. This end proves itself with `first`.
     #[must_use]
     pub const fn two(first: &'a Key, second: &'a Key) -> Self {
         Self::new(Candidate::new(first), Some(Candidate::new(second)))
     }
 
-    /// One candidate or two.
+    /// One or two candidates. This end proves itself with `first`.
     #[must_use]
     pub const fn new(first: Candidate<'a>, second: Option<Candidate<'a>>) -> Self {
         Self { first, second }
     }
 
-    /// The one to prove with.
+    /// The candidate that this end proves itself with.
     #[must_use]
     pub const fn first(self) -> Candidate<'a> {
         self.first
     }
 
-    /// The other one.
+    /// The other candidate.
     #[must_use]
     pub const fn second(self) -> Option<Candidate<'a>> {
         self.second
     }
 
-    /// Fails unless all were made for `purpose`.
+    /// Fails unless all candidates were made for `purpose`.
     pub(crate) fn check(&self, purpose: Purpose) -> Result<(), KeyError> {
         let fits = |candidate: Candidate<'_>| candidate.key.purpose() == purpose;
         if fits(self.first) && self.second.is_none_or(fits) {
@@ -210,7 +240,8 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Whether `tag` is that of `message` under either. Both are tried, whatever the first says.
+    /// Whether `tag` is the tag of `message` under either key. Always computes both, so that time
+    /// does not reveal which of them matched.
     pub(crate) fn verify(&self, message: &[u8], tag: &[u8]) -> Choice {
         let verify = |candidate: Candidate<'_>| {
             candidate.key.mac().map_or(Choice::from(0), |mac| mac.verify(message, tag))
@@ -224,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_have_bounds() {
+    fn key_rejects_secrets_of_invalid_length() {
         let long = [7; Key::MAX_LEN + 1];
         let challenge = Purpose::Mac(Digest::Sha256);
         for (purpose, least) in [(challenge, 1), (Purpose::Derivation, 16)] {
@@ -237,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_what_they_were_made() {
+    fn candidates_return_their_keys_and_permissions() {
         let [one, two] = [[1; 16], [2; 16]].map(|secret| Key::mutual(&secret).unwrap());
         let both = Candidates::new(Candidate::name_not_allowed(&one), Some(Candidate::new(&two)));
         let (first, second) = (both.first(), both.second().unwrap());
@@ -248,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_that_of_the_secret() {
+    fn fingerprint_depends_on_the_secret_only() {
         let key = |secret: &[u8]| Key::mutual(secret).unwrap().fingerprint().unwrap();
         assert_eq!(key(b"sixteen bytes or so"), key(b"sixteen bytes or so"));
         assert_ne!(key(b"sixteen bytes or so"), key(b"sixteen bytes or s0"));

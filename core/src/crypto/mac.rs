@@ -1,4 +1,4 @@
-//! HMAC (RFC 2104) over the digests that the schemes name.
+//! HMAC (RFC 2104).
 
 use core::fmt;
 
@@ -7,16 +7,16 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
 
-/// A hash function to build HMAC on.
+/// The hash function of an HMAC.
 ///
-/// All but sha256 need the feature `digests`. md5 and sha1 are broken as hash functions; HMAC over
-/// them still stands, and old peers speak nothing else.
+/// All but sha256 require the feature `digests`. md5 and sha1 are broken as hash functions. HMAC over
+/// them is not known to be, and some peers support nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Digest {
     /// SHA-256 (FIPS 180-4), 32 bytes.
     Sha256,
-    /// MD5 (RFC 1321), 16 bytes: what the printed recipe meant.
+    /// MD5 (RFC 1321), 16 bytes: the default of Python's `hmac` up to version 3.7.
     #[cfg(feature = "digests")]
     Md5,
     /// SHA-1 (FIPS 180-4), 20 bytes.
@@ -37,7 +37,7 @@ pub enum Digest {
 }
 
 impl Digest {
-    /// Every digest that this build knows.
+    /// Every digest of this build.
     pub const ALL: &'static [Self] = &[
         Self::Sha256,
         #[cfg(feature = "digests")]
@@ -54,7 +54,7 @@ impl Digest {
         Self::Sha3_384,
     ];
 
-    /// Length of a tag in bytes.
+    /// Length of a tag, in bytes.
     #[must_use]
     pub const fn tag_len(self) -> usize {
         match self {
@@ -72,7 +72,7 @@ impl Digest {
         }
     }
 
-    /// The name as the command line and the documents write it.
+    /// The name of the digest on the command line, in logs and in the documentation.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -99,8 +99,11 @@ impl fmt::Display for Digest {
     }
 }
 
-/// HMAC under one key: the key is absorbed once, and what is kept of it is wiped on drop. While it
-/// is absorbed the hash crates have it on the stack, where a copy may stay until it is overwritten.
+/// HMAC under one key.
+///
+/// The padded key is hashed once, when the value is created; the state is wiped on drop. While the
+/// state is computed the hash crates hold the key on the stack, where a copy may remain until it is
+/// overwritten.
 #[derive(Clone)]
 pub struct Mac(Keyed);
 
@@ -121,7 +124,7 @@ enum Keyed {
     Sha3_384(sponge::Hmac<sha3::Sha3_384>),
 }
 
-/// Runs `$body` with `$mac` bound to the keyed state, whichever digest it is over.
+/// Evaluates `$body` with `$mac` bound to the HMAC state, for any digest.
 macro_rules! with_keyed {
     ($keyed:expr, $mac:ident => $body:expr) => {
         match $keyed {
@@ -142,13 +145,13 @@ macro_rules! with_keyed {
     };
 }
 
-/// HMAC takes a key of any length, so the only error of `new_from_slice` cannot happen.
+/// HMAC accepts keys of any length, so `new_from_slice` cannot fail.
 fn keyed<M: KeyInit>(key: &[u8]) -> M {
     M::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }
 
 impl Mac {
-    /// Absorbs `key`, of any length (RFC 2104, section 2: a longer one than a block is hashed).
+    /// HMAC with `key`, of any length (RFC 2104, section 2: a key longer than one block is hashed).
     #[must_use]
     pub fn new(digest: Digest, key: &[u8]) -> Self {
         Self(match digest {
@@ -168,7 +171,7 @@ impl Mac {
         })
     }
 
-    /// The digest it is over.
+    /// The digest of this HMAC.
     #[must_use]
     pub const fn digest(&self) -> Digest {
         match self.0 {
@@ -201,8 +204,8 @@ impl Mac {
         })
     }
 
-    /// Whether `tag` is the tag of `message`, whole: a tag of any other length than
-    /// [`Digest::tag_len`] is wrong. The time it takes does not depend on the bytes of `tag`.
+    /// Whether `tag` is the tag of `message`. A tag of another length than
+    /// [`Digest::tag_len`] is wrong. Takes the same time for every `tag` of that length.
     #[must_use]
     pub fn verify(&self, message: &[u8], tag: &[u8]) -> Choice {
         self.tag(message).bytes().ct_eq(tag)
@@ -216,9 +219,9 @@ impl fmt::Debug for Mac {
 }
 
 /// HMAC-SHA256 under `key` of the concatenation of `parts`.
-pub(crate) fn sha256(key: &[u8; 32], chunks: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn sha256(key: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut mac: Hmac<Sha256> = keyed(key);
-    chunks.iter().for_each(|chunk| mac.update(chunk));
+    parts.iter().for_each(|part| mac.update(part));
     let mut output = mac.finalize().into_bytes();
     let mut tag = Zeroizing::new([0; 32]);
     tag.copy_from_slice(&output);
@@ -226,11 +229,13 @@ pub(crate) fn sha256(key: &[u8; 32], chunks: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     tag
 }
 
-/// The longest tag of any digest in this build, in bytes.
+/// Length of the longest tag in this build, in bytes.
 pub(crate) const MAX_TAG: usize = if cfg!(feature = "digests") { 64 } else { 32 };
 
-/// A tag. Whoever expects one from a peer must not show it first, so it is wiped on drop, is not
-/// printed by `Debug`, and is compared by [`Mac::verify`] only.
+/// An HMAC tag.
+///
+/// A tag that is expected from a peer is a secret, so it is wiped on drop, does not appear in `Debug`
+/// and is compared by [`Mac::verify`] only.
 pub struct Tag {
     bytes: Zeroizing<[u8; MAX_TAG]>,
     len: usize,
@@ -243,7 +248,7 @@ impl Tag {
         Self { bytes, len: output.len() }
     }
 
-    /// Its [`Digest::tag_len`] bytes.
+    /// The [`Digest::tag_len`] bytes of the tag.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -256,9 +261,8 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// HMAC over a sponge. The `hmac` crate's own type for digests without a block-level interface,
-/// `SimpleHmac`, keeps the padded key and leaves it in memory; this one keeps two digest states,
-/// which the `sha3` crate wipes.
+/// HMAC over a sponge (SHA-3). `SimpleHmac` of the `hmac` crate keeps the padded key and does not
+/// wipe it. This type keeps two digest states, which the `sha3` crate wipes.
 #[cfg(feature = "digests")]
 mod sponge {
     use hmac::digest::common::{Block, BlockSizeUser};
@@ -329,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_have_the_length_their_digest_says() {
+    fn tag_length_matches_the_digest() {
         for &digest in Digest::ALL {
             let mac = Mac::new(digest, b"key");
             assert_eq!(mac.digest(), digest);
@@ -337,16 +341,16 @@ mod tests {
         }
     }
 
-    /// The vectors of the RFCs know no SHA-3; the hmac crate's own type does.
+    /// The RFCs have no vectors for SHA-3, so the reference is `SimpleHmac`.
     #[cfg(feature = "digests")]
     #[test]
-    fn hmac_over_a_sponge_is_the_hmac_crates() {
+    fn sponge_hmac_equals_simple_hmac() {
         fn generic<M: KeyInit + hmac::Mac>(key: &[u8], message: &[u8], tag: &Tag) {
             let mut mac = keyed::<M>(key);
             mac.update(message);
             assert_eq!(mac.finalize().into_bytes().as_slice(), tag.bytes(), "{}", key.len());
         }
-        // Around both block lengths, 104 and 136 bytes, and beyond.
+        // Shorter and longer than both block lengths, 104 and 136 bytes.
         let key: [u8; 300] = core::array::from_fn(|i| i as u8);
         for len in 0..key.len() {
             let (key, message) = (&key[..len], &key[len..]);
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_named_as_the_command_line_names_them() {
+    fn digest_names_match_the_command_line() {
         extern crate std;
         use std::string::{String, ToString};
         use std::vec::Vec;
@@ -368,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_tag_verifies() {
+    fn only_the_complete_tag_verifies() {
         for &digest in Digest::ALL {
             let mac = Mac::new(digest, b"key");
             let tag = mac.tag(b"message");

@@ -1,28 +1,38 @@
-//! Randomness for one session, drawn by the caller.
+//! The randomness of one session.
 
 use rand_core::TryCryptoRng;
 
-/// 40 random bytes, good for one session. Schemes use as many as they need.
+/// 40 random bytes for one session.
 ///
-/// A session never draws randomness itself, so that the same inputs give the same bytes. A server's
-/// nonce must be unpredictable, and no nonce may be used twice: it is neither `Clone` nor `Copy`.
+/// A session draws no randomness itself, so that the same inputs produce the same outputs. A scheme
+/// uses as many of the bytes as it needs. The nonce of a server must be unpredictable, and no nonce
+/// may be used twice: the type is neither `Clone` nor `Copy`. Draw it when the connection exists,
+/// never in advance or before a `fork`.
+///
+/// ```
+/// use countersign::Nonce;
+///
+/// let nonce = Nonce::generate(&mut getrandom::SysRng)?;
+/// # let _ = nonce;
+/// # Ok::<(), getrandom::Error>(())
+/// ```
 pub struct Nonce([u8; Self::LEN]);
 
 impl Nonce {
-    /// Length in bytes.
+    /// Length, in bytes.
     pub const LEN: usize = 40;
 
     /// Draws a nonce.
     ///
     /// # Errors
-    /// Whatever `rng` reports. There is then no nonce and there can be no session.
+    /// The error of `rng`. The caller must not create the session then.
     pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, R::Error> {
         let mut bytes = [0; Self::LEN];
         rng.try_fill_bytes(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// A nonce from bytes drawn elsewhere: a hardware generator, a test's seed.
+    /// A nonce from bytes of another source, such as a hardware generator or the seed of a test.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)

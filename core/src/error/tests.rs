@@ -20,7 +20,8 @@ static CHANNEL: ChannelErrorInfo = ChannelErrorInfo {
     kind: ChannelErrorKind::Protocol,
 };
 
-fn all() -> Vec<Error> {
+/// Every error once, in the order of the codes in `error_codes_are_stable`.
+fn all_errors() -> Vec<Error> {
     let mut all = std::vec![Error::WrongKey, Error::FrameTooLong { len: 9 }, Error::Transport];
     all.extend([KeyRejection::Unknown, KeyRejection::Reflected].map(Error::Refused));
     all.extend([Truncated::Handshake, Truncated::Message].map(Error::Truncated));
@@ -54,22 +55,22 @@ fn all() -> Vec<Error> {
     all
 }
 
-/// A line for a person: something was said, and it is not said of anything else.
-fn assert_told_apart<T: ToString>(all: &[T]) {
-    let said: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), all.len());
-    assert!(said.iter().all(|line| line.len() > 8 && !line.contains('\n')), "{said:?}");
+/// Every item displays as one line of at least nine bytes, and no two lines are the same.
+fn assert_unique_lines<T: ToString>(all: &[T]) {
+    let lines: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), all.len());
+    assert!(lines.iter().all(|line| line.len() > 8 && !line.contains('\n')), "{lines:?}");
 }
 
 #[test]
-fn each_error_has_a_word_and_a_line_of_its_own() {
-    let words: BTreeSet<_> = all().into_iter().map(Error::code).collect();
-    assert_eq!(words.len(), all().len());
-    for word in words {
-        assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && word.len() > 3);
+fn error_codes_and_messages_are_unique() {
+    let codes: BTreeSet<_> = all_errors().into_iter().map(Error::code).collect();
+    assert_eq!(codes.len(), all_errors().len());
+    for code in codes {
+        assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && code.len() > 3);
     }
-    assert_told_apart(&all());
-    assert_told_apart(&[
+    assert_unique_lines(&all_errors());
+    assert_unique_lines(&[
         ConfigError::HandshakeBuffer { needed: 64 },
         ConfigError::Buffer { needed: 64 },
         ConfigError::Busy,
@@ -78,14 +79,14 @@ fn each_error_has_a_word_and_a_line_of_its_own() {
         ConfigError::Heartbeat,
         ConfigError::Digest,
     ]);
-    assert_told_apart(&[
+    assert_unique_lines(&[
         KeyError::Empty,
         KeyError::TooShort,
         KeyError::TooLong,
         KeyError::Purpose,
         KeyError::NotAsked,
     ]);
-    assert_told_apart(&[
+    assert_unique_lines(&[
         SendError::Full,
         SendError::TooLong { max: 7 },
         SendError::LengthNeeded,
@@ -97,9 +98,9 @@ fn each_error_has_a_word_and_a_line_of_its_own() {
 }
 
 #[test]
-fn a_refusal_is_a_failed_proof_and_nothing_else() {
+fn only_failed_proofs_are_authentication_failures() {
     let refusals: Vec<_> =
-        all().into_iter().filter(|error| error.is_authentication_failure()).collect();
+        all_errors().into_iter().filter(|error| error.is_authentication_failure()).collect();
     let mut known = std::vec![Error::WrongKey];
     known.extend([KeyRejection::Unknown, KeyRejection::Reflected].map(Error::Refused));
     known.extend(IDENTITIES.map(Error::Identity));
@@ -108,8 +109,8 @@ fn a_refusal_is_a_failed_proof_and_nothing_else() {
 }
 
 #[test]
-fn the_words_are_those_that_log_watchers_know() {
-    let words: Vec<_> = all().into_iter().map(Error::code).collect();
+fn error_codes_are_stable() {
+    let codes: Vec<_> = all_errors().into_iter().map(Error::code).collect();
     let known = [
         "wrong-key",
         "frame-too-long",
@@ -153,5 +154,5 @@ fn the_words_are_those_that_log_watchers_know() {
         "truncated-stream",
         "peer-silent",
     ];
-    assert_eq!(words, known);
+    assert_eq!(codes, known);
 }

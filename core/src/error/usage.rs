@@ -1,30 +1,31 @@
-//! What the application may not ask for. Nothing has changed when it is told so.
+//! Misuse of an interface by the application. The failed call has no effect.
 
 use core::fmt;
 
-/// Why a session cannot be made so.
+/// Why a session cannot be created from a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The handshake buffer is shorter than [`Config::handshake_len`](crate::Config::handshake_len).
     HandshakeBuffer {
-        /// Bytes that it needs.
+        /// The least length, in bytes.
         needed: usize,
     },
-    /// The receive or send buffer is shorter than [`Config::MIN_BUFFER`](crate::Config::MIN_BUFFER).
+    /// The receive buffer is shorter than [`Config::receive_len`](crate::Config::receive_len), or
+    /// the send buffer than [`Config::MIN_BUFFER`](crate::Config::MIN_BUFFER).
     Buffer {
-        /// Bytes that each needs.
+        /// The least length, in bytes.
         needed: usize,
     },
-    /// There is no lease of a handshake buffer to be had now: too many handshakes are under way.
+    /// No lease of a handshake buffer is available: too many handshakes are in progress.
     Busy,
-    /// [`Framing::Sealed`](crate::Framing::Sealed) goes with the scheme `mutual` and with no other.
+    /// [`Framing::Sealed`](crate::Framing::Sealed) and the scheme `mutual` require each other.
     Framing,
-    /// Frames without tags are for sessions with a channel binding.
+    /// Frames without tags require a channel binding.
     Unprotected,
-    /// A heartbeat is 0 for none, or 1 s to 1 h in whole milliseconds.
+    /// The heartbeat is neither 0 nor 1 s to 1 h in whole milliseconds.
     Heartbeat,
-    /// The scheme `multiprocessing` knows neither sha1 nor sha512.
+    /// The scheme `multiprocessing` does not support the digest: sha1 or sha512.
     Digest,
 }
 
@@ -37,18 +38,18 @@ impl fmt::Display for ConfigError {
             Self::Buffer { needed } => {
                 write!(f, "the receive or send buffer is too short: give each {needed} bytes")
             }
-            Self::Busy => f.write_str("too many handshakes are under way: try later"),
+            Self::Busy => f.write_str("too many handshakes are in progress: try again later"),
             Self::Framing => f.write_str(
-                "sealed frames go with the scheme mutual, and mutual with sealed frames: leave the framing to the scheme",
+                "sealed frames and the scheme mutual require each other: use the default framing of the scheme",
             ),
             Self::Unprotected => f.write_str(
-                "frames without tags are allowed inside TLS only: configure a channel binding, or leave the tags on",
+                "frames without tags require TLS: configure a channel binding, or keep the tags",
             ),
             Self::Heartbeat => {
-                f.write_str("a heartbeat is 0 for none, or 1 s to 1 h: choose one of these")
+                f.write_str("the heartbeat is out of range: use 0 for none, or 1 s to 1 h in whole milliseconds")
             }
             Self::Digest => f.write_str(
-                "the scheme multiprocessing knows md5, sha256, sha384, sha3-256 and sha3-384: choose one of these",
+                "the scheme multiprocessing does not support this digest: use md5, sha256, sha384, sha3-256 or sha3-384",
             ),
         }
     }
@@ -56,18 +57,18 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// Why a key cannot be made, or not be used here. Nothing has changed.
+/// Why a key cannot be created, or cannot answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The secret has no bytes.
+    /// The secret is empty.
     Empty,
     /// The secret is longer than [`Key::MAX_LEN`](crate::Key::MAX_LEN).
     TooLong,
-    /// The secret is too short to derive keys from: less than
-    /// [`Key::MIN_DERIVATION_LEN`](crate::Key::MIN_DERIVATION_LEN) bytes.
+    /// The secret is shorter than
+    /// [`Key::MIN_DERIVATION_LEN`](crate::Key::MIN_DERIVATION_LEN).
     TooShort,
-    /// The key was made for another purpose than the request names.
+    /// The key was made for another purpose than the request requires.
     Purpose,
     /// No key request is open.
     NotAsked,
@@ -89,28 +90,28 @@ impl fmt::Display for KeyError {
 
 impl core::error::Error for KeyError {}
 
-/// Why something was not sent. Nothing of it was.
+/// Why a message or chunk was not queued. None of its bytes were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No room now. One [`Event::Writable`](crate::Event::Writable) follows when there is.
+    /// There is no room now. One [`Event::Writable`](crate::Event::Writable) follows when there is.
     Full,
-    /// Longer than [`Outbox::max_chunk`](crate::Outbox::max_chunk): send it in parts.
+    /// Longer than [`Outbox::max_chunk`](crate::Outbox::max_chunk): send it in chunks.
     TooLong {
-        /// The most that one part takes, in bytes.
+        /// The length of the longest chunk, in bytes.
         max: usize,
     },
-    /// This framing writes a message's length first, so what is still to come must be known, and
-    /// the message fit its length field.
+    /// The framing sends the length of a message first, so the number of bytes that follow must be
+    /// given, and the whole length must fit the length field.
     LengthNeeded,
-    /// The parts do not add up to the length that the first one announced.
+    /// The chunks do not add up to the length that the first one announced.
     LengthMismatch {
-        /// Bytes of the message that are still due.
+        /// Bytes of the message that are still missing.
         due: u64,
     },
-    /// The handshake is not over.
+    /// The handshake is not complete.
     NotEstablished,
-    /// We have said that nothing more comes.
+    /// This end has called [`Protocol::finish`](crate::Protocol::finish).
     Finished,
     /// The session has ended.
     Ended,
@@ -121,19 +122,19 @@ impl fmt::Display for SendError {
         match self {
             Self::Full => f.write_str("no room to send now: wait for the event Writable"),
             Self::TooLong { max } => {
-                write!(f, "too long for one part: send it in parts of at most {max} bytes")
+                write!(f, "too long for one chunk: send it in chunks of at most {max} bytes")
             }
             Self::LengthNeeded => f.write_str(
-                "this framing sends a message's length first: say how many bytes follow, fewer than 4 GiB in all",
+                "this framing sends the length of a message first: give the number of bytes that follow, less than 4 GiB in all",
             ),
             Self::LengthMismatch { due } => {
-                write!(f, "the message that was begun has {due} bytes to go: send those first")
+                write!(f, "the message in progress lacks {due} bytes: send those first")
             }
             Self::NotEstablished => {
                 f.write_str("the handshake is not over: wait for the event Established")
             }
-            Self::Finished => f.write_str("this side has finished sending"),
-            Self::Ended => f.write_str("the session has ended"),
+            Self::Finished => f.write_str("this end has finished sending: send before finish"),
+            Self::Ended => f.write_str("the session has ended: connect again"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Frames that begin with their length: what the framings `u32` and `multiprocessing` share.
+//! Frames that begin with their length: the framings `u32` and `multiprocessing`.
 //!
-//! A frame is a message. One longer than a part is delivered in parts of the same length, the last
-//! as long as what remains, however its bytes arrive.
+//! One frame is one message. A frame longer than the limit is delivered in chunks of the greatest
+//! length and a shorter last one, however its bytes arrive.
 
 pub(crate) mod multiprocessing;
 pub(crate) mod u32;
@@ -12,31 +12,31 @@ use super::{Limits, Parsed, Plan};
 use crate::error::{Error, FrameError, SendError};
 use crate::event::Remaining;
 
-/// How the length of a frame is written in front of it.
+/// The encoding of the length of a frame.
 pub(crate) trait Prefix {
-    /// The longest, in bytes.
+    /// Length of the longest encoding, in bytes.
     const MAX_LEN: usize;
 
-    /// Reads the one that `bytes` begin with.
+    /// Decodes the length at the front of `bytes`.
     fn read(bytes: &[u8]) -> Result<Length, FrameError>;
 
-    /// Length of that of a frame of `len` bytes; `None` if it is too long for any.
+    /// Length of the encoding of `len`; `None` if `len` cannot be encoded.
     fn len(len: u64) -> Option<usize>;
 
-    /// Writes that of a frame of `len` bytes, for which there is one, to the front of `to`.
+    /// Encodes `len` at the front of `to`. `Self::len(len)` must be `Some`.
     fn write(len: u64, to: &mut [u8]);
 }
 
-/// What the first bytes of a frame say.
+/// The length field of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// Not how long it is: that many are needed, those that are there included.
+    /// Incomplete: this many bytes are needed, including those that are present.
     Need(usize),
-    /// After `header` bytes, a frame of `len`.
+    /// A frame of `len` bytes, after `header` bytes.
     Known { header: usize, len: u64 },
 }
 
-/// What follows `remaining` bytes less a part of `len`.
+/// The rest of a frame of which `left` bytes remain, after a chunk of `len` bytes.
 fn remaining_after(left: u64, len: usize) -> (u64, Remaining) {
     match left.saturating_sub(len as u64) {
         0 => (0, Remaining::End),
@@ -44,13 +44,13 @@ fn remaining_after(left: u64, len: usize) -> (u64, Remaining) {
     }
 }
 
-/// The part of a frame with `remaining` bytes to come.
+/// Length of the next chunk of a frame of which `left` bytes remain.
 fn chunk_len(left: u64, limits: Limits) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(limits.max_chunk)
 }
 
 pub(crate) struct Decoder<P> {
-    /// Bytes of the current frame that are to come; 0 at a boundary.
+    /// Bytes of the current frame that are not delivered; 0 between frames.
     left: u64,
     prefix: PhantomData<P>,
 }
@@ -66,6 +66,7 @@ impl<P: Prefix> Decoder<P> {
         let (header, left) = match self.left {
             0 => match P::read(bytes).map_err(Error::Frame)? {
                 Length::Need(n) => return Ok(Parsed::Need(n)),
+                // Before any of the body is stored: the peer chooses the length.
                 Length::Known { len, .. } if len > limits.max_frame => {
                     return Err(Error::FrameTooLong { len });
                 }
@@ -88,7 +89,7 @@ impl<P: Prefix> Decoder<P> {
 }
 
 pub(crate) struct Encoder<P> {
-    /// Bytes of the message begun that are still due; 0 between messages.
+    /// Bytes of the current message that are not queued; 0 between messages.
     due: u64,
     prefix: PhantomData<P>,
 }
@@ -119,7 +120,7 @@ impl<P: Prefix> Encoder<P> {
         }
     }
 
-    /// `frame` is the part, behind room for the header that was planned.
+    /// `frame` holds the chunk, after room for the planned header.
     #[inline]
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.due = match plan.remaining {

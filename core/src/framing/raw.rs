@@ -1,6 +1,6 @@
-//! No framing: bytes as they come (docs/PROTOCOL.md, "raw").
+//! The framing `raw` (docs/PROTOCOL.md, "raw"): a byte stream.
 //!
-//! The stream is one message without an end, delivered in whatever parts arrive.
+//! The stream is one message without an end. A chunk is all bytes that have arrived, up to the limit.
 
 use super::{Limits, Parsed};
 use crate::event::Remaining;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_there_is_a_part() {
+    fn raw_chunk_is_all_available_bytes_up_to_the_limit() {
         let limits = Limits { max_chunk: 4, max_frame: 0 };
         let mut decoder = Decoder::default();
         assert_eq!(decoder.parse(b"", limits), Parsed::Need(1));

@@ -1,8 +1,8 @@
-//! Frames with a type and a tag (docs/PROTOCOL.md, "sealed"): what follows the scheme `mutual`.
+//! Sealed frames (docs/PROTOCOL.md, "sealed"): the framing of the scheme `mutual`.
 //!
-//! `u32 N ‖ type ‖ payload ‖ tag[16]`. The tag also covers a sequence number that is not sent, one
-//! for each direction, so a frame that is missing, repeated or out of its place is noticed. Nothing
-//! of a frame means anything before its tag was verified.
+//! `u32 N ‖ type ‖ payload ‖ tag[16]`. The tag also covers an implicit sequence number, one per
+//! direction, so a dropped, repeated or reordered frame is detected. Nothing of a frame is used before
+//! its tag is verified.
 
 use subtle::ConstantTimeEq;
 
@@ -12,26 +12,26 @@ use crate::crypto::mac;
 use crate::error::{CloseReason, Error, FrameError, SendError};
 use crate::event::Remaining;
 
-/// The smallest max_frame that an end may announce, in bytes.
+/// The least max_frame that an end may announce, in bytes.
 pub(crate) const MIN_MAX_FRAME: u32 = 256;
 
-/// The keys and limits of sealed frames, which the handshake agrees on.
+/// The keys and limits of sealed frames, from the handshake.
 pub(crate) struct SealingParams {
-    /// The key of the frames that this end sends.
+    /// The key for the frames of this end.
     pub(crate) send: Secret,
-    /// The key of the frames that the peer sends.
+    /// The key for the frames of the peer.
     pub(crate) receive: Secret,
     /// Whether frames carry tags.
     pub(crate) tagged: bool,
-    /// The largest N that the peer takes.
+    /// The largest N that the peer accepts.
     pub(crate) max_frame: u32,
 }
 
-/// Length of a tag in bytes.
+/// Length of a tag, in bytes.
 const TAG_LEN: usize = 16;
-/// Length of a frame's header in bytes: N and the type.
+/// Length of N and the type, in bytes.
 const TYPED_LEN: usize = HEADER_LEN + 1;
-/// What a frame has beside its payload, in bytes.
+/// Length of a frame without its payload, in bytes.
 pub(super) const OVERHEAD: usize = TYPED_LEN + TAG_LEN;
 
 const DATA: u8 = 0x00;
@@ -40,21 +40,21 @@ const PONG: u8 = 0x02;
 const PART: u8 = 0x03;
 const FIN: u8 = 0x04;
 const CLOSE: u8 = 0x05;
-/// From here on: ignored by whoever does not know it.
-const IGNORED: u8 = 0x40;
+/// Unknown types from here on are ignored once verified; below, they are errors.
+const FIRST_IGNORED: u8 = 0x40;
 
-/// The longest reason in a CLOSE, in bytes.
+/// Length of the longest reason text in a CLOSE, in bytes.
 const MAX_REASON: usize = 128;
 
-/// The longest frame that [`Encoder::control`] makes, in bytes.
+/// Length of the longest control frame that this end sends, in bytes.
 pub(crate) const MAX_CONTROL: usize = OVERHEAD + 8;
 
-/// The key of one direction, and how many frames it has protected.
+/// The key of one direction and its sequence number.
 #[derive(Default)]
 struct Seal {
     key: Secret,
     seq: u64,
-    /// Whether frames carry tags at all. Until the handshake is over there are no frames.
+    /// Whether frames carry tags.
     tagged: bool,
 }
 
@@ -67,7 +67,7 @@ impl Seal {
         if self.tagged { TAG_LEN } else { 0 }
     }
 
-    /// The tag of the next frame, all of it but the tag.
+    /// The tag of the next frame; `frame` is all of it but the tag.
     fn tag(&self, frame: &[u8]) -> [u8; TAG_LEN] {
         let whole = mac::sha256(&self.key, &[&self.seq.to_be_bytes(), frame]);
         let mut tag = [0; TAG_LEN];
@@ -76,7 +76,7 @@ impl Seal {
     }
 
     fn advance(&mut self) {
-        // It does not wrap: at a billion frames a second that would take 584 years.
+        // Does not wrap in practice: 2^64 frames at a billion per second take 584 years.
         self.seq = self.seq.wrapping_add(1);
     }
 }
@@ -84,18 +84,18 @@ impl Seal {
 #[derive(Default)]
 pub(crate) struct Decoder {
     seal: Seal,
-    /// Of a frame whose tag was verified, the bytes of payload that were not delivered.
+    /// Payload bytes of the current, verified frame that are not delivered.
     left: u32,
-    /// Whether more of the message follows that frame.
+    /// Whether more frames of the message follow the current one.
     more: bool,
-    /// A message has begun and not ended.
+    /// Whether a message has been received in part.
     in_message: bool,
-    /// The peer has said that it sends no more messages.
+    /// Whether the FIN of the peer has been received.
     finished: bool,
 }
 
 impl Decoder {
-    /// Begins to expect frames.
+    /// Starts to accept frames.
     pub(super) fn open(&mut self, sealing: &SealingParams) {
         self.seal = Seal::new(&sealing.receive, sealing.tagged);
     }
@@ -111,7 +111,7 @@ impl Decoder {
         if u64::from(len) > limits.max_frame {
             return Err(Error::FrameTooLong { len: len.into() });
         }
-        // No frame that the buffer does not hold gets here: max_frame is less than it.
+        // max_frame is less than the receive buffer, so the buffer holds the whole frame.
         let whole = HEADER_LEN.saturating_add(len as usize);
         if whole < TYPED_LEN + self.seal.tag_len() {
             return Err(Error::Frame(FrameError::Payload));
@@ -138,24 +138,24 @@ impl Decoder {
                 self.more = kind == PART;
                 return Ok(self.deliver(TYPED_LEN, first, limits));
             }
-            PING => Control::Ping(exactly(payload)?),
-            PONG => exactly::<8>(payload).map(|_| Control::Other)?,
+            PING => Control::Ping(exact_payload(payload)?),
+            PONG => exact_payload::<8>(payload).map(|_| Control::Other)?,
             FIN => {
-                exactly::<0>(payload)?;
+                exact_payload::<0>(payload)?;
                 if self.in_message || self.finished {
                     return Err(Error::Frame(FrameError::Order));
                 }
                 self.finished = true;
                 Control::Fin
             }
-            CLOSE => Control::Close(reason(payload)?),
-            IGNORED.. => Control::Other,
+            CLOSE => Control::Close(parse_close(payload)?),
+            FIRST_IGNORED.. => Control::Other,
             _ => return Err(Error::Frame(FrameError::Type)),
         };
         Ok(Parsed::Control { len: whole, control })
     }
 
-    /// The next part of the payload that is left, behind `header` bytes.
+    /// The next chunk of the current frame, after `header` bytes.
     fn deliver(&mut self, header: usize, first: bool, limits: Limits) -> Parsed {
         let len = (self.left as usize).min(limits.max_chunk);
         self.left -= len as u32;
@@ -168,19 +168,19 @@ impl Decoder {
         Parsed::Chunk { header, len, trailer, first, remaining }
     }
 
-    /// Whether no message is half received.
+    /// Whether the position is between two messages.
     pub(super) fn at_boundary(&self) -> bool {
         !self.in_message && self.left == 0
     }
 }
 
-/// A payload that is exactly so long.
-fn exactly<const N: usize>(payload: &[u8]) -> Result<[u8; N], Error> {
+/// A payload of exactly `N` bytes.
+fn exact_payload<const N: usize>(payload: &[u8]) -> Result<[u8; N], Error> {
     payload.try_into().map_err(|_| Error::Frame(FrameError::Payload))
 }
 
-/// What a CLOSE says: a code, and text for people.
-fn reason(payload: &[u8]) -> Result<CloseReason, Error> {
+/// The reason of a CLOSE: a code, then text for people.
+fn parse_close(payload: &[u8]) -> Result<CloseReason, Error> {
     let (&code, text) = payload.split_first().ok_or(Error::Frame(FrameError::Payload))?;
     if text.len() > MAX_REASON || core::str::from_utf8(text).is_err() {
         return Err(Error::Frame(FrameError::Payload));
@@ -189,13 +189,13 @@ fn reason(payload: &[u8]) -> Result<CloseReason, Error> {
         0 => CloseReason::Shutdown,
         1 => CloseReason::Protocol,
         2 => CloseReason::Timeout,
-        // Of later versions we know no more than that the application was told something.
+        // Codes of later versions count as reasons of the application.
         _ => CloseReason::Application,
     })
 }
 
-/// The code of a CLOSE.
-const fn code(reason: CloseReason) -> u8 {
+/// The code of a reason in a CLOSE.
+const fn close_code(reason: CloseReason) -> u8 {
     match reason {
         CloseReason::Shutdown => 0,
         CloseReason::Protocol => 1,
@@ -207,14 +207,14 @@ const fn code(reason: CloseReason) -> u8 {
 #[derive(Default)]
 pub(crate) struct Encoder {
     seal: Seal,
-    /// The longest payload that the peer takes, in bytes.
+    /// Length of the longest payload that the peer accepts, in bytes.
     max_payload: u32,
-    /// A message has begun and not ended.
+    /// Whether a message has been queued in part.
     in_message: bool,
 }
 
 impl Encoder {
-    /// Begins to make frames.
+    /// Starts to send frames.
     pub(super) fn open(&mut self, sealing: &SealingParams) {
         self.seal = Seal::new(&sealing.send, sealing.tagged);
         self.max_payload = sealing.max_frame - 1 - self.seal.tag_len() as u32;
@@ -229,16 +229,16 @@ impl Encoder {
     }
 
     pub(super) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
-        // No bytes follow: that is the end, as it is in other framings.
+        // As in the other framings, no remaining bytes mean the end.
         let remaining = if remaining == Remaining::Bytes(0) { Remaining::End } else { remaining };
-        // A PART is never empty, and nothing is what an empty one says.
+        // A PART must not be empty, so an empty chunk that is not the last sends nothing.
         if len == 0 && remaining != Remaining::End {
-            return Ok(Plan::nothing(len));
+            return Ok(Plan::bare(len));
         }
         Ok(Plan::new(TYPED_LEN, len, self.seal.tag_len(), remaining))
     }
 
-    /// `frame` is the part with room for what goes around it, and is the next to be sent.
+    /// Seals `frame`, which holds the chunk with room for header and tag and is the next to be sent.
     pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
         self.in_message = plan.remaining != Remaining::End;
         let kind = if self.in_message { PART } else { DATA };
@@ -246,7 +246,7 @@ impl Encoder {
         self.seal(frame);
     }
 
-    /// Writes a control frame to the front of `to`; returns its length.
+    /// Encodes a control frame at the front of `to`. Returns its length.
     pub(super) fn control(&mut self, control: Control, to: &mut [u8; MAX_CONTROL]) -> usize {
         let payload = &mut to[TYPED_LEN..];
         let (kind, len) = match control {
@@ -256,8 +256,8 @@ impl Encoder {
             }
             Control::Fin => (FIN, 0),
             Control::Close(reason) => {
-                // The code says it all; there is no text.
-                payload[0] = code(reason);
+                // No reason text is sent.
+                payload[0] = close_code(reason);
                 (CLOSE, 1)
             }
             Control::Other => return 0,
@@ -268,13 +268,13 @@ impl Encoder {
         whole
     }
 
-    /// What tells a PING from those before it.
+    /// A token for the next PING: the sequence number, which no earlier PING had.
     pub(super) fn token(&self) -> [u8; 8] {
         self.seal.seq.to_be_bytes()
     }
 
     fn write_header(&self, to: &mut [u8], kind: u8, len: usize) {
-        // No frame is longer than `max_payload` and this.
+        // At most `max_payload` plus the overhead.
         let n = (1 + len + self.seal.tag_len()) as u32;
         to[..HEADER_LEN].copy_from_slice(&n.to_be_bytes());
         to[HEADER_LEN] = kind;

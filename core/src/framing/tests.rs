@@ -1,15 +1,15 @@
 use super::*;
 
 #[test]
-fn what_has_no_control_frames_makes_none() {
+fn plain_framings_emit_no_control_frames() {
     for framing in [Framing::Raw, Framing::U32, Framing::Multiprocessing] {
         let mut encoder = Encoder::new(framing);
-        let mut to = [0xee; MAX_CONTROL];
+        let mut output = [0xee; MAX_CONTROL];
         for control in [Control::Fin, Control::Ping([7; 8]), Control::Close(CloseReason::Shutdown)]
         {
-            assert_eq!(encoder.control(control, &mut to), 0);
+            assert_eq!(encoder.control(control, &mut output), 0);
         }
-        assert_eq!(to, [0xee; MAX_CONTROL]);
+        assert_eq!(output, [0xee; MAX_CONTROL]);
         assert_eq!(encoder.token(), [0; 8]);
         assert!(!encoder.is_sealed());
         assert_eq!(encoder.max_payload(), u32::MAX);
@@ -18,7 +18,7 @@ fn what_has_no_control_frames_makes_none() {
 }
 
 #[test]
-fn a_part_may_need_what_goes_around_it() {
+fn overhead_matches_the_layout_of_each_framing() {
     for (framing, overhead) in [
         (Framing::Raw, 0),
         (Framing::U32, 4),
@@ -27,11 +27,11 @@ fn a_part_may_need_what_goes_around_it() {
     ] {
         assert_eq!(Encoder::new(framing).overhead(), overhead);
     }
-    assert_eq!(MAX_CONTROL, 21 + 8, "a PING or a PONG");
+    assert_eq!(MAX_CONTROL, 21 + 8, "the length of a PING or PONG");
 }
 
 #[test]
-fn the_largest_frame_fits_the_buffer_and_the_limit_and_is_not_too_small() {
+fn sealed_max_frame_is_bounded_by_buffer_and_limit() {
     for (capacity, limit, largest) in [
         (260, 1 << 20, 256),
         (261, 1 << 20, 257),

@@ -1,59 +1,59 @@
-//! The buffer that a handshake leases.
+//! The buffer of a handshake.
 
-use super::{multiprocessing, mutual, receive_len, transmit_len};
+use super::{receive_len, transmit_len};
 use crate::config::Scheme;
 use crate::storage::Storage;
 
-/// Both parts of a handshake's buffer: all that was received, and what is or will be transmitted.
+/// The received bytes, and those that are or will be transmitted.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) received: &'a [u8],
     pub(crate) transmit: &'a [u8],
 }
 
-/// The buffer of a handshake: what was received in front, what is to be transmitted behind. Leased
-/// from construction until the handshake is over and its last byte is out.
+/// The handshake buffer: received bytes in front, bytes to transmit behind.
+///
+/// Leased from the creation of the session until the last byte of the handshake is transmitted. All
+/// bytes stay in place, because both ends hash them.
 pub(crate) struct HandshakeBuffer<B> {
     storage: B,
-    /// Where the transmit part begins.
+    /// Where the transmit region begins.
     boundary: u16,
-    /// Where it ends.
+    /// Where the transmit region ends.
     end: u16,
     received: u16,
-    /// Length of the space last offered.
-    offered: u16,
-    /// Of the transmit part, the bytes from `sent` to `queued` wait.
+    /// Length of the last space.
+    space_len: u16,
+    /// In the transmit region, the bytes from `sent` to `queued` wait to be transmitted.
     sent: u16,
     queued: u16,
 }
 
 impl<B: Storage> HandshakeBuffer<B> {
-    /// `storage` must be leased and long enough.
+    /// `storage` must be leased and have `Config::handshake_len` bytes.
     pub(crate) fn new(storage: B, scheme: &Scheme) -> Self {
-        const { assert!(mutual::RECEIVE_LEN + mutual::TRANSMIT_LEN <= 1024) };
-        const { assert!(multiprocessing::RECEIVE_LEN + multiprocessing::TRANSMIT_LEN <= 1024) };
         let boundary = receive_len(scheme) as u16;
         let end = boundary + transmit_len(scheme) as u16;
-        Self { storage, boundary, end, received: 0, offered: 0, sent: 0, queued: 0 }
+        Self { storage, boundary, end, received: 0, space_len: 0, sent: 0, queued: 0 }
     }
 
-    /// Room for what is missing of `want` bytes.
+    /// The space for the bytes that are missing from `want`.
     pub(crate) fn space(&mut self, want: usize) -> &mut [u8] {
         let end = want.min(self.boundary.into());
         let start = self.received_len().min(end);
-        self.offered = (end - start) as u16;
+        self.space_len = (end - start) as u16;
         &mut self.storage.bytes_mut()[start..end]
     }
 
-    /// `n` bytes were written to the space last offered.
+    /// `n` bytes were written to the last space.
     pub(crate) fn commit(&mut self, n: usize) {
-        let n = n.min(core::mem::take(&mut self.offered).into());
+        let n = n.min(core::mem::take(&mut self.space_len).into());
         self.received += n as u16;
     }
 
-    /// The space last offered will not be written to.
+    /// Invalidates the last space.
     pub(crate) fn handle_eof(&mut self) {
-        self.offered = 0;
+        self.space_len = 0;
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -65,7 +65,7 @@ impl<B: Storage> HandshakeBuffer<B> {
         self.received.into()
     }
 
-    /// What was received, and where to write the answer.
+    /// The received bytes, and where to write the answer.
     pub(crate) fn split(&mut self) -> (&[u8], Transmit<'_>) {
         let (front, back) =
             self.storage.bytes_mut()[..self.end.into()].split_at_mut(self.boundary.into());
@@ -84,7 +84,7 @@ impl<B: Storage> HandshakeBuffer<B> {
         (self.queued - self.sent).into()
     }
 
-    /// `n` of the [`pending`](Self::pending) bytes are out.
+    /// The first `n` of the [`pending`](Self::pending) bytes were transmitted.
     pub(crate) fn handle_transmitted(&mut self, n: usize) {
         self.sent += n as u16;
     }
@@ -93,36 +93,36 @@ impl<B: Storage> HandshakeBuffer<B> {
         self.sent == self.queued
     }
 
-    /// Whether something was transmitted, and all that was to be.
-    pub(crate) fn has_spoken(&self) -> bool {
+    /// Whether bytes were queued and all of them are transmitted.
+    pub(crate) fn is_fully_transmitted(&self) -> bool {
         self.sent > 0 && self.is_drained()
     }
 
-    /// Gives the buffer back. There was nothing secret in it.
+    /// Releases the lease. The buffer contains no secrets, so it is not wiped.
     pub(crate) fn release(&mut self) {
         self.storage.release();
     }
 }
 
-/// Where a handshake writes what is to be transmitted.
+/// The transmit region of a [`HandshakeBuffer`].
 pub(crate) struct Transmit<'a> {
     pub(super) bytes: &'a mut [u8],
     pub(super) queued: &'a mut u16,
 }
 
 impl Transmit<'_> {
-    /// Queues `bytes`. The buffer was sized by [`transmit_len`], so there is room.
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    /// Queues `bytes`. There is room: the region has [`transmit_len`] bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.draft()[..bytes.len()].copy_from_slice(bytes);
         self.queue(bytes.len());
     }
 
-    /// What was queued so far, from the first byte on.
+    /// All queued bytes, including those that are transmitted.
     pub(crate) fn queued(&self) -> &[u8] {
         &self.bytes[..usize::from(*self.queued)]
     }
 
-    /// What is not queued yet.
+    /// The bytes after the queued ones: messages prepared but not queued.
     pub(crate) fn draft(&mut self) -> &mut [u8] {
         &mut self.bytes[usize::from(*self.queued)..]
     }

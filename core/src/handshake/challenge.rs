@@ -1,12 +1,12 @@
-//! The scheme `challenge` (docs/PROTOCOL.md, "challenge"): the recipe.
+//! The scheme `challenge` (docs/PROTOCOL.md, "challenge"): HMAC challenge-response, client to server.
 //!
 //! ```text
-//! server                                    client
-//! Respond ── 32 random bytes ─────────────▶ Challenged
-//!                                           KeyNeeded: HMAC over them
-//! Verify ◀─── HMAC(key, the 32 bytes) ───── Complete
-//! KeyNeeded: compare
-//! Complete, or closed without a word
+//! server                                             client
+//! AwaitResponse ─── 32 random bytes ───────────────▶ AwaitChallenge
+//!                                                    AwaitKey: KeyNeeded
+//! AwaitVerificationKey ◀─ HMAC(key, the 32 bytes) ── Complete
+//!   KeyNeeded
+//! Complete, or closed without an answer
 //! ```
 
 use super::buffer::Transmit;
@@ -17,12 +17,12 @@ use crate::crypto::nonce::Nonce;
 use crate::error::Error;
 use crate::key_request;
 use crate::key_request::KeyRequest;
-use crate::peer::Role;
+use crate::role::Role;
 
-/// Length of a challenge in bytes.
+/// Length of a challenge, in bytes.
 const CHALLENGE_LEN: usize = 32;
 
-/// The longer of the two messages, in bytes.
+/// Length of the longer message, in bytes.
 pub(super) const fn longest(digest: Digest) -> usize {
     if digest.tag_len() > CHALLENGE_LEN { digest.tag_len() } else { CHALLENGE_LEN }
 }
@@ -34,25 +34,27 @@ pub(crate) struct Challenge {
 }
 
 #[derive(Debug)]
+// All states of this scheme wait for an input; the names are those of `mutual`.
+#[allow(clippy::enum_variant_names)]
 enum State {
-    /// Server: the challenge is out, the response is not in.
-    Respond { challenge: [u8; CHALLENGE_LEN] },
-    /// Server: the response is in; the key will tell whether it is right.
-    Verify { challenge: [u8; CHALLENGE_LEN] },
-    /// Client: the challenge is not in.
-    Challenged,
-    /// Client: the challenge is in; the key will answer it.
-    Answer,
+    /// Server: has sent the challenge, waits for the response.
+    AwaitResponse { challenge: [u8; CHALLENGE_LEN] },
+    /// Server: has the response, waits for the key to verify it.
+    AwaitVerificationKey { challenge: [u8; CHALLENGE_LEN] },
+    /// Client: waits for the challenge.
+    AwaitChallenge,
+    /// Client: has the challenge, waits for the key to answer it.
+    AwaitKey,
 }
 
 impl Challenge {
     pub(super) fn new(digest: Digest, role: Role, nonce: Nonce, out: &mut Transmit<'_>) -> Self {
         let state = match role {
-            Role::Client => State::Challenged,
+            Role::Client => State::AwaitChallenge,
             Role::Server => {
                 let challenge = nonce.first();
-                out.put(&challenge);
-                State::Respond { challenge }
+                out.write(&challenge);
+                State::AwaitResponse { challenge }
             }
         };
         Self { digest, state }
@@ -60,22 +62,24 @@ impl Challenge {
 
     pub(super) fn want(&self) -> usize {
         match self.state {
-            State::Respond { .. } => self.digest.tag_len(),
-            State::Challenged => CHALLENGE_LEN,
-            State::Verify { .. } | State::Answer => 0,
+            State::AwaitResponse { .. } => self.digest.tag_len(),
+            State::AwaitChallenge => CHALLENGE_LEN,
+            State::AwaitVerificationKey { .. } | State::AwaitKey => 0,
         }
     }
 
     pub(super) fn key_purpose(&self) -> Option<Purpose> {
-        let waits = matches!(self.state, State::Verify { .. } | State::Answer);
+        let waits = matches!(self.state, State::AwaitVerificationKey { .. } | State::AwaitKey);
         waits.then_some(Purpose::Mac(self.digest))
     }
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {
         let (role, challenge) = match &self.state {
-            State::Verify { challenge } => (Role::Server, key_request::Challenge::Ours(challenge)),
-            State::Answer => (Role::Client, key_request::Challenge::Theirs(received)),
-            State::Respond { .. } | State::Challenged => return None,
+            State::AwaitVerificationKey { challenge } => {
+                (Role::Server, key_request::Challenge::Ours(challenge))
+            }
+            State::AwaitKey => (Role::Client, key_request::Challenge::Theirs(received)),
+            State::AwaitResponse { .. } | State::AwaitChallenge => return None,
         };
         Some(KeyRequest::challenge(role, self.digest, challenge))
     }
@@ -89,26 +93,28 @@ impl Challenge {
         let digest = self.digest;
         let complete = |authenticated| Ok(Handshake::Complete { authenticated });
         let state = match (self.state, input) {
-            (State::Respond { challenge }, Input::Received) => State::Verify { challenge },
-            // To answer a server of another scheme would give away what a guesser could use, and 2^-40
-            // is how often a challenge begins like its greeting.
-            (State::Challenged, Input::Received) if super::is_greeting(received) => {
+            (State::AwaitResponse { challenge }, Input::Received) => {
+                State::AwaitVerificationKey { challenge }
+            }
+            // A response to a server of another scheme would help an attacker to guess the key. A
+            // random challenge looks like such a server's message with a probability of 2^-40.
+            (State::AwaitChallenge, Input::Received) if super::is_greeting(received) => {
                 return Err(Error::Malformed);
             }
-            (State::Challenged, Input::Received) => State::Answer,
-            (State::Verify { challenge }, Input::Key(answer)) => {
+            (State::AwaitChallenge, Input::Received) => State::AwaitKey,
+            (State::AwaitVerificationKey { challenge }, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;
-                let right = keys.verify(&challenge, received).into();
-                return if right { complete(true) } else { Err(Error::WrongKey) };
+                let valid = keys.verify(&challenge, received).into();
+                return if valid { complete(true) } else { Err(Error::WrongKey) };
             }
-            (State::Answer, Input::Key(answer)) => {
+            (State::AwaitKey, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;
                 if let Some(mac) = keys.first.key.mac() {
-                    out.put(mac.tag(received).bytes());
+                    out.write(mac.tag(received).bytes());
                 }
                 return complete(false);
             }
-            // An input that was not asked for changes nothing.
+            // Any other input has no effect.
             (state, _) => state,
         };
         Ok(Handshake::Challenge(Self { digest, state }))

@@ -1,21 +1,21 @@
-//! The scheme `multiprocessing` (docs/PROTOCOL.md, "multiprocessing"): what CPython's
-//! `multiprocessing.connection` does. Each end challenges the other, the server first.
+//! The scheme `multiprocessing` (docs/PROTOCOL.md, "multiprocessing"): the handshake of CPython's
+//! `multiprocessing.connection`. Each end challenges the other, the server first.
 //!
 //! ```text
-//! server                                           client
-//! Response ── #CHALLENGE# and a message ─────────▶ Challenge
-//!                                                  Answer            KeyNeeded
-//! Verify ◀─── response ─────────────────────────── Verdict
-//! KeyNeeded
-//! Challenge ─ #WELCOME# ─────────────────────────▶
-//!          ◀─ #CHALLENGE# and a message ────────── Response
-//! Answer                                                             KeyNeeded
-//! Verdict ─── response ──────────────────────────▶ Verify
-//!                                                  KeyNeeded
-//! Complete ◀─ #WELCOME# ────────────────────────── Complete
+//! server                                                  client
+//! AwaitResponse ──── #CHALLENGE# message ───────────────▶ AwaitChallenge
+//!                                                         AwaitKey: KeyNeeded
+//! AwaitVerificationKey ◀───────────────────── response ── AwaitVerdict
+//!   KeyNeeded
+//! AwaitChallenge ─── #WELCOME# ─────────────────────────▶
+//!                ◀────────────────── #CHALLENGE# message ── AwaitResponse
+//! AwaitKey: KeyNeeded
+//! AwaitVerdict ───── response ──────────────────────────▶ AwaitVerificationKey
+//!                                                           KeyNeeded
+//! Complete ◀──────────────────────────────── #WELCOME# ── Complete
 //! ```
-//! A wrong response is told `#FAILURE#` in place of `#WELCOME#`. A key request names the digest that
-//! the peer chose, where our policy leaves it a choice.
+//! A wrong response is answered with `#FAILURE#` instead of `#WELCOME#`. The key request has the
+//! digest that the peer chose, if the configuration allows a choice.
 
 use core::ops::Range;
 
@@ -28,41 +28,42 @@ use crate::crypto::nonce::Nonce;
 use crate::error::{Alert, ConfigError, Error, KeyRejection};
 use crate::framing::{Length, MultiprocessingPrefix, Prefix};
 use crate::key_request::{Challenge, KeyRequest};
-use crate::peer::Role;
+use crate::role::Role;
 
 const CHALLENGE: &[u8] = b"#CHALLENGE#";
 const WELCOME: &[u8] = b"#WELCOME#";
 const FAILURE: &[u8] = b"#FAILURE#";
-/// The same as a frame.
+/// `FAILURE` as a frame.
 pub(super) const FAILURE_FRAME: &[u8] = b"\0\0\0\x09#FAILURE#";
 
 /// Length of the header of the frames that we send, in bytes.
 const HEADER_LEN: usize = 4;
-/// The longest frame to take, its header not counted, in bytes.
+/// Length of the longest frame to accept, without its header, in bytes.
 const MAX_FRAME: u64 = 256;
-/// The shortest message to answer; just as long, it is from before messages named their digest.
+/// Length of the shortest challenge to accept, in bytes. A challenge of exactly this length is from
+/// CPython 3.11 or earlier and names no digest.
 const LEGACY_MESSAGE_LEN: usize = 20;
-/// Length of a response that names no digest: HMAC-MD5, bare.
+/// Length of a response of CPython 3.11 or earlier, in bytes: HMAC-MD5 without a label.
 const LEGACY_RESPONSE_LEN: usize = 16;
-/// The longest name of a digest with what is around it: `{sha3_256}`.
+/// Length of the longest label, in bytes: `{sha3_256}`.
 const MAX_LABEL: usize = 10;
-/// The longest message that we send.
+/// Length of the longest challenge that we send, in bytes.
 const MAX_MESSAGE: usize = MAX_LABEL + Nonce::LEN;
-/// The longest tag.
+/// Length of the longest tag, in bytes.
 const MAX_TAG: usize = 48;
 
-/// The most that is received, in bytes: challenge, response and verdict.
+/// The most bytes that are received: a challenge, a response and a verdict.
 pub(super) const RECEIVE_LEN: usize = 3 * (MultiprocessingPrefix::MAX_LEN + MAX_FRAME as usize);
-/// The most that is transmitted: the same three.
+/// The most bytes that are transmitted: the same three messages.
 pub(super) const TRANSMIT_LEN: usize =
     3 * HEADER_LEN + CHALLENGE.len() + MAX_MESSAGE + MAX_LABEL + MAX_TAG + WELCOME.len();
 
-/// Whether `bytes` begin as a server's first frame does.
+/// Whether `bytes` begin like the first frame of a server.
 pub(super) fn is_greeting(bytes: &[u8]) -> bool {
     bytes.get(HEADER_LEN..).is_some_and(|frame| frame.starts_with(CHALLENGE))
 }
 
-/// How `digest` is named in messages; `None` if it is not.
+/// The label of `digest` in messages; `None` if the scheme does not support it.
 pub(crate) const fn label(digest: Digest) -> Option<&'static [u8]> {
     match digest {
         Digest::Sha256 => Some(b"{sha256}"),
@@ -79,14 +80,14 @@ pub(crate) const fn label(digest: Digest) -> Option<&'static [u8]> {
     }
 }
 
-/// What messages and responses without a name mean: MD5, where it is known.
+/// The digest of challenges and responses without a label: MD5, if this build has it.
 #[cfg(feature = "digests")]
 const LEGACY: Option<Digest> = Some(Digest::Md5);
 #[cfg(not(feature = "digests"))]
 const LEGACY: Option<Digest> = None;
 
-/// The digest that `message` names, and what follows its name.
-fn labelled(message: &[u8]) -> Result<(Digest, &[u8]), Error> {
+/// Splits `message` into the digest of its label and the rest.
+fn split_label(message: &[u8]) -> Result<(Digest, &[u8]), Error> {
     let named = Digest::ALL
         .iter()
         .find_map(|&digest| Some((digest, message.strip_prefix(label(digest)?)?)));
@@ -97,39 +98,39 @@ fn labelled(message: &[u8]) -> Result<(Digest, &[u8]), Error> {
     }
 }
 
-/// The digest to answer the challenge `message` with, and whether the response is to name it.
-fn asked(message: &[u8]) -> Result<(Digest, bool), Error> {
+/// Parses the challenge `message`: the digest of the response, and whether to label it.
+fn parse_challenge(message: &[u8]) -> Result<(Digest, bool), Error> {
     match message.len() {
         ..LEGACY_MESSAGE_LEN => Err(Error::Malformed),
-        // Whatever it begins with: its bytes are random.
+        // Even if it begins like a label: its bytes are random.
         LEGACY_MESSAGE_LEN => Ok((LEGACY.ok_or(Error::Incompatible)?, false)),
-        _ => Ok((labelled(message)?.0, true)),
+        _ => Ok((split_label(message)?.0, true)),
     }
 }
 
-/// The digest of `response`, and its tag.
-fn given(response: &[u8]) -> Result<(Digest, &[u8]), Error> {
+/// Parses `response`: its digest and tag.
+fn parse_response(response: &[u8]) -> Result<(Digest, &[u8]), Error> {
     if response.len() == LEGACY_RESPONSE_LEN {
         return Ok((LEGACY.ok_or(Error::Incompatible)?, response));
     }
-    let (digest, tag) = labelled(response)?;
+    let (digest, tag) = split_label(response)?;
     if tag.len() == digest.tag_len() { Ok((digest, tag)) } else { Err(Error::Malformed) }
 }
 
-/// What is to be proved to us: the message of our challenge.
+/// The challenge of this end.
 struct Message {
     bytes: [u8; MAX_MESSAGE],
     len: u8,
 }
 
 impl Message {
-    /// One that has its response be over `digest`.
+    /// A challenge that requests a response with `digest`.
     fn new(digest: Digest, nonce: Nonce) -> Result<Self, ConfigError> {
         let label = label(digest).ok_or(ConfigError::Digest)?;
         let mut message = Self { bytes: [0; MAX_MESSAGE], len: 0 };
         let nonce: [u8; Nonce::LEN] = nonce.first();
         if LEGACY == Some(digest) {
-            // What peers that know no other digest send, and all others take.
+            // The form of CPython 3.11 and earlier, which every version accepts.
             message.push(&nonce[..LEGACY_MESSAGE_LEN]);
         } else {
             message.push(label);
@@ -152,25 +153,27 @@ pub(crate) struct Multiprocessing {
     policy: config::Multiprocessing,
     role: Role,
     message: Message,
-    /// Where the frame that is awaited, or was last, begins in what was received.
+    /// Where in the received bytes the current frame begins.
     start: u16,
-    /// How many bytes to receive before the next step.
+    /// Number of received bytes that the next step needs.
     want: u16,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug)]
+// All states of this scheme wait for an input; the names are those of `mutual`.
+#[allow(clippy::enum_variant_names)]
 enum State {
-    /// The peer's challenge is not in.
-    Challenge,
-    /// It is in; the key will answer it.
-    Answer { digest: Digest, named: bool },
-    /// Our response is out, what the peer makes of it is not in.
-    Verdict,
-    /// Our challenge is out, the response is not in.
-    Response,
-    /// The response is in; the key will tell whether it is right.
-    Verify { digest: Digest },
+    /// Waits for the challenge of the peer.
+    AwaitChallenge,
+    /// Has the challenge, waits for the key to answer it.
+    AwaitKey { digest: Digest, named: bool },
+    /// Has sent the response, waits for the verdict of the peer.
+    AwaitVerdict,
+    /// Has sent its challenge, waits for the response.
+    AwaitResponse,
+    /// Has the response, waits for the key to verify it.
+    AwaitVerificationKey { digest: Digest },
 }
 
 impl Multiprocessing {
@@ -187,18 +190,18 @@ impl Multiprocessing {
             message,
             start: 0,
             want: HEADER_LEN as u16,
-            state: State::Challenge,
+            state: State::AwaitChallenge,
         };
         Ok(match role {
             Role::Client => new,
-            Role::Server => new.deliver(out),
+            Role::Server => new.send_challenge(out),
         })
     }
 
-    /// Challenges the peer.
-    fn deliver(self, out: &mut Transmit<'_>) -> Self {
-        put_frame(out, &[CHALLENGE, self.message.bytes()]);
-        Self { state: State::Response, ..self }
+    /// Sends the challenge of this end.
+    fn send_challenge(self, out: &mut Transmit<'_>) -> Self {
+        write_frame(out, &[CHALLENGE, self.message.bytes()]);
+        Self { state: State::AwaitResponse, ..self }
     }
 
     pub(super) fn want(&self) -> usize {
@@ -207,35 +210,45 @@ impl Multiprocessing {
 
     pub(super) fn key_purpose(&self) -> Option<Purpose> {
         match self.state {
-            State::Answer { digest, .. } | State::Verify { digest } => Some(Purpose::Mac(digest)),
-            State::Challenge | State::Verdict | State::Response => None,
+            State::AwaitKey { digest, .. } | State::AwaitVerificationKey { digest } => {
+                Some(Purpose::Mac(digest))
+            }
+            State::AwaitChallenge | State::AwaitVerdict | State::AwaitResponse => None,
         }
     }
 
     pub(super) fn key_request<'a>(&'a self, received: &'a [u8]) -> Option<KeyRequest<'a>> {
         let (digest, challenge) = match self.state {
-            State::Answer { digest, .. } => (digest, Challenge::Theirs(self.asked(received))),
-            State::Verify { digest } => (digest, Challenge::Ours(self.message.bytes())),
-            State::Challenge | State::Verdict | State::Response => return None,
+            State::AwaitKey { digest, .. } => {
+                (digest, Challenge::Theirs(self.peer_challenge(received)))
+            }
+            State::AwaitVerificationKey { digest } => {
+                (digest, Challenge::Ours(self.message.bytes()))
+            }
+            State::AwaitChallenge | State::AwaitVerdict | State::AwaitResponse => return None,
         };
         Some(KeyRequest::challenge(self.role, digest, challenge))
     }
 
-    /// Our challenge, as the peer has to answer it.
+    /// The challenge of this end.
     pub(super) fn challenge(&self) -> &[u8] {
         self.message.bytes()
     }
 
-    /// Whoever owes a response is told that it is wrong.
+    /// Only an end that expects a response sends `#FAILURE#`.
     pub(super) fn failure_alert(&self) -> FailureAlert {
         match self.state {
-            State::Response | State::Verify { .. } => FailureAlert::MultiprocessingFailure,
-            State::Challenge | State::Answer { .. } | State::Verdict => FailureAlert::None,
+            State::AwaitResponse | State::AwaitVerificationKey { .. } => {
+                FailureAlert::MultiprocessingFailure
+            }
+            State::AwaitChallenge | State::AwaitKey { .. } | State::AwaitVerdict => {
+                FailureAlert::None
+            }
         }
     }
 
-    /// Where the frame that was received last is, or will be when all of it is there.
-    fn extent(&self, received: &[u8]) -> Result<Range<usize>, Error> {
+    /// Where in the received bytes the body of the current frame is, as far as its header is known.
+    fn frame_range(&self, received: &[u8]) -> Result<Range<usize>, Error> {
         let start = usize::from(self.start);
         match MultiprocessingPrefix::read(received.get(start..).unwrap_or_default()) {
             Ok(Length::Need(n)) => Ok(start..start + n),
@@ -246,14 +259,14 @@ impl Multiprocessing {
         }
     }
 
-    /// The frame that was received last.
+    /// The body of the current frame.
     fn frame<'a>(&self, received: &'a [u8]) -> &'a [u8] {
-        let extent = self.extent(received).unwrap_or_default();
-        received.get(extent).unwrap_or_default()
+        let frame_range = self.frame_range(received).unwrap_or_default();
+        received.get(frame_range).unwrap_or_default()
     }
 
-    /// The message that we are challenged with; empty while there is none.
-    fn asked<'a>(&self, received: &'a [u8]) -> &'a [u8] {
+    /// The challenge of the peer in the current frame.
+    fn peer_challenge<'a>(&self, received: &'a [u8]) -> &'a [u8] {
         self.frame(received).strip_prefix(CHALLENGE).unwrap_or_default()
     }
 
@@ -264,42 +277,45 @@ impl Multiprocessing {
         out: &mut Transmit<'_>,
     ) -> Result<Handshake, Error> {
         let next = match (self.state, input) {
-            (State::Challenge | State::Verdict | State::Response, Input::Received) => {
-                let extent = self.extent(received)?;
-                match received.get(extent.clone()) {
+            (
+                State::AwaitChallenge | State::AwaitVerdict | State::AwaitResponse,
+                Input::Received,
+            ) => {
+                let frame_range = self.frame_range(received)?;
+                match received.get(frame_range.clone()) {
                     Some(frame) => return self.receive(frame, received.len(), out),
-                    None => Self { want: extent.end as u16, ..self },
+                    None => Self { want: frame_range.end as u16, ..self },
                 }
             }
-            (State::Answer { digest, named }, Input::Key(answer)) => {
+            (State::AwaitKey { digest, named }, Input::Key(answer)) => {
                 let keys = answer.map_err(Error::Refused)?;
                 if let Some(mac) = keys.first.key.mac() {
                     let label = if named { label(digest).unwrap_or_default() } else { &[] };
-                    put_frame(out, &[label, mac.tag(self.asked(received)).bytes()]);
+                    write_frame(out, &[label, mac.tag(self.peer_challenge(received)).bytes()]);
                 }
-                self.await_frame(State::Verdict, received.len())
+                self.await_frame(State::AwaitVerdict, received.len())
             }
-            (State::Verify { .. }, Input::Key(answer)) => {
+            (State::AwaitVerificationKey { .. }, Input::Key(answer)) => {
                 return self.verify(answer.map_err(Error::Refused)?, received, out);
             }
-            // An input that was not asked for changes nothing.
+            // Any other input has no effect.
             _ => self,
         };
         Ok(Handshake::Multiprocessing(next))
     }
 
-    /// `state` in place of ours, which awaits a frame behind the `received` bytes.
+    /// Enters `state`, which waits for a frame after the `received` bytes.
     fn await_frame(self, state: State, received: usize) -> Self {
         let start = received as u16;
         Self { state, start, want: start + HEADER_LEN as u16, ..self }
     }
 
-    /// Fails unless a proof over `digest` may be given and taken.
+    /// Fails unless the configuration allows proofs with `digest`.
     fn check(&self, digest: Digest) -> Result<(), Error> {
         if self.policy.allows(digest) { Ok(()) } else { Err(Error::Incompatible) }
     }
 
-    /// A frame has arrived.
+    /// Handles a complete frame.
     fn receive(
         self,
         frame: &[u8],
@@ -307,58 +323,61 @@ impl Multiprocessing {
         out: &mut Transmit<'_>,
     ) -> Result<Handshake, Error> {
         let next = match self.state {
-            State::Challenge => {
+            State::AwaitChallenge => {
                 let message = frame.strip_prefix(CHALLENGE).ok_or(Error::Malformed)?;
+                // An attacker that reflects our own challenge would get the response that it owes us.
                 if message == self.message.bytes() {
                     return Err(Error::Refused(KeyRejection::Reflected));
                 }
-                let (digest, named) = asked(message)?;
+                let (digest, named) = parse_challenge(message)?;
                 self.check(digest)?;
-                Self { state: State::Answer { digest, named }, ..self }
+                Self { state: State::AwaitKey { digest, named }, ..self }
             }
-            State::Response => {
-                let (digest, _) = given(frame)?;
+            State::AwaitResponse => {
+                let (digest, _) = parse_response(frame)?;
                 self.check(digest)?;
-                Self { state: State::Verify { digest }, ..self }
+                Self { state: State::AwaitVerificationKey { digest }, ..self }
             }
-            State::Verdict if frame == WELCOME => match self.role {
+            State::AwaitVerdict if frame == WELCOME => match self.role {
                 Role::Server => return Ok(Handshake::Complete { authenticated: true }),
-                Role::Client => self.await_frame(State::Response, received).deliver(out),
+                Role::Client => {
+                    self.await_frame(State::AwaitResponse, received).send_challenge(out)
+                }
             },
-            State::Verdict if frame == FAILURE => return Err(Error::Alert(Alert::Refused)),
-            State::Verdict => return Err(Error::Malformed),
-            State::Answer { .. } | State::Verify { .. } => self,
+            State::AwaitVerdict if frame == FAILURE => return Err(Error::Alert(Alert::Refused)),
+            State::AwaitVerdict => return Err(Error::Malformed),
+            State::AwaitKey { .. } | State::AwaitVerificationKey { .. } => self,
         };
         Ok(Handshake::Multiprocessing(next))
     }
 
-    /// Says whether the response is right.
+    /// Verifies the response of the peer and sends the verdict.
     fn verify(
         self,
         keys: Candidates<'_>,
         received: &[u8],
         out: &mut Transmit<'_>,
     ) -> Result<Handshake, Error> {
-        let (_, tag) = given(self.frame(received))?;
-        let right = keys.verify(self.message.bytes(), tag);
-        if !bool::from(right) {
+        let (_, tag) = parse_response(self.frame(received))?;
+        let valid = keys.verify(self.message.bytes(), tag);
+        if !bool::from(valid) {
             return Err(Error::WrongKey);
         }
-        put_frame(out, &[WELCOME]);
+        write_frame(out, &[WELCOME]);
         Ok(match self.role {
             Role::Client => Handshake::Complete { authenticated: true },
             Role::Server => {
-                Handshake::Multiprocessing(self.await_frame(State::Challenge, received.len()))
+                Handshake::Multiprocessing(self.await_frame(State::AwaitChallenge, received.len()))
             }
         })
     }
 }
 
-/// Queues a frame that consists of `parts`.
-fn put_frame(out: &mut Transmit<'_>, chunks: &[&[u8]]) {
-    let len: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-    out.put(&(len as u32).to_be_bytes());
-    chunks.iter().for_each(|chunk| out.put(chunk));
+/// Queues a frame with the concatenation of `parts` as its body.
+fn write_frame(out: &mut Transmit<'_>, parts: &[&[u8]]) {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    out.write(&(len as u32).to_be_bytes());
+    parts.iter().for_each(|part| out.write(part));
 }
 
 impl core::fmt::Debug for Multiprocessing {
@@ -368,7 +387,8 @@ impl core::fmt::Debug for Multiprocessing {
 }
 
 impl config::Multiprocessing {
-    /// The digests that keys may be asked for, [`Purpose::Mac`](crate::Purpose::Mac) of each.
+    /// The digests that key requests of this configuration may have: for each, a key with
+    /// [`Purpose::Mac`] may be needed.
     pub fn digests(self) -> impl Iterator<Item = Digest> {
         let known = |digest: &Digest| label(*digest).is_some();
         Digest::ALL.iter().copied().filter(known).filter(move |&digest| self.allows(digest))

@@ -1,17 +1,19 @@
 //! The scheme `mutual` (docs/PROTOCOL.md, "mutual"): SKID3 with names, roles and a key schedule.
 //!
 //! ```text
-//! server                                          client
-//! Bind                                            Bind             inside TLS: until bind_channel
-//! ServerHello ──── M1: versions, suites, nonce ───────▶ AwaitHello
-//!                                                 AwaitKey            KeyNeeded
-//! Verify ◀── M2: kid, names, nonce, proof ─────── AwaitServerProof
-//! KeyNeeded
-//! Agreed ─── M3: name, limits, proof ───────────▶ AwaitAuthorization            KeyNeeded: with this name?
-//!                                                 Agreed
+//! server                                                  client
+//! AwaitBinding: inside TLS, until bind_channel            AwaitBinding
+//! AwaitProof ────────── M1: versions, suites, nonce ────▶ AwaitHello
+//!                                                         AwaitKey: KeyNeeded
+//! AwaitVerificationKey ◀─ M2: key id, names, nonce, proof ─ AwaitServerProof
+//!   KeyNeeded
+//! Agreed ────────────── M3: name, limits, proof ────────▶ AwaitAuthorization
+//!                                                           KeyNeeded: with the name of the server
+//!                                                         Agreed
 //! ```
-//! What each end will say is written to the handshake's buffer at the start, with room for what is
-//! not known yet, and looked up there; what it hears is kept there too, to be hashed.
+//! Each end writes its messages to the handshake buffer when the handshake is created, with zeros for
+//! the fields that are not known yet, and reads its own fields from there. Received messages stay in
+//! the buffer too, because the proofs cover all of them.
 
 mod message;
 
@@ -21,7 +23,7 @@ use super::buffer::{Transmit, View};
 use super::{FailureAlert, Handshake, HandshakeOutput, Input, PeerInfo};
 use crate::config;
 use crate::crypto::key_schedule::{
-    self, Absorbed, Derived, Fingerprint, Imported, Master, Prk, Secret, Transcript,
+    self, Fingerprint, HandshakeKeys, Imported, Master, Prk, Secret, SessionKeys, Transcript,
 };
 use crate::crypto::keys::{Candidate, Candidates, Purpose};
 use crate::crypto::nonce::Nonce;
@@ -29,86 +31,88 @@ use crate::error::{ConfigError, Error, IdentityError, KeyRejection};
 use crate::framing::SealingParams;
 use crate::key_request::KeyRequest;
 use crate::name::{KeyId, Name};
-use crate::peer::Role;
+use crate::role::Role;
 use message::{ClientProof, HEADER_LEN, MAC_LEN, ServerHello, ServerProof, VERSION, whole_len};
 
-/// Every frame carries a tag.
+/// Suite 01: every frame carries a tag.
 const TAGGED: u8 = 0x01;
-/// None does: TLS protects them.
+/// Suite 00: no frame carries a tag; TLS protects them.
 const UNTAGGED: u8 = 0x00;
 
-/// The most that is received, in bytes: by a server M2, by a client M1 and M3.
+/// The most bytes that are received: M2 by a server, M1 and M3 by a client.
 pub(super) const RECEIVE_LEN: usize = max(message::MAX_M2, message::MAX_M1 + message::MAX_M3);
-/// The most that is transmitted.
+/// The most bytes that are transmitted.
 pub(super) const TRANSMIT_LEN: usize = RECEIVE_LEN;
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// What a server says in place of its next message for this reason.
+/// The alert that a server sends in place of its next message, for a handshake that fails with
+/// `error`.
 pub(super) const fn alert(error: Error) -> &'static [u8] {
     match error {
         Error::Incompatible => &const { message::alert(2) },
         Error::Aborted(_) => BUSY,
         Error::Malformed | Error::Truncated(_) => &const { message::alert(4) },
         Error::TimedOut(_) => &const { message::alert(5) },
-        // Whatever the reason, a failed authentication has one face.
+        // One code for every failed authentication, so that a peer cannot tell an unknown key id from
+        // a wrong proof or a refused name.
         _ => &const { message::alert(1) },
     }
 }
 
-/// Whether `bytes` begin as M1 does: what comes behind its N.
+/// Whether `bytes` begin like M1, except for its length.
 pub(super) fn is_greeting(bytes: &[u8]) -> bool {
     bytes.get(HEADER_LEN..).is_some_and(message::is_hello)
 }
 
-/// What a server says to whom it has no room for.
+/// The alert of a server at its limit of connections.
 pub(super) const BUSY: &[u8] = &message::alert(3);
 
 pub(crate) struct Mutual {
     role: Role,
-    /// Suite [`UNTAGGED`] is allowed too.
+    /// Whether suite [`UNTAGGED`] is allowed too.
     untagged: bool,
-    /// What was chosen, once it was.
+    /// The suite that the client chose.
     suite: u8,
-    /// Where the message that is awaited begins in what was received.
+    /// Where in the received bytes the current message begins.
     start: u16,
-    /// How many bytes to receive before the next step.
+    /// Number of received bytes that the next step needs.
     want: u16,
-    /// What ties us to the TLS connection that we are in, if we are in one.
+    /// The channel binding, inside TLS.
     binding: Option<Secret>,
     state: State,
 }
 
 enum State {
-    /// The channel binding is not known.
+    /// Waits for the channel binding.
     AwaitBinding { dummy: Prk },
-    /// Server: M1 is out, M2 is not in.
+    /// Server: has sent M1, waits for M2.
     AwaitProof { dummy: Prk },
-    /// Server: M2 is in; the keys will tell whether it is right.
+    /// Server: has M2, waits for the keys to verify it.
     AwaitVerificationKey { dummy: Prk },
-    /// Client: M1 is not in.
+    /// Client: waits for M1.
     AwaitHello,
-    /// Client: M1 is in; the key will answer it.
+    /// Client: has M1, waits for the key to answer it.
     AwaitKey,
-    /// Client: M2 is out, M3 is not in.
+    /// Client: has sent M2, waits for M3.
     AwaitServerProof { key: Imported, fingerprint: Fingerprint },
-    /// Client: M3 is right; whoever holds the key will tell whether it is for this server.
-    AwaitAuthorization(Agreed),
-    /// It is over.
-    Agreed(Agreed),
+    /// Client: has verified M3, asks whether the key may be used with this server.
+    AwaitAuthorization(SessionSecrets),
+    /// Complete.
+    Agreed(SessionSecrets),
 }
 
-/// What both ends have now.
-pub(crate) struct Agreed {
+/// What both ends share after the handshake.
+pub(crate) struct SessionSecrets {
     master: Master,
     session_id: [u8; 16],
     fingerprint: Fingerprint,
 }
 
-impl Agreed {
-    fn new(key: &Absorbed, transcript: &Transcript, fingerprint: Fingerprint) -> Self {
+impl SessionSecrets {
+    fn new(key: &HandshakeKeys, transcript: &Transcript, fingerprint: Fingerprint) -> Self {
         let th = transcript.hash();
         let mut session_id = [0; 16];
         session_id.copy_from_slice(&th[..16]);
@@ -193,7 +197,7 @@ impl Mutual {
         matches!(self.state, State::Agreed(_))
     }
 
-    /// Behind M3 an alert would be a bad frame.
+    /// Only a server that has not sent M3 alerts: after M3 the client would parse an alert as a frame.
     pub(super) fn failure_alert(&self) -> FailureAlert {
         match self.role {
             Role::Server if !self.is_agreed() => FailureAlert::MutualAlert,
@@ -210,15 +214,15 @@ impl Mutual {
             State::AwaitKey => (ClientProof::parse(message::first(view.transmit)).ok()?.kid, None),
             State::AwaitAuthorization(_) => {
                 let m2 = ClientProof::parse(message::first(view.transmit)).ok()?;
-                (m2.kid, Some(ServerProof::parse(self.awaited(view.received)).ok()?.name))
+                (m2.kid, Some(ServerProof::parse(self.current_message(view.received)).ok()?.name))
             }
             _ => return None,
         };
         Some(KeyRequest::mutual(self.role, kid, name))
     }
 
-    /// The message that was awaited last.
-    fn awaited<'a>(&self, received: &'a [u8]) -> &'a [u8] {
+    /// The received bytes of the current message.
+    fn current_message<'a>(&self, received: &'a [u8]) -> &'a [u8] {
         received.get(self.start.into()..).unwrap_or_default()
     }
 
@@ -243,17 +247,17 @@ impl Mutual {
                 self.prove(answer.map_err(Error::Refused)?, received, out)
             }
             (State::AwaitAuthorization(_), Input::Key(answer)) => {
-                self.admit(answer.map_err(Error::Refused)?)?
+                self.authorize(answer.map_err(Error::Refused)?)?
             }
-            // An input that was not asked for changes nothing.
+            // Any other input has no effect.
             _ => self,
         };
         Ok(Handshake::Mutual(next))
     }
 
-    /// A header has arrived, or the message behind it.
+    /// Handles the header of a message, or the whole message.
     fn receive(self, received: &[u8], out: &mut Transmit<'_>) -> Result<Self, Error> {
-        let message = self.awaited(received);
+        let message = self.current_message(received);
         if let Ok(header) = <[u8; HEADER_LEN]>::try_from(message) {
             let longest = match self.state {
                 State::AwaitProof { .. } => message::MAX_M2,
@@ -263,7 +267,7 @@ impl Mutual {
             let want = self.start + whole_len(header, longest)?;
             return Ok(Self { want, ..self });
         }
-        // What a server offers in M1, and what a client takes of an offer.
+        // The suites that a server offers, and those that a client accepts.
         let untagged = self.untagged;
         let allowed = |suite| suite == TAGGED || (suite == UNTAGGED && untagged);
         match self.state {
@@ -279,6 +283,8 @@ impl Mutual {
                 if !(m1.versions.0..=m1.versions.1).contains(&VERSION) {
                     return Err(Error::Incompatible);
                 }
+                // In the server's order of preference. The list is covered by both proofs, so an
+                // attacker who removes a suite fails the handshake.
                 let mut suites = m1.suites.iter().copied();
                 let suite = suites.find(|&suite| allowed(suite)).ok_or(Error::Incompatible)?;
                 message::choose(out.draft(), suite);
@@ -296,6 +302,7 @@ impl Mutual {
                 if !bool::from(key_schedule::verify(&proof, m3.mac)) {
                     return Err(Error::WrongKey);
                 }
+                // Our own name or process id means that an attacker connected this process to itself.
                 let me = ClientProof::parse(out.queued())?;
                 if me.expected.is_empty() {
                     if m3.name == me.name {
@@ -307,7 +314,7 @@ impl Mutual {
                 if m3.process_id == me.process_id {
                     return Err(Error::Identity(IdentityError::SameProcess));
                 }
-                let agreed = Agreed::new(&key, &transcript.absorb(mac), fingerprint);
+                let agreed = SessionSecrets::new(&key, &transcript.absorb(mac), fingerprint);
                 Ok(Self { state: State::AwaitAuthorization(agreed), ..self })
             }
             _ => Ok(self),
@@ -330,9 +337,9 @@ impl Mutual {
         Self { start, want: start + HEADER_LEN as u16, state, ..self }
     }
 
-    /// Client: the holder of the key has been told the server's name. What it says of the key that
-    /// we proved ourselves with is what counts, whichever is the first by now.
-    fn admit(self, keys: Candidates<'_>) -> Result<Self, Error> {
+    /// Client: completes the handshake if the key may be used with this server. Decided for the key
+    /// that the client proved itself with, which need not be the first candidate any more.
+    fn authorize(self, keys: Candidates<'_>) -> Result<Self, Error> {
         let State::AwaitAuthorization(agreed) = self.state else { return Ok(self) };
         let used = [Some(keys.first), keys.second].into_iter().flatten().find(|candidate| {
             candidate.prk().is_some_and(|prk| prk.fingerprint() == agreed.fingerprint)
@@ -344,7 +351,8 @@ impl Mutual {
         }
     }
 
-    /// Server: answers M2 with M3, or not. The same work is done whatever the keys.
+    /// Server: answers M2 with M3, or fails. The work is the same for every answer, so that time does
+    /// not reveal whether the key id exists.
     fn verify(
         self,
         answer: Result<Candidates<'_>, KeyRejection>,
@@ -359,7 +367,7 @@ impl Mutual {
 
         let th = transcript.hash();
 
-        // Two candidates always; a match with one that stands in for a key is none.
+        // Always two candidates. A match with the dummy key is no match.
         let first = answer.as_ref().ok().map(|keys| keys.first);
         let second = answer.as_ref().ok().and_then(|keys| keys.second);
         let attempt = |key: Option<&Prk>| {
@@ -380,6 +388,8 @@ impl Mutual {
         let (Some(chosen), Some(fingerprint), true) = (chosen, fingerprint, right.into()) else {
             return Err(Error::WrongKey);
         };
+        // Only after the proof, so that a peer without the key learns nothing about names. Our own
+        // name or process id means that an attacker connected this process to itself.
         let me = ServerProof::parse(message::first(out.draft()))?;
         if !m2.expected.is_empty() && m2.expected != me.name {
             return Err(Error::Identity(IdentityError::WrongServer));
@@ -401,15 +411,15 @@ impl Mutual {
         let len = m3.len();
         m3[len - MAC_LEN..].copy_from_slice(proof.as_slice());
         out.queue(len);
-        let agreed = Agreed::new(&key, &transcript.absorb(proof.as_slice()), fingerprint);
+        let agreed = SessionSecrets::new(&key, &transcript.absorb(proof.as_slice()), fingerprint);
         Ok(Self { state: State::Agreed(agreed), ..self })
     }
 
-    /// What came of it, once it is over.
+    /// The result, once the handshake is complete.
     pub(super) fn output(&self, view: View<'_>) -> Option<HandshakeOutput> {
         let State::Agreed(agreed) = &self.state else { return None };
         let (m2, m3) = match self.role {
-            Role::Client => (message::first(view.transmit), self.awaited(view.received)),
+            Role::Client => (message::first(view.transmit), self.current_message(view.received)),
             Role::Server => {
                 let m1 = message::first(view.transmit).len();
                 (view.received, message::first(&view.transmit[m1..]))
@@ -420,7 +430,7 @@ impl Mutual {
             Role::Client => (server.name, server.max_frame),
             Role::Server => (client.name, client.max_frame),
         };
-        let Derived { send, receive, exporter } = agreed.master.derive(self.role);
+        let SessionKeys { send, receive, exporter } = agreed.master.derive(self.role);
         let peer = PeerInfo {
             authenticated: true,
             name: Name::new(name).ok(),

@@ -1,24 +1,25 @@
-//! What a session owes its peer beside messages: control frames, and the last word of a handshake.
+//! Frames that a session sends beside messages: control frames, and the alert of a failed handshake.
 
 use crate::error::CloseReason;
 use crate::framing::{Control, MAX_CONTROL};
 use crate::send_buffer::SendBuffer;
 
-/// Control frames are made one at a time, when nothing else waits to be sent, in a place of their
-/// own: an idle session answers a PING without a lease, and no application can fill their room. A
-/// side whose messages wait owes no sign of life; these are one.
+/// Encodes one control frame at a time, into a buffer of its own, when no message waits.
+///
+/// The separate buffer lets an idle session answer a PING without a lease, and keeps room that the
+/// application cannot fill. Queued messages take precedence: they serve as keepalive themselves.
 pub(crate) struct ControlQueue {
     bytes: [u8; MAX_CONTROL],
     /// The bytes from `head` to `tail` wait to be transmitted.
     head: u8,
     tail: u8,
     ping: bool,
-    /// The newest, if several were asked for.
+    /// The token of the newest PING that is not answered.
     pong: Option<[u8; 8]>,
     close: Option<CloseReason>,
-    fin_made: bool,
-    /// What waits to be transmitted was made behind the FIN.
-    behind_fin: bool,
+    fin_encoded: bool,
+    /// The bytes that wait were encoded after the FIN.
+    encoded_after_fin: bool,
 }
 
 impl ControlQueue {
@@ -30,8 +31,8 @@ impl ControlQueue {
             ping: false,
             pong: None,
             close: None,
-            fin_made: false,
-            behind_fin: false,
+            fin_encoded: false,
+            encoded_after_fin: false,
         }
     }
 
@@ -43,70 +44,72 @@ impl ControlQueue {
         self.pong = Some(token);
     }
 
-    /// The session has failed: no more signs of life, no orderly end.
+    /// The session has failed: drops the keepalives and the FIN, and queues a CLOSE if there is a
+    /// reason to send.
     pub(crate) fn close(&mut self, why: Option<CloseReason>) {
-        (self.ping, self.pong, self.fin_made) = (false, None, true);
+        (self.ping, self.pong, self.fin_encoded) = (false, None, true);
         self.close = why;
     }
 
-    /// The last word of a handshake, as it is.
-    pub(crate) fn say(&mut self, word: &[u8]) {
-        self.bytes[..word.len()].copy_from_slice(word);
-        (self.head, self.tail) = (0, word.len() as u8);
+    /// Queues the alert of a failed handshake.
+    pub(crate) fn queue_alert(&mut self, alert: &[u8]) {
+        self.bytes[..alert.len()].copy_from_slice(alert);
+        (self.head, self.tail) = (0, alert.len() as u8);
     }
 
-    /// Nothing, not even what was begun.
-    pub(crate) fn forget(&mut self) {
+    /// Drops everything, also a frame that is transmitted in part.
+    pub(crate) fn clear(&mut self) {
         self.close(None);
         (self.head, self.tail) = (0, 0);
     }
 
-    /// Bytes that wait.
+    /// The bytes that wait to be transmitted.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.bytes[self.head.into()..self.tail.into()]
     }
 
-    /// `n` of the [`pending`](Self::pending) bytes are out.
+    /// The first `n` of the [`pending`](Self::pending) bytes were transmitted.
     pub(crate) fn handle_transmitted(&mut self, n: usize) {
         self.head += n as u8;
     }
 
-    /// Drops the signs of life that wait, even one that was begun, if the FIN is out; whether it is.
-    pub(crate) fn forget_behind_fin(&mut self) -> bool {
-        // Nothing that goes out behind the FIN is anything else.
-        let out = self.fin_made && (self.head == self.tail || self.behind_fin);
+    /// If the FIN is transmitted, drops the keepalives, also one that is transmitted in part.
+    /// Returns whether the FIN is transmitted.
+    pub(crate) fn clear_after_fin(&mut self) -> bool {
+        // Everything that was encoded after the FIN is a keepalive.
+        let out = self.fin_encoded && (self.head == self.tail || self.encoded_after_fin);
         if out {
-            self.forget();
+            self.clear();
         }
         out
     }
 
-    /// Whether a FIN is due: all messages are queued, and where they end is to be said.
-    fn owes_fin(&self, send_buffer: &SendBuffer) -> bool {
-        send_buffer.is_sealed() && send_buffer.is_finished() && !self.fin_made
+    /// Whether a FIN is to be sent: the framing has one and all messages are queued.
+    fn needs_fin(&self, send_buffer: &SendBuffer) -> bool {
+        send_buffer.is_sealed() && send_buffer.is_finished() && !self.fin_encoded
     }
 
-    /// Whether nothing is owed and nothing waits.
-    pub(crate) fn is_settled(&self, send_buffer: &SendBuffer) -> bool {
+    /// Whether nothing waits to be encoded or transmitted.
+    pub(crate) fn is_empty(&self, send_buffer: &SendBuffer) -> bool {
         self.head == self.tail
             && !self.ping
             && self.pong.is_none()
             && self.close.is_none()
-            && !self.owes_fin(send_buffer)
+            && !self.needs_fin(send_buffer)
     }
 
-    /// Makes the next frame that is owed, if nothing waits that was made or queued before.
-    pub(crate) fn make(&mut self, send_buffer: &mut SendBuffer) {
+    /// Encodes the next frame, unless an earlier frame or message still waits.
+    pub(crate) fn encode_next(&mut self, send_buffer: &mut SendBuffer) {
         if self.head < self.tail || !send_buffer.is_drained() {
             return;
         }
-        self.behind_fin = self.fin_made;
+        self.encoded_after_fin = self.fin_encoded;
         let control = if let Some(token) = self.pong.take() {
             Control::Pong(token)
         } else if core::mem::take(&mut self.ping) {
             Control::Ping(send_buffer.token())
-        } else if self.owes_fin(send_buffer) {
-            self.fin_made = true;
+        } else if self.needs_fin(send_buffer) {
+            self.fin_encoded = true;
             Control::Fin
         } else if let Some(why) = self.close.take() {
             Control::Close(why)

@@ -1,5 +1,6 @@
-//! The session as its driver and its application see it.
+//! [`Protocol`] for [`Session`]: the calls of the driver and the application.
 
+use super::timers::Timer;
 use super::{Session, State};
 use crate::crypto::keys::Candidates;
 use crate::error::{CloseReason, Error, KeyError, KeyRejection, TimedOut};
@@ -9,13 +10,13 @@ use crate::key_request::KeyRequest;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::protocol::Protocol;
-use crate::session::timers::Timer;
+
 use crate::storage::Storage;
 use crate::time::Instant;
 
 impl<B: Storage> Protocol for Session<B> {
     fn peer(&self) -> Option<Peer<'_>> {
-        self.state.peer_info().map(|known| known.peer(self.role.other()))
+        self.state.peer_info().map(|info| info.peer(self.role.other()))
     }
 
     fn key_request(&self) -> Option<KeyRequest<'_>> {
@@ -47,7 +48,7 @@ impl<B: Storage> Protocol for Session<B> {
         self.is_drained()
             && match self.state {
                 State::Handshake { .. } => false,
-                // Where the end is a frame, signs of life follow it until the peer's has come.
+                // With a FIN frame the write side stays open for PONGs until the peer's FIN arrives.
                 State::Open(_) => {
                     self.send_buffer.is_finished()
                         && (self.peer_finished || !self.send_buffer.is_sealed())
@@ -108,7 +109,7 @@ impl<B: Storage> Protocol for Session<B> {
 
     fn consume(&mut self, now: Instant) {
         if self.recv_buffer.consume() {
-            self.hear(now);
+            self.reset_peer_timer(now);
         }
     }
 
@@ -127,7 +128,7 @@ impl<B: Storage> Protocol for Session<B> {
             State::Open(_) if !self.closed => {
                 let space = self.recv_buffer.space();
                 if space.is_empty() {
-                    // Time in which we do not read is not the peer's.
+                    // Time in which this end does not read is not charged to the peer.
                     self.timers.clear(Timer::Receive);
                     self.timers.clear(Timer::Peer);
                 }
@@ -142,9 +143,11 @@ impl<B: Storage> Protocol for Session<B> {
             State::Handshake { buffer, .. } => buffer.commit(n),
             State::Open(_) => {
                 self.recv_buffer.commit(n);
+                // Only a timer that back-pressure cleared is set again: bytes alone are no sign that
+                // the peer is alive, a complete frame is.
                 let listens = !self.closed && !self.recv_buffer.has_chunk();
                 if listens && !self.timers.is_set(Timer::Peer) {
-                    self.hear(now);
+                    self.reset_peer_timer(now);
                 }
             }
             State::Failed { .. } => {}
@@ -167,7 +170,7 @@ impl<B: Storage> Protocol for Session<B> {
             let what = match timer {
                 Timer::Receive => TimedOut::Receive,
                 Timer::Send => {
-                    // Also after an error, where this ends the last word.
+                    // After an error this limits how long the alert or CLOSE may take.
                     if !matches!(self.state, State::Handshake { .. }) {
                         self.discard();
                     }
@@ -176,11 +179,11 @@ impl<B: Storage> Protocol for Session<B> {
                 Timer::Peer if matches!(self.state, State::Handshake { .. }) => TimedOut::Handshake,
                 Timer::Peer => TimedOut::Peer,
                 Timer::Ping => {
-                    // What waits to leave will be a sign of life when it does.
-                    if self.is_drained() && !self.is_over() {
+                    // Bytes that already wait serve as keepalive when they are transmitted.
+                    if self.is_drained() && !self.both_finished() {
                         self.control_queue.ping();
                     }
-                    self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
+                    self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
                     continue;
                 }
             };
@@ -204,29 +207,31 @@ impl<B: Storage> Protocol for Session<B> {
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
         if !matches!(self.state, State::Handshake { .. }) {
             if self.is_drained() {
-                self.send_buffer.settle(&mut self.send);
-                self.shown = 0;
+                // An idle session holds no lease.
+                self.send_buffer.release_if_idle(&mut self.send);
+                self.offered_len = 0;
                 return &[];
             }
-            self.control_queue.make(&mut self.send_buffer);
+            self.control_queue.encode_next(&mut self.send_buffer);
         }
         if !self.timers.is_set(Timer::Send) {
-            self.watch_send(now);
+            self.arm_send_timer(now);
         }
         let pending = match &self.state {
             State::Handshake { buffer, .. } => buffer.pending(),
+            // A control frame that was begun goes first: frames must not interleave.
             _ => match self.control_queue.pending() {
                 [] => self.send_buffer.pending(&mut self.send),
                 pending => pending,
             },
         };
-        self.shown = pending.len() as u32;
+        self.offered_len = pending.len() as u32;
         pending
     }
 
     fn handle_transmitted(&mut self, n: usize, now: Instant) {
-        let n = n.min(self.shown as usize);
-        self.shown -= n as u32;
+        let n = n.min(self.offered_len as usize);
+        self.offered_len -= n as u32;
         if n == 0 {
             return;
         }
@@ -235,17 +240,18 @@ impl<B: Storage> Protocol for Session<B> {
             _ if !self.control_queue.pending().is_empty() => {
                 self.control_queue.handle_transmitted(n);
                 if self.peer_finished {
-                    self.fall_silent();
+                    self.drop_keepalives_after_fin();
                 }
             }
             _ => self.send_buffer.handle_transmitted(n, &mut self.send),
         }
         if let State::Open(_) = self.state {
-            self.timers.put(Timer::Ping, self.keepalive.ping_at(now));
+            self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
         }
-        self.overdue = self.overdue.saturating_sub(n as u32);
-        if self.overdue == 0 {
-            self.watch_send(now);
+        self.due_len = self.due_len.saturating_sub(n as u32);
+        // All bytes of the last deadline are out: later ones get a deadline of their own.
+        if self.due_len == 0 {
+            self.arm_send_timer(now);
         }
     }
 

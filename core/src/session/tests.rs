@@ -1,4 +1,4 @@
-//! What the tests of a session share: an end of a connection without the connection.
+//! Helpers shared by the session tests: one endpoint of a connection, without a transport.
 
 extern crate std;
 
@@ -12,6 +12,7 @@ mod multiprocessing;
 mod mutual;
 mod pair;
 mod receive;
+mod scripted_peer;
 mod sealed;
 mod secrets;
 mod send;
@@ -31,17 +32,17 @@ use std::rc::Rc;
 use std::vec;
 use std::vec::Vec;
 
-const SECRET: &[u8] = b"the key of both ends";
+const SECRET: &[u8] = b"key shared by both sides";
 
-/// How many regions are out, whether there are more to be had, and whether one is waited for.
+/// State of a buffer pool: regions leased, whether it is exhausted, whether a lease is awaited.
 #[derive(Debug, Default)]
 struct Pool {
-    out: Cell<usize>,
-    dry: Cell<bool>,
+    leased: Cell<usize>,
+    exhausted: Cell<bool>,
     awaited: Cell<bool>,
 }
 
-/// Bytes that are there only while leased, and are rubbish at first.
+/// Storage whose bytes exist only while leased and start with arbitrary content.
 #[derive(Debug)]
 struct Region {
     pool: Rc<Pool>,
@@ -55,9 +56,9 @@ impl Storage for Region {
     }
 
     fn lease(&mut self) -> bool {
-        if self.bytes.is_empty() && !self.pool.dry.get() {
+        if self.bytes.is_empty() && !self.pool.exhausted.get() {
             self.bytes = vec![0xa5; self.capacity];
-            self.pool.out.set(self.pool.out.get() + 1);
+            self.pool.leased.set(self.pool.leased.get() + 1);
         }
         self.pool.awaited.set(self.bytes.is_empty());
         !self.bytes.is_empty()
@@ -74,7 +75,7 @@ impl Storage for Region {
     fn release(&mut self) {
         self.pool.awaited.set(false);
         if !core::mem::take(&mut self.bytes).is_empty() {
-            self.pool.out.set(self.pool.out.get() - 1);
+            self.pool.leased.set(self.pool.leased.get() - 1);
         }
     }
 }
@@ -87,9 +88,9 @@ struct Pools {
 }
 
 impl Pools {
-    /// Leases held: handshake, receive, send.
+    /// Number of leases held: handshake, receive, send.
     fn held(&self) -> (usize, usize, usize) {
-        (self.handshake.out.get(), self.receive.out.get(), self.send.out.get())
+        (self.handshake.leased.get(), self.receive.leased.get(), self.send.leased.get())
     }
 
     fn buffers(&self, receive: usize, send: usize) -> Buffers<Region> {
@@ -103,13 +104,14 @@ impl Pools {
     }
 }
 
-/// One end, and the moment it is there.
-struct End {
+/// One session, its buffer pools and its current time.
+struct Endpoint {
     session: Session<Region>,
     pools: Pools,
     now: Instant,
 }
 
+/// The nonce of every session in these tests.
 fn nonce() -> Nonce {
     Nonce::from_bytes([0x6e; Nonce::LEN])
 }
@@ -122,21 +124,24 @@ fn challenge(digest: Digest) -> Config {
     Config::new(Scheme::Challenge { digest })
 }
 
+/// A configuration without authentication.
 fn framed(framing: Framing) -> Config {
     Config::new(Scheme::None).with_framing(framing)
 }
 
+/// A frame of the framing `u32`.
 fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = (body.len() as u32).to_be_bytes().to_vec();
     frame.extend_from_slice(body);
     frame
 }
 
-fn whole() -> Event {
+/// The event for a message that is delivered in one chunk.
+fn whole_message() -> Event {
     Event::Chunk { first: true, remaining: Remaining::End }
 }
 
-impl End {
+impl Endpoint {
     fn new(config: &Config, role: Role, receive: usize, send: usize) -> Self {
         let (pools, now) = (Pools::default(), Instant::EPOCH);
         let buffers = pools.buffers(receive, send);
@@ -152,14 +157,14 @@ impl End {
         Self::new(config, Role::Client, 64, 64)
     }
 
-    /// An end with nothing to prove, open.
-    fn open(config: &Config) -> Self {
-        let mut end = Self::server(config);
-        assert_eq!(end.events(), [Event::Established]);
-        end
+    /// An established server of a configuration without authentication.
+    fn established(config: &Config) -> Self {
+        let mut endpoint = Self::server(config);
+        assert_eq!(endpoint.events(), [Event::Established]);
+        endpoint
     }
 
-    /// Offers `bytes` to be read once; returns how many were.
+    /// Performs one read of at most `bytes`; returns the number of bytes taken.
     fn offer(&mut self, bytes: &[u8]) -> usize {
         let space = self.session.recv_space();
         if space.is_empty() {
@@ -171,11 +176,11 @@ impl End {
         n
     }
 
-    /// Has all of `bytes` read, in one piece if possible, without looking for events.
+    /// Reads all of `bytes`, in as few reads as possible, without polling events.
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let n = self.offer(bytes);
-            assert!(n > 0, "{} bytes were not wanted", bytes.len());
+            assert!(n > 0, "the session does not read {} bytes", bytes.len());
             bytes = &bytes[n..];
         }
     }
@@ -188,10 +193,10 @@ impl End {
         self.session.poll_event(self.now)
     }
 
-    /// All events until there are no more.
+    /// Polls events until none is left.
     fn events(&mut self) -> Vec<Event> {
         let events: Vec<Event> = core::iter::from_fn(|| self.poll().unwrap()).take(100).collect();
-        assert!(events.len() < 100, "there is no end of events");
+        assert!(events.len() < 100, "events do not end");
         events
     }
 
@@ -207,8 +212,18 @@ impl End {
         self.session.consume(self.now);
     }
 
-    /// Gives the answer to a key request, which must be open.
-    fn key(&mut self, key: &Key) {
+    /// Polls all events and consumes every chunk; returns each event with its chunk.
+    fn drain_chunks(&mut self) -> Vec<(Event, Vec<u8>)> {
+        let mut chunks = Vec::new();
+        while let Some(event) = self.poll().unwrap() {
+            chunks.push((event, self.chunk().to_vec()));
+            self.consume();
+        }
+        chunks
+    }
+
+    /// Answers the pending key request.
+    fn provide_key(&mut self, key: &Key) {
         self.session.provide_key(Ok(Candidates::one(key)), self.now).unwrap();
     }
 
@@ -232,24 +247,34 @@ impl End {
         bytes
     }
 
-    /// Transmits all there is.
-    fn sent(&mut self) -> Vec<u8> {
-        let mut sent = Vec::new();
+    /// Transmits all pending bytes.
+    fn transmit_all(&mut self) -> Vec<u8> {
+        let mut transmitted = Vec::new();
         loop {
             match self.transmit(usize::MAX) {
-                bytes if bytes.is_empty() => return sent,
-                bytes => sent.extend(bytes),
+                bytes if bytes.is_empty() => return transmitted,
+                bytes => transmitted.extend(bytes),
             }
-            assert!(sent.len() < 1 << 20, "there is no end of bytes");
+            assert!(transmitted.len() < 1 << 20, "output does not end");
         }
     }
 
-    /// It is now `micros` after the epoch, and time is let pass.
-    fn at(&mut self, micros: u64) {
+    /// Sets the time to `micros` after the epoch and handles timeouts.
+    fn advance_to(&mut self, micros: u64) {
         self.now = Instant::from_micros(micros);
         self.session.handle_timeout(self.now);
     }
 
+    /// One iteration of a driver whose transport has nothing to read.
+    fn drive_idle(&mut self) {
+        assert_eq!(self.events(), []);
+        self.transmit_all();
+        if !self.session.recv_space().is_empty() {
+            self.session.handle_received(0, self.now);
+        }
+    }
+
+    /// The next deadline, in microseconds after the epoch.
     fn timeout(&self) -> Option<u64> {
         self.session.poll_timeout().map(Instant::as_micros)
     }

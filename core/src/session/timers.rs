@@ -2,17 +2,16 @@
 
 use crate::time::Instant;
 
-/// What a deadline is for; the index into [`Timers`].
+/// The purpose of a deadline; the index into [`Timers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// The peer owes the rest of a part.
+    /// The peer completes a chunk that it has sent in part.
     Receive,
-    /// The peer owes us room: queued bytes have not left.
+    /// The peer reads the queued bytes.
     Send,
-    /// We owe the peer a sign of life.
+    /// This end sends a PING.
     Ping,
-    /// The peer owes us the end of the handshake, counted from construction, and once that is over
-    /// signs of life.
+    /// The peer completes the handshake; later, the peer sends a frame (keepalive).
     Peer,
 }
 
@@ -20,11 +19,11 @@ impl Timer {
     const ALL: [Self; 4] = [Self::Receive, Self::Send, Self::Ping, Self::Peer];
 }
 
-/// Absolute deadlines, one per [`Timer`]. Setting one replaces it.
+/// One absolute deadline per [`Timer`].
 #[derive(Debug)]
 pub(crate) struct Timers([Instant; Timer::ALL.len()]);
 
-/// A deadline that does not come.
+/// The value of a timer that is not set.
 const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 impl Default for Timers {
@@ -42,8 +41,8 @@ impl Timers {
         self.0[timer as usize] = NEVER;
     }
 
-    /// Replaces one, or clears it.
-    pub(crate) fn put(&mut self, timer: Timer, at: Option<Instant>) {
+    /// Sets the timer, or clears it.
+    pub(crate) fn set_or_clear(&mut self, timer: Timer, at: Option<Instant>) {
         self.0[timer as usize] = at.unwrap_or(NEVER);
     }
 
@@ -56,7 +55,7 @@ impl Timers {
         self.0.iter().min().copied().filter(|at| *at != NEVER)
     }
 
-    /// Clears and returns one deadline that has passed, so that acting on it cannot see it again.
+    /// Clears and returns an expired timer. Cleared first, so that a timer fires only once.
     pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Timer> {
         let due = Timer::ALL
             .into_iter()
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_deadline_comes_first_and_only_once() {
+    fn earliest_deadline_expires_first_and_once() {
         let mut timers = Timers::default();
         assert_eq!(timers.next(), None);
         timers.set(Timer::Send, at(7));
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_again_replaces_and_clearing_removes() {
+    fn setting_a_timer_replaces_it_and_clearing_removes_it() {
         let mut timers = Timers::default();
         timers.set(Timer::Peer, at(1));
         timers.set(Timer::Peer, at(9));

@@ -1,84 +1,98 @@
-//! The device's end.
+//! The device's side of the protocol.
 
 use core::time::Duration;
 
-use super::message::{AppId, Ask, Imei, Kind, Request, Response};
-use super::reassembler::Reassembler;
-use super::{DEFAULT_INTERVAL, DeviceError};
 use countersign::{Instant, Remaining};
 
-/// Where the requests of one kind are.
+use crate::DEFAULT_INTERVAL;
+use crate::app_id::AppId;
+use crate::device_error::DeviceError;
+use crate::imei::Imei;
+use crate::kind::Kind;
+use crate::message_prefix::MessagePrefix;
+use crate::request::{Request, RequestBody};
+use crate::response::Response;
+
+/// How far the requests of one kind are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// None is to be sent.
-    Off,
-    /// One is to be sent then.
+    /// None is planned.
+    Idle,
+    /// One is to be sent at this time.
     Due(Instant),
-    /// One was sent then, and its answer is to come.
-    Asked(Instant),
+    /// One was sent at this time, and its response is awaited.
+    Sent(Instant),
 }
 
-/// The device's end of one connection, from when it is established: make one for each.
+/// The device's side of one connection, from the end of the handshake. Make a new one for each
+/// connection.
 ///
-/// It registers; when that is answered with 0 it asks the time, and from then on sends a heartbeat
-/// every interval. Of each kind at most one request is unanswered: a heartbeat that falls due while
-/// the last one is not answered waits for that answer, or for the deadline of it.
+/// It registers. After the server has confirmed that, it requests the time, and sends a heartbeat every
+/// interval. At most one request of each kind is outstanding: a heartbeat that is due while the last one
+/// has no response waits for that response, or for its deadline.
 ///
-/// After every other call: send what [`poll_request`](Self::poll_request) has, and look at
+/// ```text
+/// each kind:   Idle ──▶ Due(at) ──poll_request, handle_sent──▶ Sent(at) ──handle_chunk──▶ Idle
+///
+/// Register:    Due at once; its response makes DateTime due at once, Heartbeat after an interval
+/// Heartbeat:   its response makes the next one due, an interval after it was sent
+/// ```
+///
+/// After every other call, send what [`poll_request`](Self::poll_request) returns, and check
 /// [`error`](Self::error).
 #[derive(Clone, Debug)]
 pub struct DeviceClient {
     app_id: AppId,
     imei: Imei,
     interval: Duration,
-    answer_timeout: Duration,
-    message: Reassembler<{ Response::MAX_LEN + 1 }>,
+    response_timeout: Duration,
+    message: MessagePrefix<{ Response::MAX_LEN + 1 }>,
     /// By kind.
     stages: [Stage; Kind::ALL.len()],
-    /// What was offered by `poll_request` and is not yet sent.
+    /// Returned by `poll_request` and not sent yet.
     sending: Option<Kind>,
     error: Option<DeviceError>,
 }
 
 impl DeviceClient {
-    /// How long the server may take for an answer, unless configured otherwise.
-    pub const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long the server may take to respond, unless configured otherwise.
+    pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A connection is established, on which nothing was said.
+    /// The state of a new connection.
     #[must_use]
     pub const fn new(app_id: AppId, imei: Imei, now: Instant) -> Self {
         Self {
             app_id,
             imei,
             interval: DEFAULT_INTERVAL,
-            answer_timeout: Self::DEFAULT_ANSWER_TIMEOUT,
-            message: Reassembler::new(),
-            stages: [Stage::Due(now), Stage::Off, Stage::Off],
+            response_timeout: Self::DEFAULT_RESPONSE_TIMEOUT,
+            message: MessagePrefix::new(),
+            stages: [Stage::Due(now), Stage::Idle, Stage::Idle],
             sending: None,
             error: None,
         }
     }
 
-    /// How long after one heartbeat the next one is due. A server gives a device up that is silent
-    /// for three of its own intervals.
+    /// Sets the time from one heartbeat to the next. A server ends the connection of a device that is
+    /// silent for three of the server's own intervals.
     #[must_use]
     pub const fn with_interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// How long the server may take for an answer, counted from when the request was sent.
+    /// Sets how long the server may take to respond, counted from when the request was sent.
     #[must_use]
-    pub const fn with_answer_timeout(self, answer_timeout: Duration) -> Self {
-        Self { answer_timeout, ..self }
+    pub const fn with_response_timeout(self, response_timeout: Duration) -> Self {
+        Self { response_timeout, ..self }
     }
 
-    /// Why nothing more will come of this connection, if that is so: end it.
+    /// Why the connection has failed, if it has: end it.
     #[must_use]
     pub const fn error(&self) -> Option<DeviceError> {
         self.error
     }
 
-    /// The request to send now, if there is one: the same until [`handle_sent`](Self::handle_sent).
+    /// The request to send now, the same until [`handle_sent`](Self::handle_sent).
     pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
         if self.error.is_some() {
             return None;
@@ -86,25 +100,25 @@ impl DeviceClient {
         let due = |kind: &Kind| matches!(self.stages[*kind as usize], Stage::Due(at) if at <= now);
         let kind = self.sending.or_else(|| Kind::ALL.into_iter().find(due))?;
         self.sending = Some(kind);
-        let ask = match kind {
-            Kind::Register => Ask::Register { app_id: self.app_id, imei: self.imei },
-            Kind::Heartbeat => Ask::Heartbeat,
-            Kind::DateTime => Ask::DateTime,
+        let body = match kind {
+            Kind::Register => RequestBody::Register { app_id: self.app_id, imei: self.imei },
+            Kind::Heartbeat => RequestBody::Heartbeat,
+            Kind::DateTime => RequestBody::DateTime,
         };
-        Some(Request { client_id: Request::CLIENT_ID, ask })
+        Some(Request { client_id: Request::CLIENT_ID, body })
     }
 
-    /// The request that [`poll_request`](Self::poll_request) last returned is sent; its answer is
-    /// awaited from now on.
+    /// Reports that the request that [`poll_request`](Self::poll_request) last returned was sent. Its
+    /// response is awaited from now on.
     pub fn handle_sent(&mut self, now: Instant) {
         if let Some(kind) = self.sending.take() {
-            self.stages[kind as usize] = Stage::Asked(now);
+            self.stages[kind as usize] = Stage::Sent(now);
         }
     }
 
-    /// A part of a message has arrived, which `rest` follows. The response, if it was its last: of a
-    /// kind that was asked for, and perhaps with an error code.
-    pub fn handle_part(
+    /// Takes a chunk of a message, which `remaining` follows. Returns the response if the message is
+    /// complete and a request of its kind is outstanding; it may have an error code.
+    pub fn handle_chunk(
         &mut self,
         chunk: &[u8],
         remaining: Remaining,
@@ -122,17 +136,17 @@ impl DeviceClient {
                 return None;
             }
         };
-        let Stage::Asked(asked) = self.stages[kind as usize] else {
-            self.error = Some(DeviceError::Unasked(kind));
+        let Stage::Sent(sent) = self.stages[kind as usize] else {
+            self.error = Some(DeviceError::Unexpected(kind));
             return None;
         };
-        self.stages[kind as usize] = Stage::Off;
+        self.stages[kind as usize] = Stage::Idle;
         match (kind, response.code()) {
             (Kind::Register, 0) => {
                 self.stages[Kind::DateTime as usize] = Stage::Due(now);
-                self.beat_after(now);
+                self.schedule_heartbeat(now);
             }
-            (Kind::Heartbeat, 0) => self.beat_after(asked),
+            (Kind::Heartbeat, 0) => self.schedule_heartbeat(sent),
             // A server may have no clock.
             (Kind::DateTime, _) => {}
             (Kind::Register | Kind::Heartbeat, _) => self.error = Some(DeviceError::Refused(kind)),
@@ -140,41 +154,40 @@ impl DeviceClient {
         Some(response)
     }
 
-    /// The next heartbeat is due an interval after `at`.
-    fn beat_after(&mut self, at: Instant) {
+    /// Makes the next heartbeat due an interval after `at`.
+    fn schedule_heartbeat(&mut self, at: Instant) {
         self.stages[Kind::Heartbeat as usize] = Stage::Due(at.saturating_add(self.interval));
     }
 
-    /// Lets time pass. To be called when [`poll_timeout`](Self::poll_timeout) is due; spurious calls
-    /// are harmless.
+    /// Reports that [`poll_timeout`](Self::poll_timeout) has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let late = |kind: &Kind| self.deadline(*kind).is_some_and(|at| at <= now);
         if self.error.is_none()
             && let Some(kind) = Kind::ALL.into_iter().find(late)
         {
-            self.error = Some(DeviceError::NoAnswer(kind));
+            self.error = Some(DeviceError::NoResponse(kind));
         }
     }
 
-    /// By when the answer of this kind has to be here.
+    /// When the response of this kind has to have arrived.
     fn deadline(&self, kind: Kind) -> Option<Instant> {
         match self.stages[kind as usize] {
-            Stage::Asked(at) => Some(at.saturating_add(self.answer_timeout)),
+            Stage::Sent(at) => Some(at.saturating_add(self.response_timeout)),
             _ => None,
         }
     }
 
-    /// When there will be a request to send, or an answer is late.
+    /// When the next request is due, or a response is late.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.error.is_some() {
             return None;
         }
-        let when = |kind| match self.stages[kind as usize] {
-            // What waits for room to be sent is not for time to move.
+        let next = |kind| match self.stages[kind as usize] {
+            // A request that waits for room in the outbox does not depend on time.
             Stage::Due(at) if self.sending.is_none() => Some(at),
             _ => self.deadline(kind),
         };
-        Kind::ALL.into_iter().filter_map(when).min()
+        Kind::ALL.into_iter().filter_map(next).min()
     }
 }

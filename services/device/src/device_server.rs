@@ -1,213 +1,229 @@
-//! The server's end.
+//! The server's side of the protocol.
 
 use core::fmt;
 use core::time::Duration;
 
-use super::DeviceError;
-use super::message::{AppId, Ask, DateTime, Imei, Kind, MessageError, Request, Response};
-use super::reassembler::Reassembler;
 use countersign::{Instant, Remaining};
 
-/// Intervals of silence after which a device is given up.
-const PATIENCE: u32 = 3;
+use crate::app_id::AppId;
+use crate::date_time::DateTime;
+use crate::device_error::DeviceError;
+use crate::imei::Imei;
+use crate::message_error::MessageError;
+use crate::message_prefix::MessagePrefix;
+use crate::request::{Request, RequestBody};
+use crate::response::Response;
 
-/// What a device has asked.
+/// Intervals of silence after which the server ends a connection.
+const SILENT_INTERVALS: u32 = 3;
+
+/// A request of the device, as [`DeviceServer::handle_chunk`] reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asked {
-    /// To be registered, perhaps again, with the same IMEI: [`DeviceServer::accept`] or
-    /// [`DeviceServer::refuse`].
+pub enum DeviceEvent {
+    /// The device registers, or registers again with the same IMEI. Call [`DeviceServer::accept`] or
+    /// [`DeviceServer::reject`].
     Register {
-        /// Its application.
+        /// The application that the device runs.
         app_id: AppId,
-        /// Its own identity.
+        /// The device.
         imei: Imei,
     },
-    /// The time: [`DeviceServer::provide_time`] or [`DeviceServer::refuse`].
+    /// The device requests the time. Call [`DeviceServer::provide_time`] or [`DeviceServer::reject`].
     DateTime,
-    /// Nothing: it is there.
+    /// The device is alive. The response is ready.
     Heartbeat,
-    /// What it is refused.
-    Refused {
-        /// The id in its message, or [`Response::NO_ID`].
+    /// The request was rejected. The response is ready.
+    Rejected {
+        /// The id in the message, or [`Response::NO_ID`].
         id: i8,
         /// Why.
-        why: Refusal,
+        reason: Rejection,
     },
 }
 
-/// Why a request is answered with an error.
+/// Why the server responds to a request with an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// It is no request.
+pub enum Rejection {
+    /// The message is not a request.
     Malformed(MessageError),
-    /// Who has not registered is not told the time.
+    /// The device requested the time before it registered.
     NotRegistered,
-    /// The connection is that of a device with another IMEI.
+    /// The device has registered with another IMEI on this connection.
     OtherImei,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(error) => error.fmt(f),
-            Self::NotRegistered => f.write_str("it asked for the time and has not registered"),
-            Self::OtherImei => f.write_str("it has registered with another IMEI before"),
+            Self::NotRegistered => {
+                f.write_str("the device requested the time and has not registered")
+            }
+            Self::OtherImei => f.write_str("the device has registered with another IMEI before"),
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Listening,
-    /// The holder of the server has to say what to answer.
-    Asked(Ask),
-    Answering(Response),
-    /// It was silent for too long.
+    AwaitRequest,
+    /// The application decides what to respond.
+    AwaitDecision(RequestBody),
+    Responding(Response),
+    /// The device was silent for too long.
     Silent,
 }
 
-/// The server's end of one connection, from when it is established.
+/// The server's side of one connection, from the end of the handshake.
 ///
-/// It takes one request at a time and answers every one. A device that has not registered may send
-/// heartbeats and nothing else; one that has may register again, though not with another IMEI. Any
-/// whole message is a sign of life.
+/// It takes one request at a time and responds to each. A device that has not registered may send
+/// heartbeats only. A device that has registered may register again with the same IMEI. Every whole
+/// message shows that the device is alive.
 ///
 /// ```text
-///            handle_part             accept, refuse, provide_time
-/// LISTENING ─────────────▶ ASKED ────────────────────────────────▶ ANSWERING
-///     │ └─────────────────────────────────────────────────────────▶   │
-///     │         handle_part: a heartbeat, or what is refused           │
-///     └◀───────────────────────────────────────────────────────────────┘
-///                              handle_sent
+///              handle_chunk                accept, reject, provide_time
+/// AwaitRequest ────────────▶ AwaitDecision ────────────────────────────▶ Responding
+///    ▲  │  └───────────────────────────────────────────────────────────▶   │
+///    │  │       handle_chunk: a heartbeat, or a rejected request           │
+///    │  │ handle_timeout                                                   │
+///    │  └─────────────▶ Silent                                             │
+///    └─────────────────────────────────────────────────────────────────────┘
+///                                  handle_sent
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeviceServer {
-    patience: Duration,
-    message: Reassembler<{ Request::MAX_LEN + 1 }>,
+    timeout: Duration,
+    message: MessagePrefix<{ Request::MAX_LEN + 1 }>,
     state: State,
     registered: Option<Imei>,
-    give_up: Instant,
+    /// When the device counts as silent.
+    silent_at: Instant,
 }
 
 impl DeviceServer {
-    /// A connection is established, on which nothing was said. A device that is silent for three
-    /// times `interval` is given up.
+    /// The state of a new connection. A device that sends nothing for three times `interval` counts as
+    /// silent.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
-        let patience = interval.saturating_mul(PATIENCE);
+        let timeout = interval.saturating_mul(SILENT_INTERVALS);
         Self {
-            patience,
-            message: Reassembler::new(),
-            state: State::Listening,
+            timeout,
+            message: MessagePrefix::new(),
+            state: State::AwaitRequest,
             registered: None,
-            give_up: now.saturating_add(patience),
+            silent_at: now.saturating_add(timeout),
         }
     }
 
-    /// With which IMEI the device has registered, if it has.
+    /// The IMEI that the device has registered with.
     #[must_use]
     pub const fn registered(&self) -> Option<Imei> {
         self.registered
     }
 
-    /// Why the connection is to be ended, if it is.
+    /// Why the connection has to be ended, if it has to.
     #[must_use]
     pub fn error(&self) -> Option<DeviceError> {
         (self.state == State::Silent).then_some(DeviceError::Silent)
     }
 
-    /// Whether parts are taken: no request waits for its answer to be sent.
+    /// Whether chunks are taken: the response to the last request was sent.
     #[must_use]
-    pub fn is_listening(&self) -> bool {
-        self.state == State::Listening
+    pub fn is_awaiting_request(&self) -> bool {
+        self.state == State::AwaitRequest
     }
 
-    /// A part of a message has arrived, which `rest` follows. What the device asks, if it was its
-    /// last. Does nothing unless [`is_listening`](Self::is_listening): offer the part again.
-    pub fn handle_part(
+    /// Takes a chunk of a message, which `remaining` follows. Returns the request if the message is
+    /// complete. Ignores the chunk unless [`is_awaiting_request`](Self::is_awaiting_request): pass it
+    /// again later.
+    pub fn handle_chunk(
         &mut self,
         chunk: &[u8],
         remaining: Remaining,
         now: Instant,
-    ) -> Option<Asked> {
-        if !self.is_listening() {
+    ) -> Option<DeviceEvent> {
+        if !self.is_awaiting_request() {
             return None;
         }
         let message = self.message.push(chunk, remaining)?;
-        self.give_up = now.saturating_add(self.patience);
+        self.silent_at = now.saturating_add(self.timeout);
         let id = message.get(1).map_or(Response::NO_ID, |id| id.cast_signed());
-        let refused = |why| (State::Answering(Response::error(id)), Asked::Refused { id, why });
-        let (state, asked) = match Request::parse(message) {
-            Err(error) => refused(Refusal::Malformed(error)),
-            Ok(Request { ask, .. }) => match ask {
-                Ask::Heartbeat => (State::Answering(Response::heartbeat()), Asked::Heartbeat),
-                Ask::DateTime if self.registered.is_none() => refused(Refusal::NotRegistered),
-                Ask::DateTime => (State::Asked(ask), Asked::DateTime),
-                Ask::Register { imei, .. } if self.registered.is_some_and(|it| it != imei) => {
-                    refused(Refusal::OtherImei)
+        let rejected =
+            |reason| (State::Responding(Response::error(id)), DeviceEvent::Rejected { id, reason });
+        let (state, event) = match Request::parse(message) {
+            Err(error) => rejected(Rejection::Malformed(error)),
+            Ok(Request { body, .. }) => match body {
+                RequestBody::Heartbeat => {
+                    (State::Responding(Response::heartbeat()), DeviceEvent::Heartbeat)
                 }
-                Ask::Register { app_id, imei } => {
-                    (State::Asked(ask), Asked::Register { app_id, imei })
+                RequestBody::DateTime if self.registered.is_none() => {
+                    rejected(Rejection::NotRegistered)
+                }
+                RequestBody::DateTime => (State::AwaitDecision(body), DeviceEvent::DateTime),
+                RequestBody::Register { imei, .. }
+                    if self.registered.is_some_and(|registered| registered != imei) =>
+                {
+                    rejected(Rejection::OtherImei)
+                }
+                RequestBody::Register { app_id, imei } => {
+                    (State::AwaitDecision(body), DeviceEvent::Register { app_id, imei })
                 }
             },
         };
         self.state = state;
-        Some(asked)
+        Some(event)
     }
 
-    /// The device that asked for it is registered. Nothing if none did.
+    /// Confirms a registration. Does nothing if none is awaiting a decision.
     pub fn accept(&mut self) {
-        if let State::Asked(Ask::Register { imei, .. }) = self.state {
+        if let State::AwaitDecision(RequestBody::Register { imei, .. }) = self.state {
             self.registered = Some(imei);
-            self.state = State::Answering(Response::registered());
+            self.state = State::Responding(Response::registered());
         }
     }
 
-    /// The time, for the device that asked for it. Nothing if none did.
+    /// Responds with the time. Does nothing if no request for it is awaiting a decision.
     pub fn provide_time(&mut self, time: DateTime) {
-        if self.state == State::Asked(Ask::DateTime) {
-            self.state = State::Answering(Response::date_time(time));
+        if self.state == State::AwaitDecision(RequestBody::DateTime) {
+            self.state = State::Responding(Response::date_time(time));
         }
     }
 
-    /// What the device asked for is not to be had. Nothing if it did not.
-    pub fn refuse(&mut self) {
-        if let State::Asked(ask) = self.state {
-            let kind: Kind = ask.kind();
-            self.state = State::Answering(Response::error(kind.id()));
+    /// Responds with an error. Does nothing if no request is awaiting a decision.
+    pub fn reject(&mut self) {
+        if let State::AwaitDecision(body) = self.state {
+            self.state = State::Responding(Response::error(body.kind().id()));
         }
     }
 
-    /// The response to send, if there is one: the same until [`handle_sent`](Self::handle_sent).
+    /// The response to send, the same until [`handle_sent`](Self::handle_sent).
     #[must_use]
     pub fn poll_response(&self) -> Option<Response> {
         match self.state {
-            State::Answering(response) => Some(response),
+            State::Responding(response) => Some(response),
             _ => None,
         }
     }
 
-    /// The response is sent: the device's time begins anew.
+    /// Reports that the response was sent. The device's silence counts from now.
     pub fn handle_sent(&mut self, now: Instant) {
-        if let State::Answering(_) = self.state {
-            self.state = State::Listening;
-            self.give_up = now.saturating_add(self.patience);
+        if let State::Responding(_) = self.state {
+            self.state = State::AwaitRequest;
+            self.silent_at = now.saturating_add(self.timeout);
         }
     }
 
-    /// Lets time pass. To be called when [`poll_timeout`](Self::poll_timeout) is due; spurious calls
-    /// are harmless.
+    /// Reports that [`poll_timeout`](Self::poll_timeout) has passed. Spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.state = State::Silent;
         }
     }
 
-    /// When the device is given up if nothing is heard of it. While it is owed an answer it is not we
-    /// who listen: there is no such time.
+    /// When the device counts as silent. `None` while a response is due: the delay is ours.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.is_listening().then_some(self.give_up)
+        self.is_awaiting_request().then_some(self.silent_at)
     }
 }

@@ -1,129 +1,104 @@
-//! The long connection of devices: a device registers with a server, asks it the time, and keeps
-//! its heart beating (docs/PROTOCOL.md, "device").
+//! The long-lived connections of devices: a device registers with a server, requests the time and sends
+//! heartbeats (docs/PROTOCOL.md, section "device").
 //!
-//! It runs on any [`Protocol`](crate::Protocol) whose framing has messages. [`DeviceClient`] and
-//! [`DeviceServer`] are its two ends of one connection, [`Backoff`] is when to connect again. They are
-//! pure as the rest of the crate is: parts of messages and moments go in, requests and responses come
-//! out.
+//! The protocol runs over any scheme whose framing has messages.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`DeviceClient`], [`DeviceServer`] | the two sides of one connection, without I/O or clock |
+//! | [`Device`] | a [`StreamService`](countersign_driver::StreamService) for the device's side |
+//! | [`Backoff`] | when a device reconnects |
+//! | `Devices`, `Registry` | the server's services, and the list of devices (feature `std`) |
+//!
+//! Without the feature `std` this crate is `no_std` and allocates nothing.
 //!
 //! ```
-//! use crate::*;
 //! use countersign::{Instant, Remaining};
+//! use countersign_device::*;
 //!
 //! let now = Instant::EPOCH;
 //! let app_id = "996da38d-a7be-4947-aa4c-f8208b5f4ade".parse()?;
 //! let mut client = DeviceClient::new(app_id, "869858030720693".parse()?, now);
 //! let mut server = DeviceServer::new(DEFAULT_INTERVAL, now);
 //!
-//! let mut said = Vec::new();
+//! let mut responses = Vec::new();
 //! while let Some(request) = client.poll_request(now) {
-//!     // Over a connection: into the outbox, and `handle_sent` once that has taken it.
+//!     // Over a connection: send the request, and call `handle_sent` once the outbox has taken it.
 //!     let mut buffer = [0; Request::MAX_LEN];
-//!     let asked = server.handle_part(request.write(&mut buffer), Remaining::End, now);
+//!     let event = server.handle_chunk(request.write(&mut buffer), Remaining::End, now);
 //!     client.handle_sent(now);
-//!     match asked {
-//!         Some(Asked::Register { .. }) => server.accept(),
-//!         Some(Asked::DateTime) => server.provide_time("2026-01-31 23:59:59".parse()?),
+//!     match event {
+//!         Some(DeviceEvent::Register { .. }) => server.accept(),
+//!         Some(DeviceEvent::DateTime) => server.provide_time("2026-01-31 23:59:59".parse()?),
 //!         _ => {}
 //!     }
-//!     let response = server.poll_response().expect("every request is answered");
+//!     let response = server.poll_response().expect("every request has a response");
 //!     let mut buffer = [0; Response::MAX_LEN];
-//!     client.handle_part(response.write(&mut buffer), Remaining::End, now);
+//!     client.handle_chunk(response.write(&mut buffer), Remaining::End, now);
 //!     server.handle_sent(now);
-//!     said.push((response.id(), response.code(), response.time()));
+//!     responses.push((response.id(), response.code(), response.time()));
 //! }
-//! assert_eq!(said, [(0, 0, None), (2, 0, Some("2026-01-31 23:59:59".parse()?))]);
+//! assert_eq!(responses, [(0, 0, None), (2, 0, Some("2026-01-31 23:59:59".parse()?))]);
 //! assert_eq!(client.poll_timeout(), Some(now.saturating_add(DEFAULT_INTERVAL)));
 //! # Ok::<(), MessageError>(())
 //! ```
 
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![forbid(unsafe_code)]
 
-mod backoff;
-mod client_service;
+mod app_id;
+mod date_time;
+mod device;
 mod device_client;
+#[cfg(feature = "std")]
+mod device_connection;
+#[cfg(feature = "std")]
+mod device_entry;
+mod device_error;
 mod device_server;
-mod message;
-mod reassembler;
+#[cfg(feature = "std")]
+mod devices;
+mod imei;
+mod kind;
+mod message_error;
+mod message_prefix;
+#[cfg(feature = "std")]
+mod registration;
 #[cfg(feature = "std")]
 mod registry;
-#[cfg(feature = "std")]
-mod server_service;
+mod request;
+mod response;
 #[cfg(feature = "std")]
 mod table;
+mod text;
 
-use core::fmt;
 use core::time::Duration;
 
-pub use backoff::Backoff;
-pub use client_service::Device;
+pub use app_id::AppId;
+pub use countersign_driver::Backoff;
+pub use date_time::DateTime;
+pub use device::Device;
 pub use device_client::DeviceClient;
-pub use device_server::{Asked, DeviceServer, Refusal};
-pub use message::{AppId, Ask, DateTime, Imei, Kind, MessageError, Request, Response};
 #[cfg(feature = "std")]
-pub use registry::{DeviceEntry, Full, Place, Registry};
+pub use device_connection::DeviceConnection;
 #[cfg(feature = "std")]
-pub use server_service::{DeviceConnection, Devices};
+pub use device_entry::DeviceEntry;
+pub use device_error::DeviceError;
+pub use device_server::{DeviceEvent, DeviceServer, Rejection};
+#[cfg(feature = "std")]
+pub use devices::Devices;
+pub use imei::Imei;
+pub use kind::Kind;
+pub use message_error::MessageError;
+#[cfg(feature = "std")]
+pub use registration::Registration;
+#[cfg(feature = "std")]
+pub use registry::{Registry, RegistryFull};
+pub use request::{Request, RequestBody};
+pub use response::Response;
 
-/// How long after one heartbeat the next one is due, unless configured otherwise.
+/// Time from one heartbeat to the next, unless configured otherwise.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(3);
-
-/// Why the device's conversation on one connection has failed. Final for that connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// The server sent what is no response.
-    Malformed(MessageError),
-    /// The server answered what nobody had asked.
-    Unasked(Kind),
-    /// The server answered with an error.
-    Refused(Kind),
-    /// The server did not answer in time.
-    NoAnswer(Kind),
-    /// The device was silent for three intervals.
-    Silent,
-}
-
-impl DeviceError {
-    /// One word for logs and metrics; it will not change.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed-response",
-            Self::Unasked(_) => "unasked-response",
-            Self::Refused(_) => "request-refused",
-            Self::NoAnswer(_) => "no-answer",
-            Self::Silent => "device-silent",
-        }
-    }
-}
-
-impl fmt::Display for DeviceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(error) => write!(
-                f,
-                "the server sent what is no response: {error}: check that it serves devices, and that both ends use the same scheme"
-            ),
-            Self::Unasked(kind) => {
-                write!(f, "the server answered a request for {kind}, and nobody had asked")
-            }
-            Self::Refused(kind) => {
-                write!(f, "the server refused a request for {kind}: look into its log")
-            }
-            Self::NoAnswer(kind) => write!(
-                f,
-                "the server did not answer a request for {kind} in time: it is gone, or the network is"
-            ),
-            Self::Silent => f.write_str(
-                "the device was silent for three intervals: it is gone, or the network is, or its interval is longer than the server's",
-            ),
-        }
-    }
-}
-
-impl core::error::Error for DeviceError {}
 
 #[cfg(test)]
 mod tests;

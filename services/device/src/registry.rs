@@ -1,4 +1,4 @@
-//! Which devices there are.
+//! The list of devices.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,19 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::SystemTime;
 
-use crate::{AppId, Imei};
 use countersign::Name;
-
-use super::table;
 use countersign_host::PeerAddr;
 
-/// The devices of a server, by IMEI: those that are connected, and those that were. All connections
-/// share it.
+use crate::app_id::AppId;
+use crate::device_entry::DeviceEntry;
+use crate::imei::Imei;
+use crate::registration::Registration;
+use crate::table;
+
+/// The devices of a server, by IMEI: connected and disconnected ones. Clones share the list, which all
+/// connections use.
 ///
-/// It remembers a stated number of devices. For one more, the one that has been gone for longest is
-/// forgotten; when all are connected, one more is refused. A connection holds one device, so strangers
-/// who make up IMEIs can have those forgotten that are gone, and refused only as many as they
-/// have connections.
+/// It keeps a fixed number of devices. A new device replaces the one that has been disconnected for
+/// longest; if all are connected, it is refused. A connection holds one device. So a peer that invents
+/// IMEIs can evict disconnected devices, but can have others refused only by holding as many connections
+/// as the registry has entries.
 #[derive(Clone)]
 pub struct Registry(Arc<Shared>);
 
@@ -30,136 +33,131 @@ struct Shared {
 #[derive(Default)]
 struct State {
     devices: BTreeMap<Imei, Record>,
-    /// Those that are not connected, in the order in which they went.
-    gone: BTreeMap<u64, Imei>,
-    /// Counts registrations and departures.
-    moments: u64,
+    /// Disconnected devices, in the order in which they disconnected.
+    disconnected: BTreeMap<u64, Imei>,
+    /// Counts registrations and disconnections.
+    sequence: u64,
 }
 
 struct Record {
     presence: Presence,
-    app_id: AppId,
-    origin: PeerAddr,
-    name: Option<Name>,
-    since: SystemTime,
-    heartbeat: Option<SystemTime>,
-    times: u64,
+    entry: DeviceEntry,
 }
 
 enum Presence {
-    /// `generation`: which of its connections it is.
-    Connected { generation: u64, wake: Waker },
-    /// When it went, among all that did.
-    Gone(u64),
+    /// `generation` identifies the connection.
+    Connected { generation: u64, waker: Waker },
+    /// The key in [`State::disconnected`].
+    Disconnected(u64),
 }
 
-/// What a registry knows of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeviceEntry {
-    /// The device.
-    pub imei: Imei,
-    /// The application that it last registered with.
-    pub app_id: AppId,
-    /// Where it last connected from.
-    pub origin: PeerAddr,
-    /// What it is called, in schemes that have names.
-    pub name: Option<Name>,
-    /// Whether it is connected.
-    pub connected: bool,
-    /// When it last registered.
-    pub since: SystemTime,
-    /// When its heart last beat, since it first registered.
-    pub heartbeat: Option<SystemTime>,
-    /// How often it has registered.
-    pub times: u64,
-}
-
-/// All devices that can be remembered are connected.
+/// A device cannot register: the registry is full, and all of its devices are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct RegistryFull;
 
-impl fmt::Display for Full {
+impl fmt::Display for RegistryFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("as many devices are connected as are remembered: allow more")
+        f.write_str("the registry is full and all of its devices are connected: raise its limit")
     }
 }
 
-impl std::error::Error for Full {}
+impl std::error::Error for RegistryFull {}
 
 impl Registry {
-    /// A registry that remembers at most `max` devices.
+    /// A registry of at most `max` devices.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self(Arc::new(Shared { max, state: Mutex::default() }))
     }
 
-    /// No code runs under the lock that could leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
+        // No code that runs under the lock can leave the state inconsistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers the device of a connection from `origin`, of a peer called `name`. Another
-    /// connection of the same device is taken over from: its `wake` is woken, and its [`Place`] is no
-    /// longer current. The connection keeps the place as long as it lives.
+    /// Registers the device of a connection from `addr` with a peer called `name`.
+    ///
+    /// If another connection has registered the same device, its [`Registration`] is no longer current and
+    /// its waker is woken. `waker` is woken when that happens to this one. Keep the returned value as long
+    /// as the connection is open.
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`RegistryFull`].
     pub fn register(
         &self,
         (imei, app_id): (Imei, AppId),
-        (origin, name): (PeerAddr, Option<Name>),
-        wake: &Waker,
+        (addr, name): (PeerAddr, Option<Name>),
+        waker: &Waker,
         now: SystemTime,
-    ) -> Result<Place, Full> {
+    ) -> Result<Registration, RegistryFull> {
         let mut state = self.state();
-        let (times, heartbeat) = match state.devices.get(&imei) {
-            Some(known) => (known.times, known.heartbeat),
+        let (registrations, last_heartbeat) = match state.devices.get(&imei) {
+            Some(Record { entry, .. }) => (entry.registrations, entry.last_heartbeat),
             None if state.devices.len() < self.0.max => (0, None),
             None => {
-                let (_, longest_gone) = state.gone.pop_first().ok_or(Full)?;
-                state.devices.remove(&longest_gone);
+                let (_, oldest) = state.disconnected.pop_first().ok_or(RegistryFull)?;
+                state.devices.remove(&oldest);
                 (0, None)
             }
         };
-        let generation = state.next();
-        let presence = Presence::Connected { generation, wake: wake.clone() };
-        let times = times.saturating_add(1);
-        let record = Record { presence, app_id, origin, name, since: now, heartbeat, times };
-        let before = state.devices.insert(imei, record).map(|before| before.presence);
-        if let Some(Presence::Gone(order)) = before {
-            state.gone.remove(&order);
+        let generation = state.next_sequence();
+        let entry = DeviceEntry {
+            imei,
+            app_id,
+            addr,
+            name,
+            connected: true,
+            registered_at: now,
+            last_heartbeat,
+            registrations: registrations.saturating_add(1),
+        };
+        let presence = Presence::Connected { generation, waker: waker.clone() };
+        let previous = state.devices.insert(imei, Record { presence, entry });
+        let previous = previous.map(|record| record.presence);
+        if let Some(Presence::Disconnected(sequence)) = previous {
+            state.disconnected.remove(&sequence);
         }
         drop(state);
-        if let Some(Presence::Connected { wake, .. }) = before {
-            wake.wake();
+        if let Some(Presence::Connected { waker, .. }) = previous {
+            waker.wake();
         }
-        Ok(Place { registry: self.clone(), imei, generation })
+        Ok(Registration::new(self.clone(), imei, generation))
     }
 
-    /// Every device, by IMEI.
+    /// Calls `update` with the entry of a device, if `generation` is its current registration.
+    pub(crate) fn update<T>(
+        &self,
+        imei: Imei,
+        generation: u64,
+        update: impl FnOnce(&mut DeviceEntry) -> T,
+    ) -> Option<T> {
+        self.state().current(imei, generation).map(|record| update(&mut record.entry))
+    }
+
+    /// Marks a device as disconnected, if `generation` is its current registration.
+    pub(crate) fn disconnect(&self, imei: Imei, generation: u64) {
+        let mut state = self.state();
+        let sequence = state.next_sequence();
+        if let Some(record) = state.current(imei, generation) {
+            record.presence = Presence::Disconnected(sequence);
+            record.entry.connected = false;
+            state.disconnected.insert(sequence, imei);
+        }
+    }
+
+    /// All devices, ordered by IMEI.
     #[must_use]
     pub fn list(&self) -> Vec<DeviceEntry> {
-        let entry = |(imei, record): (&Imei, &Record)| DeviceEntry {
-            imei: *imei,
-            app_id: record.app_id,
-            origin: record.origin,
-            name: record.name,
-            connected: matches!(record.presence, Presence::Connected { .. }),
-            since: record.since,
-            heartbeat: record.heartbeat,
-            times: record.times,
-        };
-        self.state().devices.iter().map(entry).collect()
+        self.state().devices.values().map(|record| record.entry.clone()).collect()
     }
 
-    /// Every device, a line each under a heading, times in local time.
+    /// A table of all devices: a heading, then a line for each device, with times in local time.
     #[must_use]
     pub fn table(&self) -> String {
         table::table(&self.list())
     }
 
-    /// Every device, as one line that is an array of JSON objects, times in UTC.
+    /// All devices as one line of JSON: an array of objects, with times in UTC.
     #[must_use]
     pub fn json(&self) -> String {
         table::json(&self.list())
@@ -173,61 +171,18 @@ impl fmt::Debug for Registry {
 }
 
 impl State {
-    fn next(&mut self) -> u64 {
-        self.moments += 1;
-        self.moments
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
-    /// The device, if it is still that connection's.
+    /// The record of a device, if `generation` is its current registration.
     fn current(&mut self, imei: Imei, generation: u64) -> Option<&mut Record> {
         let current = |record: &&mut Record| match &record.presence {
             Presence::Connected { generation: current, .. } => *current == generation,
-            Presence::Gone(_) => false,
+            Presence::Disconnected(_) => false,
         };
         self.devices.get_mut(&imei).filter(current)
-    }
-}
-
-/// A connection's place in a [`Registry`], given up when it is dropped: unless another connection has
-/// taken it over, the device is gone then.
-#[derive(Debug)]
-pub struct Place {
-    registry: Registry,
-    imei: Imei,
-    generation: u64,
-}
-
-impl Place {
-    /// Whether the device is still this connection's.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.registry.state().current(self.imei, self.generation).is_some()
-    }
-
-    /// The device has registered again on the same connection.
-    pub fn register_again(&self, app_id: AppId, now: SystemTime) {
-        if let Some(record) = self.registry.state().current(self.imei, self.generation) {
-            (record.app_id, record.since) = (app_id, now);
-            record.times = record.times.saturating_add(1);
-        }
-    }
-
-    /// The device's heart has beaten.
-    pub fn beat(&self, now: SystemTime) {
-        if let Some(record) = self.registry.state().current(self.imei, self.generation) {
-            record.heartbeat = Some(now);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut state = self.registry.state();
-        let order = state.next();
-        if let Some(record) = state.current(self.imei, self.generation) {
-            record.presence = Presence::Gone(order);
-            state.gone.insert(order, self.imei);
-        }
     }
 }
 
@@ -260,48 +215,56 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn enter(registry: &Registry, number: u64, woken: &Arc<Woken>) -> Result<Place, Full> {
-        let wake = woken.clone().into();
-        registry.register((imei(number), app_id()), (PeerAddr::Unix, None), &wake, at(number))
+    fn register(
+        registry: &Registry,
+        number: u64,
+        woken: &Arc<Woken>,
+    ) -> Result<Registration, RegistryFull> {
+        let waker = woken.clone().into();
+        registry.register((imei(number), app_id()), (PeerAddr::Unix, None), &waker, at(number))
     }
 
-    /// Number, connected, times.
+    /// IMEI as a number, connected, registrations.
     fn list(registry: &Registry) -> Vec<(u64, bool, u64)> {
-        let entry = |it: DeviceEntry| (it.imei.as_str().parse().unwrap(), it.connected, it.times);
+        let entry =
+            |it: DeviceEntry| (it.imei.as_str().parse().unwrap(), it.connected, it.registrations);
         registry.list().into_iter().map(entry).collect()
     }
 
     #[test]
-    fn who_registers_is_listed_and_who_goes_stays_listed_as_gone() {
+    fn disconnected_device_stays_listed() {
         let (registry, woken) = (Registry::new(9), Arc::default());
-        let place = enter(&registry, 2, &woken).unwrap();
-        let other = enter(&registry, 1, &woken).unwrap();
-        place.beat(at(50));
-        place.register_again(app_id(), at(60));
+        let first = register(&registry, 2, &woken).unwrap();
+        let other = register(&registry, 1, &woken).unwrap();
+        first.record_heartbeat(at(50));
+        first.renew(app_id(), at(60));
         assert_eq!(list(&registry), [(1, true, 1), (2, true, 2)]);
         let entry = &registry.list()[1];
-        assert_eq!((entry.since, entry.heartbeat), (at(60), Some(at(50))));
-        drop(place);
+        assert_eq!((entry.registered_at, entry.last_heartbeat), (at(60), Some(at(50))));
+        drop(first);
         assert_eq!(list(&registry), [(1, true, 1), (2, false, 2)]);
-        let place = enter(&registry, 2, &woken).unwrap();
+        let first = register(&registry, 2, &woken).unwrap();
         assert_eq!(list(&registry), [(1, true, 1), (2, true, 3)]);
-        assert!(place.is_current() && other.is_current());
-        assert_eq!(registry.list()[1].heartbeat, Some(at(50)));
+        assert!(first.is_current() && other.is_current());
+        assert_eq!(registry.list()[1].last_heartbeat, Some(at(50)));
         assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn a_second_connection_takes_over_and_the_first_one_going_changes_nothing() {
+    fn second_connection_takes_the_registration_over() {
         let registry = Registry::new(1);
         let (first, second) = (Arc::default(), Arc::default());
-        let old = enter(&registry, 1, &first).unwrap();
-        let new = enter(&registry, 1, &second).unwrap();
+        let old = register(&registry, 1, &first).unwrap();
+        let new = register(&registry, 1, &second).unwrap();
         assert_eq!(first.0.load(Ordering::Relaxed), 1);
         assert_eq!(second.0.load(Ordering::Relaxed), 0);
         assert!(!old.is_current() && new.is_current());
-        old.beat(at(99));
-        old.register_again(app_id(), at(99));
-        assert_eq!((registry.list()[0].heartbeat, registry.list()[0].since), (None, at(1)));
+        old.record_heartbeat(at(99));
+        old.renew(app_id(), at(99));
+        assert_eq!(
+            (registry.list()[0].last_heartbeat, registry.list()[0].registered_at),
+            (None, at(1))
+        );
         drop(old);
         assert!(new.is_current());
         assert_eq!(list(&registry), [(1, true, 2)]);
@@ -310,27 +273,28 @@ mod tests {
     }
 
     #[test]
-    fn those_gone_for_longest_are_forgotten_and_those_connected_never() {
+    fn device_disconnected_longest_is_evicted_first() {
         let (registry, woken) = (Registry::new(3), Arc::default());
-        let mut places: Vec<_> = (1..=3).map(|n| enter(&registry, n, &woken).unwrap()).collect();
-        assert_eq!(enter(&registry, 4, &woken).unwrap_err(), Full);
-        // Of one that it knows, it takes another registration.
-        drop(enter(&registry, 1, &woken).unwrap());
-        drop(places.remove(1));
+        let mut registrations: Vec<_> =
+            (1..=3).map(|n| register(&registry, n, &woken).unwrap()).collect();
+        assert_eq!(register(&registry, 4, &woken).unwrap_err(), RegistryFull);
+        // A known device may register again.
+        drop(register(&registry, 1, &woken).unwrap());
+        drop(registrations.remove(1));
         assert_eq!(list(&registry), [(1, false, 2), (2, false, 1), (3, true, 1)]);
-        // The first came back, so the second is gone for longest.
-        let back = enter(&registry, 1, &woken).unwrap();
-        let fourth = enter(&registry, 4, &woken).unwrap();
+        // The first device reconnects, so the second has been disconnected for longest.
+        let back = register(&registry, 1, &woken).unwrap();
+        let fourth = register(&registry, 4, &woken).unwrap();
         assert_eq!(list(&registry), [(1, true, 3), (3, true, 1), (4, true, 1)]);
-        assert_eq!(enter(&registry, 5, &woken).unwrap_err(), Full);
+        assert_eq!(register(&registry, 5, &woken).unwrap_err(), RegistryFull);
         assert!(back.is_current() && fourth.is_current());
-        // A flood leaves no more than that.
-        drop(places);
+        // A flood of registrations does not exceed the limit.
+        drop(registrations);
         for number in 100..200 {
-            drop(enter(&registry, number, &woken));
+            drop(register(&registry, number, &woken));
         }
         assert_eq!(list(&registry).len(), 3);
         let state = registry.state();
-        assert_eq!((state.devices.len(), state.gone.len()), (3, 1));
+        assert_eq!((state.devices.len(), state.disconnected.len()), (3, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Devices, for people and for programs.
+//! Text forms of the list of devices.
 
 use std::fmt::{self, Write};
 use std::time::SystemTime;
@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::registry::DeviceEntry;
+use crate::device_entry::DeviceEntry;
 
-/// As a [`DateTime`](crate::DateTime) is written.
+/// The format of a [`DateTime`](crate::DateTime).
 const LOCAL: &str = "%Y-%m-%d %H:%M:%S";
 const UTC: &str = "%Y-%m-%dT%H:%M:%SZ";
 
-/// `time` in this machine's time zone.
-pub(super) fn local(time: SystemTime) -> Option<String> {
+/// `time` in the time zone of this machine, as `YYYY-MM-DD HH:MM:SS`.
+pub(crate) fn local(time: SystemTime) -> Option<String> {
     let zoned = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
     Some(zoned.strftime(LOCAL).to_string())
 }
@@ -22,35 +22,35 @@ fn utc(time: SystemTime) -> Option<String> {
     Some(Timestamp::try_from(time).ok()?.strftime(UTC).to_string())
 }
 
-pub(super) fn table(devices: &[DeviceEntry]) -> String {
+pub(crate) fn table(devices: &[DeviceEntry]) -> String {
     let mut text = String::new();
     let mut line = |cells: [&str; 8]| {
-        let [imei, state, since, heartbeat, times, app_id, name, origin] = cells;
+        let [imei, state, since, heartbeat, times, app_id, name, peer] = cells;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{imei:15}  {state:5}  {since:19}  {heartbeat:19}  {times:>5}  {app_id:36}  {name:15}  {origin}"
+            "{imei:15}  {state:5}  {since:19}  {heartbeat:19}  {times:>5}  {app_id:36}  {name:15}  {peer}"
         );
     };
     line(["IMEI", "STATE", "SINCE", "HEARTBEAT", "TIMES", "APP ID", "NAME", "PEER"]);
     for device in devices {
-        let since = local(device.since).unwrap_or_default();
-        let heartbeat = device.heartbeat.and_then(local).unwrap_or_else(|| "-".into());
+        let since = local(device.registered_at).unwrap_or_default();
+        let heartbeat = device.last_heartbeat.and_then(local).unwrap_or_else(|| "-".into());
         line([
             device.imei.as_str(),
             if device.connected { "here" } else { "gone" },
             &since,
             &heartbeat,
-            &device.times.to_string(),
+            &device.registrations.to_string(),
             device.app_id.as_str(),
             device.name.as_ref().map_or("-", |name| name.as_str()),
-            &device.origin.to_string(),
+            &device.addr.to_string(),
         ]);
     }
     text
 }
 
-pub(super) fn json(devices: &[DeviceEntry]) -> String {
+pub(crate) fn json(devices: &[DeviceEntry]) -> String {
     let mut text = String::from("[");
     for (index, device) in devices.iter().enumerate() {
         let separator = if index == 0 { "" } else { "," };
@@ -59,18 +59,18 @@ pub(super) fn json(devices: &[DeviceEntry]) -> String {
             r#"{separator}{{"imei":{},"connected":{},"since":{},"heartbeat":{},"times":{},"app_id":{},"name":{},"peer":{}}}"#,
             Json(Some(device.imei.as_str())),
             device.connected,
-            Json(utc(device.since).as_deref()),
-            Json(device.heartbeat.and_then(utc).as_deref()),
-            device.times,
+            Json(utc(device.registered_at).as_deref()),
+            Json(device.last_heartbeat.and_then(utc).as_deref()),
+            device.registrations,
             Json(Some(device.app_id.as_str())),
             Json(device.name.as_ref().map(countersign::Text::as_str)),
-            Json(Some(&device.origin.to_string())),
+            Json(Some(&device.addr.to_string())),
         );
     }
     text + "]\n"
 }
 
-/// A string as JSON has it, or null.
+/// A JSON string, or null.
 struct Json<'a>(Option<&'a str>);
 
 impl fmt::Display for Json<'_> {
@@ -101,17 +101,17 @@ mod tests {
         let entry = DeviceEntry {
             imei: "869858030720693".parse().unwrap(),
             app_id: r#"quotes " and \ may be in it, 36 long"#.parse().unwrap(),
-            origin: PeerAddr::Tcp("192.0.2.7:51324".parse().unwrap()),
+            addr: PeerAddr::Tcp("192.0.2.7:51324".parse().unwrap()),
             name: Some("dev\"ice".parse().unwrap()),
             connected: true,
-            since: at(0),
-            heartbeat: Some(at(59)),
-            times: 7,
+            registered_at: at(0),
+            last_heartbeat: Some(at(59)),
+            registrations: 7,
         };
         let other = DeviceEntry {
             name: None,
-            origin: PeerAddr::Unix,
-            heartbeat: None,
+            addr: PeerAddr::Unix,
+            last_heartbeat: None,
             connected: false,
             ..entry.clone()
         };
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_escaped_and_on_one_line() {
+    fn json_is_one_escaped_line() {
         assert_eq!(json(&[]), "[]\n");
         let app_id = r#""app_id":"quotes \" and \\ may be in it, 36 long""#;
         let first = format!(
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_line_for_each_under_its_heading() {
+    fn table_has_a_heading_and_a_line_per_device() {
         let text = table(&entries());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3);
@@ -149,7 +149,7 @@ mod tests {
             assert!(lines[1][column(title)..].starts_with(first), "{title}: {text}");
             assert!(lines[2][column(title)..].starts_with(second), "{title}: {text}");
         }
-        // Whatever the time zone.
+        // The format does not depend on the time zone.
         let heartbeat = &lines[1][column("HEARTBEAT")..][..19];
         let time: crate::DateTime = heartbeat.parse().unwrap();
         assert!(

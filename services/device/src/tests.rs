@@ -1,6 +1,5 @@
-//! The device's rules.
+//! The device protocol.
 
-mod backoff;
 mod client;
 mod message;
 mod server;
@@ -12,25 +11,26 @@ const APP_ID: &str = "996da38d-a7be-4947-aa4c-f8208b5f4ade";
 const IMEI: &str = "869858030720693";
 const TIME: &str = "2026-01-31 23:59:59";
 
-/// So many milliseconds after the epoch.
+/// `millis` milliseconds after the epoch.
 fn at(millis: u64) -> Instant {
     Instant::from_micros(millis * 1000)
 }
 
 fn register(imei: &str) -> Request {
-    let ask = Ask::Register { app_id: APP_ID.parse().unwrap(), imei: imei.parse().unwrap() };
-    Request { client_id: 0, ask }
+    let body =
+        RequestBody::Register { app_id: APP_ID.parse().unwrap(), imei: imei.parse().unwrap() };
+    Request { client_id: 0, body }
 }
 
 #[test]
-fn every_error_has_a_word_of_its_own_and_says_what_to_try() {
+fn every_error_has_a_code_and_a_text() {
     use std::collections::BTreeSet;
     use std::string::ToString;
     let all = [
         DeviceError::Malformed(MessageError::Length),
-        DeviceError::Unasked(Kind::Register),
+        DeviceError::Unexpected(Kind::Register),
         DeviceError::Refused(Kind::Heartbeat),
-        DeviceError::NoAnswer(Kind::DateTime),
+        DeviceError::NoResponse(Kind::DateTime),
         DeviceError::Silent,
     ];
     let codes: BTreeSet<_> = all.iter().map(|error| error.code()).collect();
@@ -38,6 +38,6 @@ fn every_error_has_a_word_of_its_own_and_says_what_to_try() {
     assert_eq!((codes.len(), texts.len()), (all.len(), all.len()));
     let plain = |code: &&str| code.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     assert!(codes.iter().all(plain) && !codes.contains(""));
-    assert!(DeviceError::NoAnswer(Kind::DateTime).to_string().contains("for the time"));
+    assert!(DeviceError::NoResponse(Kind::DateTime).to_string().contains("for the time"));
     assert!(DeviceError::Malformed(MessageError::Id(7)).to_string().contains("the id 7"));
 }

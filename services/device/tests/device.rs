@@ -1,26 +1,30 @@
-//! The service of devices, over a transport in memory.
+//! The services of devices, over a transport in memory.
 
 #![cfg(test)]
 
 use std::convert::Infallible;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::task::Waker;
 
-use countersign::{Buffers, Config, Instant, Key, Nonce, Scheme, Session};
-use countersign_device::DEFAULT_INTERVAL;
-use countersign_device::{Devices, Registry};
-use countersign_driver::{Connection, Io, Progress};
-use countersign_host::{Open, PeerAddr};
+use countersign::{Config, Instant, Key, Scheme};
+use countersign_device::{DEFAULT_INTERVAL, Devices, Registry};
+use countersign_driver::{Io, Progress, ServiceConnection};
+use countersign_host::{
+    PeerAddr, PoolOptions, Pools, ServerContext, ServerHandle, ServerOptions, SessionFactory,
+    Stream,
+};
 
 /// Length of every buffer in bytes.
 const BUFFER: usize = 1024;
 const HEARTBEAT: &[u8] = b"\0\0\0\x02\0\x01";
-const ANSWER: &[u8] = b"\0\0\0\x02\x01\0";
+const RESPONSE: &[u8] = b"\0\0\0\x02\x01\0";
 
-/// A peer that has sent all that it will, and takes what there is room for.
+/// A peer that has sent everything and finished, and reads `room` bytes.
 struct Transport {
     sent: Vec<u8>,
     room: usize,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     shut: bool,
 }
 
@@ -37,7 +41,7 @@ impl Io for Transport {
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Infallible> {
         let n = from.len().min(self.room);
         self.room -= n;
-        self.heard.extend_from_slice(&from[..n]);
+        self.received.extend_from_slice(&from[..n]);
         Ok((n > 0).then_some(n))
     }
 
@@ -48,29 +52,36 @@ impl Io for Transport {
 }
 
 #[test]
-fn the_last_answer_is_sent_though_there_was_no_room_for_it_when_the_device_finished() {
-    // The send side holds some of the answers, and the next one waits: whichever it is, it comes.
-    let fit = BUFFER / ANSWER.len();
-    for asked in fit - 1..=fit + 2 {
+fn last_response_is_sent_after_back_pressure() {
+    // The send buffer holds some of the responses; the next one waits, whichever it is.
+    let fit = BUFFER / RESPONSE.len();
+    let mut pools = PoolOptions::default();
+    pools.buffer_len = BUFFER;
+    let factory = SessionFactory::new(Config::new(Scheme::None), Pools::new(&pools));
+    let handle = ServerHandle::of_loop(Waker::noop().clone());
+    let keys = Arc::new(None::<Key>).into();
+    let context = ServerContext::new(Arc::new(factory), keys, ServerOptions::default(), handle);
+    for requests in fit - 1..=fit + 2 {
         let devices = Devices::new(Registry::new(1), DEFAULT_INTERVAL);
-        let buffer = || vec![0; BUFFER];
-        let buffers = Buffers { handshake: buffer(), receive: buffer(), send: buffer() };
-        let nonce = Nonce::from_bytes([1; Nonce::LEN]);
-        let config = Config::new(Scheme::None);
-        let session = Session::server(&config, nonce, buffers, Instant::EPOCH).unwrap();
-        let service = devices.open(&PeerAddr::Unix, Waker::noop().clone());
-        let mut connection = Connection::new(Box::new(session), service);
-        let sent = HEARTBEAT.repeat(asked);
-        let mut io = Transport { sent, room: 0, heard: Vec::new(), shut: false };
-        let mut turn = |io: &mut Transport| loop {
-            match connection.turn(io, &None::<Key>, Instant::EPOCH) {
-                Progress::Yield => {}
-                turn => break turn,
+        // Not used for input and output, which are in memory.
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let stream = Stream::Unix(stream);
+        let mut guard = context.admit(&stream, PeerAddr::Unix, Instant::EPOCH).unwrap();
+        let waker = Waker::noop();
+        let begun = context.begin(&devices, &stream, PeerAddr::Unix, &mut guard, waker);
+        let (protocol, service) = begun.unwrap();
+        let mut connection = ServiceConnection::new(protocol, service);
+        let sent = HEARTBEAT.repeat(requests);
+        let mut io = Transport { sent, room: 0, received: Vec::new(), shut: false };
+        let mut poll = |io: &mut Transport| loop {
+            match connection.poll(io, &None::<Key>, Instant::EPOCH) {
+                Progress::Yield | Progress::Event(_) => {}
+                progress => break progress,
             }
         };
-        assert!(matches!(turn(&mut io), Progress::Wait(wait) if wait.write), "{asked}");
+        assert!(matches!(poll(&mut io), Progress::Wait(interest) if interest.write), "{requests}");
         io.room = usize::MAX;
-        assert!(matches!(turn(&mut io), Progress::Closed(Ok(()))), "{asked}");
-        assert!(io.heard == ANSWER.repeat(asked) && io.shut, "{asked}: {}", io.heard.len());
+        assert!(matches!(poll(&mut io), Progress::Closed(Ok(()))), "{requests}");
+        assert!(io.received == RESPONSE.repeat(requests) && io.shut, "{requests}");
     }
 }

@@ -1,4 +1,4 @@
-//! Devices that a runner runs, against the service of devices on a real server.
+//! Devices on the runner of the std adapter, against the services of devices on a mio server.
 
 #![cfg(test)]
 
@@ -14,24 +14,24 @@ use countersign::{CloseReason, Config, Error, Key, Mutual, ProcessId, Scheme};
 use countersign_device::{Device, Devices, Registry};
 use countersign_device::{DeviceClient, DeviceError, Imei, Kind, Response};
 use countersign_host::{
-    Address, ClientError, PoolOptions, Pools, ProtocolFactory, ServerHandle, ServerOptions,
+    Address, CallError, PoolOptions, Pools, ProtocolFactory, ServerHandle, ServerOptions,
     SessionFactory,
 };
 use countersign_mio::Server;
-use countersign_std::{Runner, Stopper};
+use countersign_std::{Runner, ShutdownHandle};
 
-/// For anything that must happen; never how long it is expected to take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Longer than a connection that is to stop has to be quiet.
+/// The longest wait for anything that must happen.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than a stopped connection has to be idle before it finishes.
 const INTERVAL: Duration = Duration::from_millis(200);
 const APP_ID: &str = "996da38d-a7be-4947-aa4c-f8208b5f4ade";
 const KEY: &[u8] = b"a key that is long enough for anyone";
 
-/// The sessions of a process of this number; the scheme `mutual` if `named`.
-fn protocol(name: Option<&str>, process: u8) -> Arc<dyn ProtocolFactory> {
+/// Sessions with process id `process`; the scheme `mutual` if there is a name.
+fn factory(name: Option<&str>, process: u8) -> Arc<dyn ProtocolFactory> {
     let scheme = name.map_or(Scheme::None, |name| {
-        let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
-        Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance))
+        let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
+        Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id))
     });
     Arc::new(SessionFactory::new(Config::new(scheme), Pools::new(&PoolOptions::default())))
 }
@@ -41,29 +41,29 @@ fn keys(name: Option<&str>) -> Option<Key> {
 }
 
 struct Running {
-    at: Address,
+    address: Address,
     registry: Registry,
-    remote: ServerHandle,
+    handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     fn start(name: Option<&'static str>, max: usize, interval: Duration) -> Self {
         let listeners = "127.0.0.1:0".parse::<Address>().unwrap().listen(1).unwrap();
-        let at = listeners[0].address().unwrap();
+        let address = listeners[0].address().unwrap();
         let registry = Registry::new(max);
         let devices = Devices::new(registry.clone(), interval);
         let options = ServerOptions::default();
-        let protocol = protocol(name, 1);
-        let mut server =
-            Server::new(listeners, protocol, Arc::new(keys(name)), devices, options).unwrap();
-        let remote = server.remote();
-        let thread = Some(thread::spawn(move || server.run().unwrap()));
-        Self { at, registry, remote, thread }
+        let keys = Arc::new(keys(name));
+        let mut server = Server::new(listeners, factory(name, 1), keys, options).unwrap();
+        let handle = server.handle();
+        let thread = Some(thread::spawn(move || server.run_with(&devices).unwrap()));
+        Self { address, registry, handle, thread }
     }
 
-    fn until(&self, done: impl Fn(&[countersign_device::DeviceEntry]) -> bool) {
-        let until = Instant::now() + PATIENCE;
+    /// Waits until `done` with the list of devices.
+    fn wait_until(&self, done: impl Fn(&[countersign_device::DeviceEntry]) -> bool) {
+        let until = Instant::now() + TIMEOUT;
         while !done(&self.registry.list()) {
             assert!(Instant::now() < until, "{:?}", self.registry.list());
             thread::sleep(Duration::from_millis(5));
@@ -73,42 +73,42 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
         self.thread.take().unwrap().join().unwrap();
     }
 }
 
-type Ended = (Option<DeviceError>, Result<(), ClientError>);
+type Ended = (Option<DeviceError>, Result<(), CallError>);
 
-/// A device on a thread of its own, and what it is told: id, code, and whether with the time.
+/// A device on a thread of its own; the receiver gets each response: id, code, whether it has the time.
 fn device(
-    at: &Address,
+    address: &Address,
     name: Option<&'static str>,
     imei: &str,
-    beats: usize,
-) -> (Receiver<(i8, i8, bool)>, Stopper, JoinHandle<Ended>) {
+    heartbeats: usize,
+) -> (Receiver<(i8, i8, bool)>, ShutdownHandle, JoinHandle<Ended>) {
     let client = DeviceClient::new(
         APP_ID.parse().unwrap(),
         imei.parse().unwrap(),
         countersign::Instant::EPOCH,
     )
     .with_interval(INTERVAL);
-    let (told, tells) = channel();
-    let mut left = beats;
+    let (sender, responses) = channel();
+    let mut left = heartbeats;
     let device = Device::new(client, move |response: &Response| {
-        let _ = told.send((response.id(), response.code(), response.time().is_some()));
+        let _ = sender.send((response.id(), response.code(), response.time().is_some()));
         left -= usize::from(response.id() == Kind::Heartbeat.id());
         if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let runner = Runner::new().unwrap();
-    let stopper = runner.stopper();
-    let at = at.clone();
+    let shutdown = runner.shutdown_handle();
+    let address = address.clone();
     let thread = thread::spawn(move || {
-        let stream = at.connect(PATIENCE).unwrap();
-        let (device, how) = runner.run(&stream, &*protocol(name, 2), &keys(name), device);
-        (device.error(), how)
+        let stream = address.connect(TIMEOUT).unwrap();
+        let (device, result) = runner.run(&stream, &*factory(name, 2), &keys(name), device);
+        (device.error(), result)
     });
-    (tells, stopper, thread)
+    (responses, shutdown, thread)
 }
 
 fn imei(number: usize) -> String {
@@ -116,130 +116,132 @@ fn imei(number: usize) -> String {
 }
 
 #[test]
-fn a_device_registers_asks_the_time_and_beats_until_it_leaves() {
+fn device_registers_gets_the_time_and_sends_heartbeats() {
     for name in [None, Some("device")] {
         let server = Running::start(name.map(|_| "server"), 9, INTERVAL * 20);
-        let (tells, _, thread) = device(&server.at, name, &imei(1), 3);
-        let (error, how) = thread.join().unwrap();
-        assert!(error.is_none() && how.is_ok(), "{error:?} {how:?}");
-        let told: Vec<_> = tells.iter().collect();
-        let beat = (1, 0, false);
-        assert_eq!(told, [(0, 0, false), (2, 0, true), beat, beat, beat]);
-        server.until(|list| !list[0].connected);
+        let (responses, _, thread) = device(&server.address, name, &imei(1), 3);
+        let (error, result) = thread.join().unwrap();
+        assert!(error.is_none() && result.is_ok(), "{error:?} {result:?}");
+        let received: Vec<_> = responses.iter().collect();
+        let heartbeat = (1, 0, false);
+        let expected = [(0, 0, false), (2, 0, true), heartbeat, heartbeat, heartbeat];
+        assert_eq!(received, expected);
+        server.wait_until(|list| !list[0].connected);
         let entry = &server.registry.list()[0];
-        assert_eq!((entry.imei.as_str(), entry.times), (&*imei(1), 1));
+        assert_eq!((entry.imei.as_str(), entry.registrations), (&*imei(1), 1));
         assert_eq!(entry.name.map(|name| name.to_string()).as_deref(), name);
-        assert!(entry.heartbeat.is_some());
+        assert!(entry.last_heartbeat.is_some());
     }
 }
 
 #[test]
-fn the_second_connection_of_a_device_ends_the_first() {
+fn second_connection_of_a_device_ends_the_first() {
     let server = Running::start(None, 9, INTERVAL * 20);
-    let (old_tells, _, old) = device(&server.at, None, &imei(1), usize::MAX);
-    old_tells.recv_timeout(PATIENCE).unwrap();
-    let (tells, stopper, new) = device(&server.at, None, &imei(1), usize::MAX);
-    let (error, how) = old.join().unwrap();
-    assert!(error.is_none(), "{error:?} {how:?}");
-    // The newer one stays, and is the one that is listed.
-    let beats = |n: usize| (0..n).for_each(|_| assert!(tells.recv_timeout(PATIENCE).is_ok()));
-    beats(5);
+    let (old_responses, _, old) = device(&server.address, None, &imei(1), usize::MAX);
+    old_responses.recv_timeout(TIMEOUT).unwrap();
+    let (responses, shutdown, new) = device(&server.address, None, &imei(1), usize::MAX);
+    let (error, result) = old.join().unwrap();
+    assert!(error.is_none(), "{error:?} {result:?}");
+    // The second connection stays open, and is the one in the list.
+    for _ in 0..5 {
+        responses.recv_timeout(TIMEOUT).unwrap();
+    }
     let list = server.registry.list();
     assert_eq!(list.len(), 1);
-    assert_eq!((list[0].connected, list[0].times), (true, 2));
-    stopper.stop();
-    let (error, how) = new.join().unwrap();
-    assert!(error.is_none() && how.is_ok(), "{error:?} {how:?}");
-    server.until(|list| !list[0].connected);
+    assert_eq!((list[0].connected, list[0].registrations), (true, 2));
+    shutdown.stop();
+    let (error, result) = new.join().unwrap();
+    assert!(error.is_none() && result.is_ok(), "{error:?} {result:?}");
+    server.wait_until(|list| !list[0].connected);
 }
 
 #[test]
-fn a_registry_that_is_full_refuses_and_the_device_says_so() {
+fn full_registry_refuses_and_the_device_reports_it() {
     let server = Running::start(None, 1, INTERVAL * 20);
-    let (tells, stopper, first) = device(&server.at, None, &imei(1), usize::MAX);
-    tells.recv_timeout(PATIENCE).unwrap();
-    let (tells, _, second) = device(&server.at, None, &imei(2), usize::MAX);
-    let (error, how) = second.join().unwrap();
+    let (responses, shutdown, first) = device(&server.address, None, &imei(1), usize::MAX);
+    responses.recv_timeout(TIMEOUT).unwrap();
+    let (responses, _, second) = device(&server.address, None, &imei(2), usize::MAX);
+    let (error, result) = second.join().unwrap();
     assert_eq!(error, Some(DeviceError::Refused(Kind::Register)));
-    assert!(matches!(how, Err(ClientError::Protocol(Error::Aborted(CloseReason::Application)))));
-    assert_eq!(tells.iter().collect::<Vec<_>>(), [(0, -1, false)]);
-    stopper.stop();
+    assert!(matches!(result, Err(CallError::Protocol(Error::Aborted(CloseReason::Application)))));
+    assert_eq!(responses.iter().collect::<Vec<_>>(), [(0, -1, false)]);
+    shutdown.stop();
     first.join().unwrap().1.unwrap();
 }
 
 #[test]
-fn a_device_that_falls_silent_is_given_up() {
+fn silent_device_is_disconnected() {
     let server = Running::start(None, 9, INTERVAL);
-    let Address::Tcp { host, port } = &server.at else { panic!("not TCP") };
-    let mut silent = TcpStream::connect((host.as_str(), *port)).unwrap();
-    silent.set_read_timeout(Some(PATIENCE)).unwrap();
-    let began = Instant::now();
-    silent.write_all(format!("\0\0\0\x35\0\0{APP_ID}{}", imei(7)).as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    silent.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer, b"\0\0\0\x02\0\0");
-    assert!(began.elapsed() >= INTERVAL * 3, "{:?}", began.elapsed());
-    let gone: Imei = imei(7).parse().unwrap();
-    server.until(|list| list[0].imei == gone && !list[0].connected);
+    let Address::Tcp { host, port } = &server.address else { panic!("not TCP") };
+    let mut peer_socket = TcpStream::connect((host.as_str(), *port)).unwrap();
+    peer_socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let started = Instant::now();
+    peer_socket.write_all(format!("\0\0\0\x35\0\0{APP_ID}{}", imei(7)).as_bytes()).unwrap();
+    let mut response = Vec::new();
+    peer_socket.read_to_end(&mut response).unwrap();
+    assert_eq!(response, b"\0\0\0\x02\0\0");
+    assert!(started.elapsed() >= INTERVAL * 3, "{:?}", started.elapsed());
+    let silent: Imei = imei(7).parse().unwrap();
+    server.wait_until(|list| list[0].imei == silent && !list[0].connected);
 }
 
 #[test]
-fn requests_that_are_none_are_answered_however_long_they_are_and_however_many() {
-    let server = Running::start(None, 9, PATIENCE);
-    let Address::Tcp { host, port } = &server.at else { panic!("not TCP") };
+fn malformed_requests_of_any_length_are_answered() {
+    let server = Running::start(None, 9, TIMEOUT);
+    let Address::Tcp { host, port } = &server.address else { panic!("not TCP") };
     let mut peer = TcpStream::connect((host.as_str(), *port)).unwrap();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.set_read_timeout(Some(TIMEOUT)).unwrap();
     let long = 100_000u32;
-    let mut asked = Vec::new();
+    let mut requests = Vec::new();
     let mut expected = Vec::new();
     for round in 0..500u32 {
         let len = if round == 250 { long } else { 0 };
-        asked.extend(len.to_be_bytes());
-        asked.resize(asked.len() + len as usize, 5);
-        asked.extend(b"\0\0\0\x02\0\x02\0\0\0\x02\0\x01");
+        requests.extend(len.to_be_bytes());
+        requests.resize(requests.len() + len as usize, 5);
+        requests.extend(b"\0\0\0\x02\0\x02\0\0\0\x02\0\x01");
         let first: &[u8] = if round == 250 { b"\x05\xff" } else { b"\xff\xff" };
-        for answer in [first, b"\x02\xff", b"\x01\0"] {
+        for response in [first, b"\x02\xff", b"\x01\0"] {
             expected.extend(b"\0\0\0\x02");
-            expected.extend(answer);
+            expected.extend(response);
         }
     }
     let mut writer = peer.try_clone().unwrap();
     let writing = thread::spawn(move || {
-        writer.write_all(&asked).unwrap();
+        writer.write_all(&requests).unwrap();
         writer.shutdown(std::net::Shutdown::Write).unwrap();
     });
-    let mut answers = Vec::new();
-    peer.read_to_end(&mut answers).unwrap();
+    let mut responses = Vec::new();
+    peer.read_to_end(&mut responses).unwrap();
     writing.join().unwrap();
-    assert!(answers == expected);
+    assert!(responses == expected);
     assert!(server.registry.list().is_empty());
 }
 
 #[test]
-fn a_server_that_answers_nothing_or_nonsense_is_left() {
-    for (said, expected) in [
-        (&b""[..], DeviceError::NoAnswer(Kind::Register)),
-        (b"\0\0\0\x02\x01\0", DeviceError::Unasked(Kind::Heartbeat)),
+fn device_leaves_a_server_that_responds_wrongly() {
+    for (sent, expected) in [
+        (&b""[..], DeviceError::NoResponse(Kind::Register)),
+        (b"\0\0\0\x02\x01\0", DeviceError::Unexpected(Kind::Heartbeat)),
         (b"\0\0\0\x02\x00\xff", DeviceError::Refused(Kind::Register)),
     ] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let playing = thread::spawn(move || {
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(said).unwrap();
-            let mut heard = Vec::new();
-            stream.read_to_end(&mut heard).unwrap();
-            heard
+            stream.write_all(sent).unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            received
         });
         let now = countersign::Instant::EPOCH;
         let client = DeviceClient::new(APP_ID.parse().unwrap(), imei(1).parse().unwrap(), now)
-            .with_answer_timeout(INTERVAL);
+            .with_response_timeout(INTERVAL);
         let device = Device::new(client, |_: &Response| ControlFlow::Continue(()));
         let runner = Runner::new().unwrap();
-        let stream = at.connect(PATIENCE).unwrap();
-        let (device, how) = runner.run(&stream, &*protocol(None, 2), &None::<Key>, device);
+        let stream = address.connect(TIMEOUT).unwrap();
+        let (device, result) = runner.run(&stream, &*factory(None, 2), &None::<Key>, device);
         assert_eq!(device.error(), Some(expected));
-        assert!(matches!(how, Err(ClientError::Protocol(Error::Aborted(_)))), "{how:?}");
-        assert!(playing.join().unwrap().starts_with(b"\0\0\0\x35\0\0"));
+        assert!(matches!(result, Err(CallError::Protocol(Error::Aborted(_)))), "{result:?}");
+        assert!(server.join().unwrap().starts_with(b"\0\0\0\x35\0\0"));
     }
 }

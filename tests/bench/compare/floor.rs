@@ -1,5 +1,5 @@
-//! The floor: loops of one thread, over mio, that read and write what a server of ours reads and writes,
-//! and know no protocol. One is over TCP alone, one inside TLS by rustls.
+//! The floor: single-threaded echo loops over mio without a protocol, which read and write the same bytes
+//! as a server of ours. One uses TCP alone, the other rustls.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -12,39 +12,42 @@ use rustls::{ServerConfig, ServerConnection};
 use slab::Slab;
 
 /// Length of the buffer that all connections share, in bytes.
-const BUFFER: usize = 64 << 10;
+const BUFFER_LEN: usize = 64 << 10;
 const LISTENER: Token = Token(usize::MAX);
-/// Length of a challenge, and of an answer to it.
-const CHALLENGE: usize = 32;
+/// Length of a challenge and of its response, in bytes.
+const CHALLENGE_LEN: usize = 32;
 
-/// A connection.
-trait Peer: Sized {
+/// A connection to a client.
+trait Connection: Sized {
     fn socket(&mut self) -> &mut TcpStream;
 
-    /// Sends back all that has come, until there is no more, or no room. Whether that was all for good.
-    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<bool>;
+    /// Echoes until reading or writing would block. Returns whether the client has closed.
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool>;
 }
 
-/// Sends bytes back: inside TLS, or after a challenge to which any answer is right, or as they are.
-pub(crate) fn run(which: &str) {
-    match which {
+/// Runs the floor for `scheme`: inside TLS for `tls`; after a challenge for `challenge`, which accepts any
+/// response; without a handshake for all others.
+pub(crate) fn run(scheme: &str) {
+    match scheme {
         "tls" => {
-            let config = config();
+            let config = tls_config();
             serve(|stream| {
                 let tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
-                Ok(Tls { stream, tls, unsent: Vec::new() })
+                Ok(TlsConnection { stream, tls, unsent: Vec::new() })
             });
         }
         "challenge" => serve(|mut stream| {
-            stream.write_all(&[7; CHALLENGE])?;
-            Ok(Plain { stream, unsent: Vec::new(), unanswered: CHALLENGE })
+            stream.write_all(&[7; CHALLENGE_LEN])?;
+            Ok(TcpConnection { stream, unsent: Vec::new(), response_remaining: CHALLENGE_LEN })
         }),
-        _ => serve(|stream| Ok(Plain { stream, unsent: Vec::new(), unanswered: 0 })),
+        _ => {
+            serve(|stream| Ok(TcpConnection { stream, unsent: Vec::new(), response_remaining: 0 }));
+        }
     }
 }
 
-/// What rustls needs, with the certificate that is in the working directory.
-fn config() -> Arc<ServerConfig> {
+/// A configuration with the certificate in the working directory.
+fn tls_config() -> Arc<ServerConfig> {
     let certificates = CertificateDer::pem_file_iter("server.crt").unwrap();
     let key = PrivateKeyDer::from_pem_file("server.key").unwrap();
     let provider = rustls::crypto::ring::default_provider();
@@ -56,14 +59,14 @@ fn config() -> Arc<ServerConfig> {
     Arc::new(config.unwrap())
 }
 
-fn serve<P: Peer>(mut make: impl FnMut(TcpStream) -> io::Result<P>) {
+fn serve<C: Connection>(mut make: impl FnMut(TcpStream) -> io::Result<C>) {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(1024);
     let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).unwrap();
     println!("LISTENING 127.0.0.1 {}", listener.local_addr().unwrap().port());
-    let mut peers = Slab::new();
-    let mut buffer = vec![0; BUFFER];
+    let mut connections = Slab::new();
+    let mut buffer = vec![0; BUFFER_LEN];
     loop {
         if poll.poll(&mut events, None).is_err_and(|error| error.kind() != ErrorKind::Interrupted) {
             return;
@@ -72,96 +75,100 @@ fn serve<P: Peer>(mut make: impl FnMut(TcpStream) -> io::Result<P>) {
             if event.token() == LISTENER {
                 while let Ok((stream, _)) = listener.accept() {
                     stream.set_nodelay(true).unwrap();
-                    let entry = peers.vacant_entry();
-                    let mut peer = make(stream).unwrap();
+                    let entry = connections.vacant_entry();
+                    let mut connection = make(stream).unwrap();
                     let interest = Interest::READABLE | Interest::WRITABLE;
-                    poll.registry().register(peer.socket(), Token(entry.key()), interest).unwrap();
-                    entry.insert(peer);
+                    poll.registry()
+                        .register(connection.socket(), Token(entry.key()), interest)
+                        .unwrap();
+                    entry.insert(connection);
                 }
-            } else if let Some(peer) = peers.get_mut(event.token().0)
-                && peer.turn(&mut buffer).unwrap_or(true)
+            } else if let Some(connection) = connections.get_mut(event.token().0)
+                && connection.echo(&mut buffer).unwrap_or(true)
             {
-                peers.remove(event.token().0);
+                connections.remove(event.token().0);
             }
         }
     }
 }
 
-/// `None` is nothing now.
-fn now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// `None` if the operation would block.
+fn nonblocking<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         other => other.map(Some),
     }
 }
 
-struct Plain {
+struct TcpConnection {
     stream: TcpStream,
-    /// What there was no room for.
+    /// Bytes that the socket did not take.
     unsent: Vec<u8>,
-    /// How much of its answer has not come.
-    unanswered: usize,
+    /// Bytes of the response that have not arrived.
+    response_remaining: usize,
 }
 
-impl Peer for Plain {
+impl Connection for TcpConnection {
     fn socket(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         loop {
             while !self.unsent.is_empty() {
-                let Some(n) = now(self.stream.write(&self.unsent))? else { return Ok(false) };
+                let Some(n) = nonblocking(self.stream.write(&self.unsent))? else {
+                    return Ok(false);
+                };
                 self.unsent.drain(..n);
             }
-            let into = match self.unanswered {
+            let space = match self.response_remaining {
                 0 => &mut *buffer,
                 n => &mut buffer[..n],
             };
-            let Some(n) = now(self.stream.read(into))? else { return Ok(false) };
+            let Some(n) = nonblocking(self.stream.read(space))? else { return Ok(false) };
             if n == 0 {
                 return Ok(true);
             }
-            let emptied = n < into.len();
-            if self.unanswered > 0 {
-                self.unanswered -= n;
+            let drained = n < space.len();
+            if self.response_remaining > 0 {
+                self.response_remaining -= n;
             } else {
-                let sent = now(self.stream.write(&buffer[..n]))?.unwrap_or(0);
+                let sent = nonblocking(self.stream.write(&buffer[..n]))?.unwrap_or(0);
                 self.unsent.extend_from_slice(&buffer[sent..n]);
             }
-            // What comes later is an event of its own.
-            if emptied {
+            // Bytes that arrive later cause another event.
+            if drained {
                 return Ok(false);
             }
         }
     }
 }
 
-struct Tls {
+struct TlsConnection {
     stream: TcpStream,
     tls: ServerConnection,
-    /// What rustls had no room for.
+    /// Plaintext that rustls did not take.
     unsent: Vec<u8>,
 }
 
-impl Peer for Tls {
+impl Connection for TlsConnection {
     fn socket(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        let (input, plain) = buffer.split_at_mut(BUFFER / 2);
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let (input, plain) = buffer.split_at_mut(BUFFER_LEN / 2);
         while self.flush()? {
-            let Some(n) = now(self.stream.read(input))? else { return Ok(false) };
+            let Some(n) = nonblocking(self.stream.read(input))? else { return Ok(false) };
             if n == 0 {
                 return Ok(true);
             }
-            // From memory: rustls itself would read 4 KiB at a time.
-            let mut left = &input[..n];
-            while !left.is_empty() {
-                self.tls.read_tls(&mut left)?;
+            // Passed from memory, since rustls reads only 4 KiB at a time from a socket.
+            let mut unread = &input[..n];
+            while !unread.is_empty() {
+                self.tls.read_tls(&mut unread)?;
                 self.tls.process_new_packets().map_err(io::Error::other)?;
-                while let Some(n @ 1..) = now(self.tls.reader().read(plain))? {
+                while let Some(n @ 1..) = nonblocking(self.tls.reader().read(plain))? {
                     let taken = self.tls.writer().write(&plain[..n])?;
                     self.unsent.extend_from_slice(&plain[taken..n]);
                 }
@@ -175,11 +182,11 @@ impl Peer for Tls {
     }
 }
 
-impl Tls {
-    /// Writes what there is to write. Whether that was all.
+impl TlsConnection {
+    /// Writes pending records and plaintext. Returns whether all were written.
     fn flush(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
-            if now(self.tls.write_tls(&mut self.stream))?.is_none() {
+            if nonblocking(self.tls.write_tls(&mut self.stream))?.is_none() {
                 return Ok(false);
             }
             let taken = self.tls.writer().write(&self.unsent)?;

@@ -1,14 +1,14 @@
-//! What a server of ours costs beside others that do the same, in the processor time of the server: the
-//! floor, a bare loop over the same sockets; rustls without us; Python's servers. They take turns under
-//! the same load, which is `countersign bench`, on another processor if there is one.
+//! The processor time of our servers, compared with other echo servers: the floor, a bare loop over the same
+//! sockets; the same loop with rustls; servers in Python. They are measured alternately under the same load,
+//! `countersign bench`, which runs on another processor if there is one.
 //!
 //! `cargo bench -p countersign-tests --bench compare -- [--rounds N] [--seconds S] [--plot FILE.svg] [CASE]`
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod cases;
+mod case;
 mod floor;
 mod report;
-mod servers;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,54 +21,54 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use sha2::Sha256;
 
-use cases::Case;
-use report::{Figures, Report};
-use servers::{Kind, Running};
+use case::Case;
+use report::{Measurement, Report};
+use server::{RunningServer, ServerKind};
 
 pub(crate) const KEY: &str = "a key that is long enough for anyone";
 
-/// What was asked for.
-struct Asked {
+/// The command line.
+struct Options {
     rounds: usize,
     seconds: f64,
     plot: Option<PathBuf>,
-    /// What is in the titles of the cases that are to be run.
-    only: String,
+    /// Only cases whose title contains this are run.
+    filter: String,
 }
 
-impl Asked {
+impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Self {
-        let mut asked = Self { rounds: 5, seconds: 1.5, plot: None, only: String::new() };
+        let mut options = Self { rounds: 5, seconds: 1.5, plot: None, filter: String::new() };
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
             match arg.as_str() {
                 "--bench" => {}
-                "--rounds" => asked.rounds = value().parse().unwrap(),
-                "--seconds" => asked.seconds = value().parse().unwrap(),
-                "--plot" => asked.plot = Some(value().into()),
-                only => asked.only = only.to_owned(),
+                "--rounds" => options.rounds = value().parse().unwrap(),
+                "--seconds" => options.seconds = value().parse().unwrap(),
+                "--plot" => options.plot = Some(value().into()),
+                filter => options.filter = filter.to_owned(),
             }
         }
-        asked
+        options
     }
 }
 
-/// What every measurement needs.
-pub(crate) struct Bench {
-    /// The command.
+/// The environment of all measurements.
+pub(crate) struct Harness {
+    /// The built command.
     pub(crate) countersign: PathBuf,
-    /// Where certificates and a key are.
+    /// Contains certificates and their keys.
     pub(crate) directory: PathBuf,
     /// The processors for servers and for the load, if there are two.
     processors: Option<[CpuSet; 2]>,
 }
 
-impl Bench {
-    /// Builds the command, as it is released, and makes what it needs.
+impl Harness {
+    /// Builds the command in release mode, and makes certificates.
     fn new() -> Self {
-        let here = env::current_exe().unwrap();
-        // This is in target/release/deps.
-        let release = here.ancestors().nth(2).unwrap().to_owned();
+        // The path is target/release/deps/compare-….
+        let program = env::current_exe().unwrap();
+        let release = program.ancestors().nth(2).unwrap().to_owned();
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--release", "--locked", "-p", "countersign-cli"])
             .arg("--target-dir")
@@ -85,28 +85,29 @@ impl Bench {
         Self { countersign, directory, processors: processors() }
     }
 
-    fn pin(&self, which: usize) {
+    /// Pins this process, and those that it starts from now on, to a processor.
+    fn pin_to_cpu(&self, which: usize) {
         if let Some(processors) = &self.processors {
             sched_setaffinity(None, &processors[which]).unwrap();
         }
     }
 
-    /// Has what this process starts from now on run where servers do.
-    pub(crate) fn on_server(&self) {
-        self.pin(0);
+    /// Pins the processes that this one starts from now on to the servers' processor.
+    pub(crate) fn pin_to_server_cpu(&self) {
+        self.pin_to_cpu(0);
     }
 
-    /// What `server` costs in `case`.
-    fn measure(&self, case: &Case, server: &Running, seconds: f64) -> Figures {
-        self.pin(1);
-        let spoken = case.spoken_to(server.kind);
+    /// Runs the load of `case` on `server`.
+    fn measure(&self, case: &Case, server: &RunningServer, seconds: f64) -> Measurement {
+        self.pin_to_cpu(1);
+        let scheme = case.load_scheme(server.kind);
         let mut load = Command::new(&self.countersign);
-        load.args(["bench", &server.address, "--json", "--scheme", spoken])
+        load.args(["bench", &server.address, "--json", "--scheme", scheme])
             .args(["--server-pid", &server.pid().to_string()])
             .args(["--duration", &seconds.to_string()])
-            .args(case.load)
-            .args(if spoken == case.scheme { case.compatible() } else { &[] })
-            .args(if server.kind.is_one_by_one() {
+            .args(case.load_args)
+            .args(if scheme == case.scheme { case.compatibility_args() } else { &[] })
+            .args(if server.kind.is_sequential() {
                 &["--connections", "1"][..]
             } else {
                 case.connections
@@ -117,18 +118,18 @@ impl Bench {
             load.args(["--tls-ca", "root.crt"]);
         }
         let out = load.output().unwrap();
-        let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{}, {}: {said}", case.title, server.kind.name());
-        let told: Value = serde_json::from_slice(&out.stdout).unwrap();
-        assert!(told["failed"].as_object().unwrap().is_empty(), "{told}");
-        Figures::new(&told["talked"], told["latency_us"]["max"].as_f64().unwrap())
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{}, {}: {stderr}", case.title, server.kind.name());
+        let summary: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert!(summary["failed"].as_object().unwrap().is_empty(), "{summary}");
+        Measurement::new(&summary["talked"], summary["latency_us"]["max"].as_f64().unwrap())
     }
 }
 
-/// One processor for servers, and one for their load.
+/// A processor for servers, and one for the load. `None` if there is only one.
 fn processors() -> Option<[CpuSet; 2]> {
-    let ours = sched_getaffinity(None).ok()?;
-    let mut each = (0..CpuSet::MAX_CPU).filter(|&cpu| ours.is_set(cpu)).map(|cpu| {
+    let allowed = sched_getaffinity(None).ok()?;
+    let mut each = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).map(|cpu| {
         let mut set = CpuSet::new();
         set.set(cpu);
         set
@@ -137,18 +138,18 @@ fn processors() -> Option<[CpuSet; 2]> {
     Some([each.next()?, load])
 }
 
-/// Has this process, and those that it starts, have as many open files as the system allows; how many.
-fn allow_files() -> u64 {
+/// Raises the limit of open files to its maximum, for this process and its children. Returns the limit.
+fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How long two HMACs take over the bytes of a sealed frame of `len`, in microseconds: one to make its tag
+/// The time in microseconds of two HMACs over a sealed frame with `len` bytes of payload: one to make its tag,
 /// and one to verify it.
 fn two_hmacs(len: usize) -> f64 {
-    let (frame, begun, mut count) = (vec![7; 8 + 5 + len], Instant::now(), 0);
-    while begun.elapsed() < Duration::from_millis(200) {
+    let (frame, start, mut count) = (vec![7; 8 + 5 + len], Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(200) {
         for _ in 0..2 {
             let mut mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
             mac.update(hint::black_box(&frame));
@@ -156,41 +157,42 @@ fn two_hmacs(len: usize) -> f64 {
         }
         count += 1;
     }
-    begun.elapsed().as_secs_f64() * 1e6 / f64::from(count)
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
 
 fn main() {
     let mut args = env::args().skip(1).peekable();
-    // A server of ours that is no more than a floor is this program too.
+    // The floor is this program too.
     if args.next_if(|arg| arg == "serve").is_some() {
         return floor::run(&args.next().unwrap());
     }
-    // Asked to run as a test, it has nothing to say.
+    // `cargo test` runs this program without `--bench`.
     let args: Vec<_> = args.collect();
     if !args.iter().any(|arg| arg == "--bench") {
         return;
     }
-    let asked = Asked::parse(args.into_iter());
-    let files = allow_files();
-    let bench = Bench::new();
-    let python = servers::has_python();
-    let mut report = Report::new(&asked.only, files);
-    for round in 1..=asked.rounds {
+    let options = Options::parse(args.into_iter());
+    let files = raise_file_limit();
+    let harness = Harness::new();
+    let python = server::has_python();
+    let mut report = Report::new(&options.filter, files);
+    for round in 1..=options.rounds {
         for (case, results) in report.cases() {
-            eprintln!("round {round} of {}: {}", asked.rounds, case.title);
+            eprintln!("round {round} of {}: {}", options.rounds, case.title);
             let hmacs = if case.sealed { two_hmacs(case.size) } else { 0.0 };
-            for &kind in case.servers.iter().filter(|&&kind| servers::can_run(kind, python)) {
-                let server = Running::start(&bench, case, kind);
-                let mut figures = bench.measure(case, &server, asked.seconds * case.times);
-                if kind == Kind::Floor {
-                    figures.processor += hmacs;
+            for &kind in case.servers.iter().filter(|&&kind| server::can_run(kind, python)) {
+                let server = RunningServer::start(&harness, case, kind);
+                let mut measurement =
+                    harness.measure(case, &server, options.seconds * case.duration_factor);
+                if kind == ServerKind::Floor {
+                    measurement.cpu_time += hmacs;
                 }
-                results.add(kind, figures);
+                results.add(kind, measurement);
             }
         }
     }
-    print!("{}", report.text(asked.rounds));
-    if let Some(path) = &asked.plot {
+    print!("{}", report.text(options.rounds));
+    if let Some(path) = &options.plot {
         fs::write(path, report.plot()).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What was measured: medians of all rounds, and how far apart they are.
+//! [`Report`]: medians and spreads of all rounds, as tables and as a chart.
 
 use std::fmt::Write;
 
@@ -8,87 +8,93 @@ use plotters::prelude::{
 };
 use serde_json::Value;
 
-use crate::cases::{CASES, Case};
-use crate::servers::Kind;
+use crate::case::{CASES, Case};
+use crate::server::ServerKind;
 
-/// Of a picture, in pixels: a line's height, its width, where bars begin, how long one of 1 is.
-const LINE: i32 = 18;
+/// Height of a line of the chart, in pixels. The following lengths are in pixels too.
+const LINE_HEIGHT: i32 = 18;
+/// Width of the chart.
 const WIDTH: i32 = 900;
-const BEGIN: i32 = 200;
-const ONE: f64 = 100.0;
+/// Where bars begin.
+const BAR_START: i32 = 200;
+/// Length of a bar of the ratio 1.
+const UNIT_LENGTH: f64 = 100.0;
 const OURS: RGBColor = RGBColor(60, 110, 200);
 const OTHERS: RGBColor = RGBColor(160, 160, 160);
 
-/// What one measurement came to.
+/// The result of one measurement.
 #[derive(Clone, Copy)]
-pub(crate) struct Figures {
-    /// Of the server's processor, for each unit, in microseconds.
-    pub(crate) processor: f64,
-    /// Units a second.
+pub(crate) struct Measurement {
+    /// Processor time of the server for each unit, in microseconds.
+    pub(crate) cpu_time: f64,
+    /// Units per second.
     rate: f64,
-    /// The longest time that an answer took, in microseconds.
-    longest: f64,
+    /// The longest latency in microseconds.
+    max_latency: f64,
 }
 
-impl Figures {
-    pub(crate) fn new(talked: &Value, longest: f64) -> Self {
-        let count = talked["count"].as_f64().unwrap();
-        let seconds = talked["server_cpu_seconds"].as_f64().unwrap();
-        let rate = talked["per_second"].as_f64().unwrap();
-        Self { processor: seconds * 1e6 / count, rate, longest }
+impl Measurement {
+    pub(crate) fn new(totals: &Value, max_latency: f64) -> Self {
+        let count = totals["count"].as_f64().unwrap();
+        let seconds = totals["server_cpu_seconds"].as_f64().unwrap();
+        let rate = totals["per_second"].as_f64().unwrap();
+        Self { cpu_time: seconds * 1e6 / count, rate, max_latency }
     }
 }
 
-/// Those of all rounds.
-pub(crate) struct Results(Vec<(Kind, Vec<Figures>)>);
+/// The measurements of all rounds, by server.
+pub(crate) struct Results(Vec<(ServerKind, Vec<Measurement>)>);
 
 impl Results {
-    pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
-        match self.0.iter_mut().find(|(it, _)| *it == kind) {
-            Some((_, all)) => all.push(figures),
-            None => self.0.push((kind, vec![figures])),
+    pub(crate) fn add(&mut self, kind: ServerKind, measurement: Measurement) {
+        match self.0.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, all)) => all.push(measurement),
+            None => self.0.push((kind, vec![measurement])),
         }
     }
 
-    /// How much more than the first server's each server's processor was used, in each round.
-    fn ratios(&self) -> impl Iterator<Item = (Kind, Spread)> {
-        let floor = self.0.first().map_or(&[][..], |(_, first)| first);
+    /// The processor time of each server as a multiple of the first server's, round by round.
+    fn ratios(&self) -> impl Iterator<Item = (ServerKind, Spread)> {
+        let references = self.0.first().map_or(&[][..], |(_, first)| first);
         self.0.iter().map(move |(kind, all)| {
-            let each = all.iter().zip(floor).map(|(it, floor)| it.processor / floor.processor);
-            (*kind, Spread::of(each))
+            let ratios = all
+                .iter()
+                .zip(references)
+                .map(|(measurement, reference)| measurement.cpu_time / reference.cpu_time);
+            (*kind, Spread::of(ratios))
         })
     }
 }
 
-/// The median of some figures, the least and the most.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy)]
 struct Spread {
     median: f64,
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
 impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
-        let mut all: Vec<_> = figures.collect();
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut all: Vec<_> = values.collect();
         all.sort_by(f64::total_cmp);
-        Self { median: all[all.len() / 2], least: all[0], most: all[all.len() - 1] }
+        Self { median: all[all.len() / 2], min: all[0], max: all[all.len() - 1] }
     }
 }
 
 pub(crate) struct Report(Vec<(&'static Case, Results)>);
 
 impl Report {
-    /// Of the cases in whose title `only` is, and for which so many open files are enough.
-    pub(crate) fn new(only: &str, files: u64) -> Self {
-        let enough = |case: &&Case| {
-            let enough = case.files() <= files;
-            if !enough {
-                println!("left out: {}, for want of {} open files", case.title, case.files());
+    /// A report on the cases whose title contains `filter`, and that need at most `max_files` open files.
+    pub(crate) fn new(filter: &str, max_files: u64) -> Self {
+        let can_run = |case: &&Case| {
+            let files = case.open_files();
+            if files > max_files {
+                println!("left out: {}: it needs {files} open files", case.title);
             }
-            enough
+            files <= max_files
         };
-        let cases = CASES.iter().filter(|case| case.title.contains(only)).filter(enough);
+        let cases = CASES.iter().filter(|case| case.title.contains(filter)).filter(can_run);
         Self(cases.map(|case| (case, Results(Vec::new()))).collect())
     }
 
@@ -96,7 +102,7 @@ impl Report {
         self.0.iter_mut().map(|(case, results)| (*case, results))
     }
 
-    /// Tables, in Markdown.
+    /// Tables in Markdown.
     pub(crate) fn text(&self, rounds: usize) -> String {
         let mut text = format!(
             "Medians of {rounds} rounds, (least to most). Processor time is the server's; × is as a multiple \
@@ -110,21 +116,22 @@ impl Report {
                  |---|---|---|---|---|---|---|\n"
             );
             for ((kind, ratio), (_, all)) in results.ratios().zip(&results.0) {
-                let cpu = Spread::of(all.iter().map(|it| it.processor));
-                let rate = Spread::of(all.iter().map(|it| it.rate)).median;
-                let longest = Spread::of(all.iter().map(|it| it.longest)).median / 1e3;
+                let cpu = Spread::of(all.iter().map(|measurement| measurement.cpu_time));
+                let rate = Spread::of(all.iter().map(|measurement| measurement.rate)).median;
+                let max_latency =
+                    Spread::of(all.iter().map(|measurement| measurement.max_latency)).median / 1e3;
                 let size = *size as f64;
                 let _ = writeln!(
                     text,
-                    "| {} | {:.3} ({:.3} to {:.3}) | {:.2} | {:.2} ({:.2} to {:.2}) | {rate:.0} | {:.1} | {longest:.1} |",
+                    "| {} | {:.3} ({:.3} to {:.3}) | {:.2} | {:.2} ({:.2} to {:.2}) | {rate:.0} | {:.1} | {max_latency:.1} |",
                     kind.name(),
                     cpu.median,
-                    cpu.least,
-                    cpu.most,
+                    cpu.min,
+                    cpu.max,
                     cpu.median * 1e3 / size,
                     ratio.median,
-                    ratio.least,
-                    ratio.most,
+                    ratio.min,
+                    ratio.max,
                     rate * size / 1e6,
                 );
             }
@@ -132,14 +139,14 @@ impl Report {
         text
     }
 
-    /// A picture of the ratios, as SVG.
+    /// A bar chart of the ratios, as SVG.
     pub(crate) fn plot(&self) -> String {
         let mut lines = Vec::new();
         for (case, results) in &self.0 {
             lines.push((case.title.to_owned(), None));
             lines.extend(results.ratios().map(|(kind, ratio)| (kind.name(), Some(ratio))));
         }
-        let height = LINE * (lines.len() as i32 + 1);
+        let height = LINE_HEIGHT * (lines.len() as i32 + 1);
         let mut svg = String::new();
         {
             let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32));
@@ -147,24 +154,26 @@ impl Report {
             area.fill(&WHITE).unwrap();
             let font = |size: f64| ("sans-serif", size).into_font().color(&BLACK);
             for (line, (name, ratio)) in lines.into_iter().enumerate() {
-                let top = LINE * line as i32 + LINE / 2;
-                let Some(Spread { median, least, most }) = ratio else {
+                let top = LINE_HEIGHT * line as i32 + LINE_HEIGHT / 2;
+                let Some(Spread { median, min, max }) = ratio else {
                     area.draw(&Text::new(name, (5, top + 3), font(14.0))).unwrap();
                     continue;
                 };
-                let end = |ratio: f64| BEGIN + ((ratio * ONE) as i32).min(WIDTH - BEGIN - 60);
+                let end = |ratio: f64| {
+                    BAR_START + ((ratio * UNIT_LENGTH) as i32).min(WIDTH - BAR_START - 60)
+                };
                 area.draw(&Text::new(name.clone(), (20, top + 4), font(12.0))).unwrap();
                 let colour = if name.starts_with("ours") { OURS } else { OTHERS };
                 area.draw(&Rectangle::new(
-                    [(BEGIN, top + 3), (end(median), top + LINE - 3)],
+                    [(BAR_START, top + 3), (end(median), top + LINE_HEIGHT - 3)],
                     colour.filled(),
                 ))
                 .unwrap();
-                let middle = top + LINE / 2;
-                let spread = [(end(least), middle), (end(most), middle)];
+                let middle = top + LINE_HEIGHT / 2;
+                let spread = [(end(min), middle), (end(max), middle)];
                 area.draw(&PathElement::new(spread, BLACK)).unwrap();
                 let text = format!("{median:.2}");
-                area.draw(&Text::new(text, (end(most) + 6, top + 4), font(12.0))).unwrap();
+                area.draw(&Text::new(text, (end(max) + 6, top + 4), font(12.0))).unwrap();
             }
             area.present().unwrap();
         }

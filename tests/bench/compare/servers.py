@@ -1,8 +1,8 @@
-"""Servers that send every message back, to compare with.
+"""Echo servers in Python, to compare with.
 
     servers.py recipe|asyncio-raw|asyncio-u32|multiprocessing
 
-Each listens on a free port of 127.0.0.1, which it prints. Whoever asks for a key has that of
+Each listens on a free port of 127.0.0.1, and prints it. Servers with a handshake use the key in
 COUNTERSIGN_KEY."""
 import asyncio
 import hmac
@@ -16,32 +16,32 @@ from multiprocessing.connection import Listener
 KEY = os.environb[b"COUNTERSIGN_KEY"]
 
 
-def ready(port):
+def print_ready(port):
     print("LISTENING 127.0.0.1", port, flush=True)
 
 
 def recipe():
-    """One client after the other: a challenge, an answer, and then what comes is sent back."""
+    """The Python Cookbook's recipe 11.9: serves one client at a time."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        ready(listener.getsockname()[1])
+        print_ready(listener.getsockname()[1])
         while True:
             client, _ = listener.accept()
             with client:
                 challenge = os.urandom(32)
                 client.sendall(challenge)
-                answer = hmac.new(KEY, challenge, "sha256").digest()
-                if not hmac.compare_digest(answer, client.recv(32)):
+                expected = hmac.new(KEY, challenge, "sha256").digest()
+                if not hmac.compare_digest(expected, client.recv(32)):
                     continue
                 while data := client.recv(8192):
                     client.sendall(data)
 
 
-async def raw(reader, writer):
+async def echo_raw(reader, writer):
     challenge = os.urandom(32)
     writer.write(challenge)
-    answer = hmac.new(KEY, challenge, "sha256").digest()
+    expected = hmac.new(KEY, challenge, "sha256").digest()
     try:
-        if hmac.compare_digest(answer, await reader.readexactly(32)):
+        if hmac.compare_digest(expected, await reader.readexactly(32)):
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
@@ -50,7 +50,7 @@ async def raw(reader, writer):
     writer.close()
 
 
-async def u32(reader, writer):
+async def echo_u32(reader, writer):
     try:
         while True:
             header = await reader.readexactly(4)
@@ -62,10 +62,10 @@ async def u32(reader, writer):
     writer.close()
 
 
-def with_asyncio(talk):
+def with_asyncio(handler):
     async def serve():
-        server = await asyncio.start_server(talk, "127.0.0.1", 0)
-        ready(server.sockets[0].getsockname()[1])
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        print_ready(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(serve())
@@ -80,7 +80,7 @@ def multiprocessing():
             pass
 
     with Listener(("127.0.0.1", 0), authkey=KEY, backlog=128) as listener:
-        ready(listener.address[1])
+        print_ready(listener.address[1])
         while True:
             try:
                 connection = listener.accept()
@@ -91,7 +91,7 @@ def multiprocessing():
 
 {
     "recipe": recipe,
-    "asyncio-raw": lambda: with_asyncio(raw),
-    "asyncio-u32": lambda: with_asyncio(u32),
+    "asyncio-raw": lambda: with_asyncio(echo_raw),
+    "asyncio-u32": lambda: with_asyncio(echo_u32),
     "multiprocessing": multiprocessing,
 }[sys.argv[1]]()

@@ -1,7 +1,5 @@
-//! The LM3S6965: its first UART and its time.
+//! The LM3S6965's clock and interrupts.
 
-use core::convert::Infallible;
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use cortex_m::peripheral::syst::SystClkSource;
@@ -9,12 +7,11 @@ use cortex_m::peripheral::{NVIC, SYST};
 use cortex_m::{Peripherals, asm, interrupt};
 use cortex_m_rt::exception;
 use countersign::Instant;
-use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 
-/// The core's clock after a reset, in ticks of a millisecond.
-const TICKS: u32 = 12_500;
-/// The interrupt of the UART.
-const UART_INTERRUPT: i16 = 5;
+use crate::uart::Uart;
+
+/// Ticks of the core's clock in a millisecond: 12.5 MHz after a reset.
+const TICKS_PER_MILLI: u32 = 12_500;
 
 static MILLIS: AtomicU32 = AtomicU32::new(0);
 
@@ -25,127 +22,52 @@ fn SysTick() {
 
 #[exception]
 unsafe fn DefaultHandler(interrupt: i16) {
-    if interrupt == UART_INTERRUPT {
-        // It has woken us, which is all that it is for.
-        Uart::INTERRUPTS.write(0);
+    if interrupt == Uart::INTERRUPT {
+        // Its only purpose is to end the sleep in `sleep_until_input`.
+        Uart::disable_interrupt();
     }
 }
 
 #[derive(Clone, Copy)]
-struct Number(u8);
+struct InterruptNumber(u8);
 
-// SAFETY: the number is of the chip's first 240 interrupts.
-unsafe impl interrupt::InterruptNumber for Number {
+// SAFETY: the only number in use is the UART's, which is below 240.
+unsafe impl interrupt::InterruptNumber for InterruptNumber {
     fn number(self) -> u16 {
         self.0.into()
     }
 }
 
-/// Starts the clock. Once.
+/// Starts the clock. Later calls do nothing.
 pub fn start() {
     let Some(mut peripherals) = Peripherals::take() else { return };
     let clock = &mut peripherals.SYST;
     clock.set_clock_source(SystClkSource::Core);
-    clock.set_reload(TICKS - 1);
+    clock.set_reload(TICKS_PER_MILLI - 1);
     clock.clear_current();
     clock.enable_counter();
     clock.enable_interrupt();
-    // SAFETY: no code relies on this interrupt's being masked.
-    unsafe { NVIC::unmask(Number(UART_INTERRUPT as u8)) };
+    // SAFETY: no critical section depends on this interrupt's mask.
+    unsafe { NVIC::unmask(InterruptNumber(Uart::INTERRUPT as u8)) };
 }
 
-/// Since the start. Goes on for 49 days.
+/// The time since [`start`]. It wraps around after 49 days.
 pub fn now() -> Instant {
     loop {
         let millis = MILLIS.load(Ordering::Relaxed);
-        let ticks = TICKS - 1 - SYST::get_current();
+        let ticks = TICKS_PER_MILLI - 1 - SYST::get_current();
+        // Otherwise the counter was reloaded between the two reads.
         if millis == MILLIS.load(Ordering::Relaxed) {
             return Instant::from_micros(u64::from(millis) * 1000 + u64::from(ticks * 2 / 25));
         }
     }
 }
 
-/// Sleeps until a byte comes, or for a millisecond.
-pub fn pause() {
-    // With interrupts off, one that comes before we sleep ends the sleep all the same.
+/// Sleeps until the UART receives a byte, at most a millisecond.
+pub fn sleep_until_input() {
+    // With interrupts masked, one that arrives before `wfi` is pending there, and ends the sleep at once.
     interrupt::free(|_| {
-        Uart::INTERRUPTS.write(Uart::RECEIVED);
+        Uart::enable_receive_interrupt();
         asm::wfi();
     });
-}
-
-struct Register(usize);
-
-impl Register {
-    fn read(&self) -> u32 {
-        // SAFETY: registers of the UART, of which the addresses below are.
-        unsafe { ptr::read_volatile(self.0 as *const u32) }
-    }
-
-    fn write(&self, value: u32) {
-        // SAFETY: as above; none of them has effects on memory.
-        unsafe { ptr::write_volatile(self.0 as *mut u32, value) }
-    }
-}
-
-/// The first UART, which is on as the machine starts. Without its queues: to switch those on would drop
-/// a byte that has come before, and the server speaks first.
-pub struct Uart(());
-
-impl Uart {
-    const DATA: Register = Register(0x4000_c000);
-    const FLAGS: Register = Register(0x4000_c018);
-    const INTERRUPTS: Register = Register(0x4000_c038);
-    const NOTHING_CAME: u32 = 1 << 4;
-    const FULL: u32 = 1 << 5;
-    const RECEIVED: u32 = 1 << 4;
-
-    /// There is one.
-    pub fn take() -> Self {
-        Self(())
-    }
-}
-
-impl ErrorType for Uart {
-    type Error = Infallible;
-}
-
-impl ReadReady for Uart {
-    fn read_ready(&mut self) -> Result<bool, Infallible> {
-        Ok(Self::FLAGS.read() & Self::NOTHING_CAME == 0)
-    }
-}
-
-impl WriteReady for Uart {
-    fn write_ready(&mut self) -> Result<bool, Infallible> {
-        Ok(Self::FLAGS.read() & Self::FULL == 0)
-    }
-}
-
-impl Read for Uart {
-    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Infallible> {
-        let mut n = 0;
-        while n < buf.len() && (n == 0 || self.read_ready()?) {
-            while !self.read_ready()? {}
-            buf[n] = Self::DATA.read() as u8;
-            n += 1;
-        }
-        Ok(n)
-    }
-}
-
-impl Write for Uart {
-    fn write(&mut self, buf: &[u8]) -> Result<usize, Infallible> {
-        let mut n = 0;
-        while n < buf.len() && (n == 0 || self.write_ready()?) {
-            while !self.write_ready()? {}
-            Self::DATA.write(buf[n].into());
-            n += 1;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
 }

@@ -1,37 +1,28 @@
-//! The board, and what its programs share. They are tests: what they find they say by semihosting, in
-//! lines and in the code with which they end.
+//! The board, and what its programs share.
+//!
+//! The programs are tests: they report by semihosting, in lines on QEMU's standard error and by the
+//! exit code.
 
 #![no_std]
 
 pub mod board;
-pub mod host;
-mod random;
+pub mod connection;
+mod device_secret;
+pub mod exit;
+pub mod semihosting;
 pub mod stack;
-pub mod talk;
+mod uart;
 
-pub use random::Secret;
-
-/// How a program ends.
-pub mod exit {
-    /// All went well.
-    pub const DONE: u32 = 0;
-    /// The command line is wrong, or an answer was.
-    pub const WRONG: u32 = 2;
-    /// There was no connection to begin with: `refused WHY`.
-    pub const REFUSED: u32 = 3;
-    /// The connection ended, and not in order: `ended WHY`.
-    pub const ENDED: u32 = 4;
-    /// A panic.
-    pub const PANIC: u32 = 101;
-}
+pub use device_secret::DeviceSecret;
+pub use uart::Uart;
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    host::print("panic");
-    if let Some(place) = info.location() {
-        host::print(place.file());
-        host::number(place.line());
+    semihosting::print("panic");
+    if let Some(location) = info.location() {
+        semihosting::print(location.file());
+        semihosting::print_number(location.line());
     }
-    host::line("");
-    host::exit(exit::PANIC)
+    semihosting::end_line("");
+    semihosting::exit(exit::PANIC)
 }

@@ -1,4 +1,4 @@
-//! How deep the stack has been.
+//! Measures the deepest use of the stack, by filling it with a pattern.
 
 use core::ptr;
 
@@ -9,30 +9,30 @@ unsafe extern "C" {
     static mut _stack_start: u32;
 }
 
-const PAINT: u32 = 0xdead_57ac;
+const PATTERN: u32 = 0xdead_57ac;
 
-/// Paints what is not in use of it. At the start.
+/// Fills the unused stack with the pattern. Call it first.
 #[inline(never)]
-pub fn paint() {
-    let mut at = &raw mut __sheap;
-    // Well below what this function itself uses.
+pub fn fill() {
+    let mut word = &raw mut __sheap;
+    // This function itself uses less than 64 bytes below the stack pointer.
     let end = (msp::read() - 64) as *mut u32;
-    while at < end {
-        // SAFETY: between the last variable and the stack's end there is nothing.
+    while word < end {
+        // SAFETY: nothing is stored between the last static variable and the stack pointer.
         unsafe {
-            ptr::write_volatile(at, PAINT);
-            at = at.add(1);
+            ptr::write_volatile(word, PATTERN);
+            word = word.add(1);
         }
     }
 }
 
-/// How many bytes of it were ever in use.
-pub fn deepest() -> u32 {
-    let mut at = (&raw const __sheap).cast::<u32>();
+/// Most bytes of stack that were in use at once since [`fill`].
+pub fn max_depth() -> u32 {
+    let mut word = (&raw const __sheap).cast::<u32>();
     let end = (&raw const _stack_start).cast::<u32>();
-    // SAFETY: as above, and what is behind it is the stack.
-    while at < end && unsafe { ptr::read_volatile(at) } == PAINT {
-        at = at.wrapping_add(1);
+    // SAFETY: from the last static variable to the start of the stack, all is readable memory.
+    while word < end && unsafe { ptr::read_volatile(word) } == PATTERN {
+        word = word.wrapping_add(1);
     }
-    end as u32 - at as u32
+    end as u32 - word as u32
 }

@@ -1,13 +1,13 @@
-//! Each framing's decoder, in an open session. An honest peer makes the frames that the fuzzer
-//! wants, and the fuzzer has its way with them before they arrive. Of tagged frames, what is
-//! delivered is what was said, up to where somebody interfered.
+//! The decoder of each framing, in an established session. An honest peer sends the frames that the
+//! fuzzer chooses, and the fuzzer changes them in transit. Tagged frames deliver what the peer
+//! sent, up to the first change.
 #![no_main]
 
 mod common;
 
 use arbitrary::Arbitrary;
-use common::{EXPORTER, HEARTBEAT, Speech, drain, hear, meet};
-use countersign::{Error, Event, Instant, Protocol, CloseReason, Remaining, Role};
+use common::{EXPORTER, HEARTBEAT, Speech, connect, drain, receive};
+use countersign::{CloseReason, Error, Event, Instant, Protocol, Remaining, Role};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -28,7 +28,7 @@ enum Step<'a> {
     Ping,
     Finish,
     Close,
-    /// They are changed, dropped, repeated, or something is put in front.
+    /// Changes the frames in transit: flips bits, drops or repeats them, or inserts bytes.
     Flip(u16, u8),
     Drop,
     Repeat,
@@ -47,23 +47,23 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let mut now = Instant::EPOCH;
     tested.bind_channel(&EXPORTER, now);
     let mut peer = speech.peer(role);
-    meet(&mut tested, &mut peer, &ring);
+    connect(&mut tested, &mut peer, &ring);
 
-    // What the peer said, what of it arrives, and whether that is just what it sent.
-    let (mut said, mut wire, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    // The peer's payload, the bytes that arrive, and whether they were changed.
+    let (mut sent, mut wire, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     let mut changed = false;
     for step in steps {
         match step {
             Step::Message(bytes) => {
                 let mut out = peer.split().1;
                 if out.send(bytes).is_ok() {
-                    said.extend_from_slice(bytes);
+                    sent.extend_from_slice(bytes);
                 }
             }
             Step::Chunk(bytes) => {
                 let mut out = peer.split().1;
                 if out.send_chunk(bytes, Remaining::Unknown).is_ok() {
-                    said.extend_from_slice(bytes);
+                    sent.extend_from_slice(bytes);
                 }
             }
             Step::Ping => {
@@ -86,7 +86,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
                 waiting.clear();
                 continue;
             }
-            // Not too often: it doubles.
+            // Bounded, because each repetition doubles the length.
             Step::Repeat if waiting.len() > 4096 => continue,
             Step::Repeat => {
                 changed |= !waiting.is_empty();
@@ -99,13 +99,13 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
                 continue;
             }
         }
-        // The next frame waits; the one before is on the wire.
+        // The newest frames can still be changed; those before are final.
         wire.append(&mut waiting);
         waiting = drain(&mut peer, now);
     }
     wire.append(&mut waiting);
 
-    let (mut heard, mut left, mut steps) = (Vec::new(), &wire[..], 0);
+    let (mut received, mut left, mut steps) = (Vec::new(), &wire[..], 0);
     let (mut finished, mut in_message) = (false, false);
     let error = loop {
         steps += 1;
@@ -114,12 +114,12 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
             Ok(Some(Event::Chunk { first, remaining })) => {
                 assert!(!finished);
                 if speech.is_mutual() {
-                    assert_eq!(first, !in_message, "where a message begins");
+                    assert_eq!(first, !in_message, "the start of a message");
                     in_message = remaining != Remaining::End;
                 }
                 let (chunk, out) = tested.split();
                 assert!(chunk.len() <= out.max_chunk());
-                heard.extend_from_slice(chunk);
+                received.extend_from_slice(chunk);
                 tested.consume(now);
                 continue;
             }
@@ -145,17 +145,17 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         }
     };
     if speech.is_tagged() {
-        assert!(said.starts_with(&heard), "{heard:?} is not what was said");
+        assert!(sent.starts_with(&received), "{received:?} is not what the peer sent");
         if let (false, Some(error)) = (changed, error) {
             let cut = matches!(error, Error::Truncated(_) | Error::PeerClosed(_));
             let fin_in_message = matches!(error, Error::Frame(countersign::FrameError::Order));
-            assert!(cut || fin_in_message, "an honest peer was refused: {error:?}");
+            assert!(cut || fin_in_message, "an honest peer failed: {error:?}");
         }
-        assert!(changed || heard == said, "not all of what was said");
+        assert!(changed || received == sent, "payload is missing");
     }
-    // The honest peer can read whatever is said to it.
+    // The honest peer accepts everything that the session sends.
     let answers = drain(&mut tested, now);
-    match hear(&mut peer, &ring, &answers, now, &mut Vec::new()) {
+    match receive(&mut peer, &ring, &answers, now, &mut Vec::new()) {
         Ok(_) => {}
         Err(error) => assert!(!matches!(error, Error::Frame(_)), "{error:?}"),
     }

@@ -1,7 +1,7 @@
-//! One session in either role, whose peer sends anything, in any pieces, and whose application
-//! and driver make any choices. Nothing may panic; nobody authenticates without the key; an error
-//! stays; what goes out is what was accepted, and an honest peer can read it; no deadline is due
-//! again that has just passed.
+//! One session in either role, whose peer sends arbitrary bytes in arbitrary chunks, and whose
+//! application and driver make arbitrary calls. Nothing may panic; no peer is authenticated without
+//! the key; an error stays; the session sends what it accepted, and an honest peer can read it; no
+//! deadline lies in the past.
 #![no_main]
 
 mod common;
@@ -9,10 +9,10 @@ mod common;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use common::{EXPORTER, HEARTBEAT, Ring, Speech, drain, hear, meet};
+use common::{EXPORTER, HEARTBEAT, Ring, Speech, connect, drain, receive};
 use countersign::{
-    FrameError, Candidates, Error, Event, Instant, Protocol, CloseReason, KeyRejection, Remaining, Role, SendError,
-    Session,
+    Candidates, CloseReason, Error, Event, FrameError, Instant, KeyRejection, Protocol, Remaining,
+    Role, SendError, Session,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -23,7 +23,7 @@ struct Setup {
     max_frame: u16,
     receive: u8,
     send: u8,
-    /// The peer holds the key: what follows is then open session.
+    /// The peer holds the key, and the steps start after the handshake.
     honest: bool,
 }
 
@@ -39,9 +39,9 @@ enum Step<'a> {
     Finish,
     Abort(bool),
     Key(u8),
-    Pass(u32),
+    Advance(u32),
     Bind(bool),
-    /// The honest peer says something, and all of it arrives; or it hears what was transmitted.
+    /// An action of the honest peer, all of whose output arrives.
     Peer(Peer<'a>),
 }
 
@@ -51,7 +51,7 @@ enum Peer<'a> {
     Pings,
     Finishes,
     Aborts,
-    Hears,
+    Receives,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -76,19 +76,19 @@ struct Fuzz {
     role: Role,
     session: Session<Vec<u8>>,
     peer: Option<Session<Vec<u8>>>,
-    /// What was transmitted and the peer has not heard.
-    unheard: Vec<u8>,
+    /// Transmitted bytes that the peer has not received.
+    unreceived: Vec<u8>,
     now: Instant,
     ring: Ring,
     error: Option<Error>,
     established: bool,
     closed: bool,
-    at_hand: bool,
-    /// Full was said and Writable is due.
+    holds_chunk: bool,
+    /// A send returned `Full`, and `Writable` has not followed.
     full: bool,
     transmitted: usize,
     accepted: usize,
-    /// The peer did not read, and what waited for it was dropped.
+    /// Pending output was dropped because the peer does not read.
     dropped: bool,
 }
 
@@ -96,7 +96,7 @@ impl Fuzz {
     fn event(&mut self, honest: bool) -> bool {
         match self.session.poll_event(self.now) {
             Ok(None) => {
-                assert_eq!(self.error, None, "an error went away");
+                assert_eq!(self.error, None, "the error disappeared");
                 return false;
             }
             Ok(Some(event)) => {
@@ -106,13 +106,13 @@ impl Fuzz {
                     Event::Established => {
                         assert!(!self.established);
                         self.established = true;
-                        let peer = self.session.peer().expect("who is talking");
+                        let peer = self.session.peer().expect("a peer");
                         let proved = honest && self.speech.proves_to(self.role);
                         assert_eq!(peer.authenticated, proved, "authenticated without the key");
                     }
                     Event::Chunk { .. } => {
-                        assert!(self.established && !self.at_hand);
-                        self.at_hand = true;
+                        assert!(self.established && !self.holds_chunk);
+                        self.holds_chunk = true;
                         let (chunk, outbox) = self.session.split();
                         assert!(chunk.len() <= outbox.max_chunk());
                     }
@@ -127,10 +127,10 @@ impl Fuzz {
             Err(error) => {
                 assert!(self.error.is_none_or(|before| before == error), "the error changed");
                 assert!(!self.closed, "an error after Closed");
-                // Then the peer has said that it reads no more.
+                // The peer reads no more.
                 self.dropped |= matches!(error, Error::PeerClosed(_));
                 self.error = Some(error);
-                self.at_hand = false;
+                self.holds_chunk = false;
                 return false;
             }
         }
@@ -168,7 +168,7 @@ impl Fuzz {
             Step::Transmit(n) => {
                 let pending = self.session.poll_transmit(self.now);
                 let n = pending.len().min(n.into());
-                self.unheard.extend_from_slice(&pending[..n]);
+                self.unreceived.extend_from_slice(&pending[..n]);
                 self.session.handle_transmitted(n, self.now);
                 self.transmitted += n;
             }
@@ -181,7 +181,7 @@ impl Fuzz {
             }
             Step::Consume => {
                 self.session.consume(self.now);
-                self.at_hand = false;
+                self.holds_chunk = false;
             }
             Step::Send(bytes, tail) => {
                 let sent = self.session.split().1.send_chunk(bytes, tail.into());
@@ -209,13 +209,16 @@ impl Fuzz {
                 };
                 let _ = self.session.provide_key(answer, self.now);
             }
-            Step::Pass(micros) => {
+            Step::Advance(micros) => {
                 self.now = self.now.saturating_add(Duration::from_micros(micros.into()));
                 let pending = self.session.wants_write();
                 self.session.handle_timeout(self.now);
                 self.dropped |= pending && !self.session.wants_write();
                 let next = self.session.poll_timeout();
-                assert!(next.is_none_or(|next| next > self.now), "a deadline that has passed");
+                assert!(
+                    next.is_none_or(|next| next > self.now),
+                    "poll_timeout returns a past deadline"
+                );
             }
             Step::Bind(right) => {
                 let exporter = if right { EXPORTER } else { [0; 32] };
@@ -233,18 +236,18 @@ impl Fuzz {
                     }
                     Peer::Finishes => peer.finish(self.now),
                     Peer::Aborts => peer.abort(CloseReason::Application, self.now),
-                    Peer::Hears => {
-                        let unheard = std::mem::take(&mut self.unheard);
-                        let heard =
-                            hear(&mut peer, &self.ring, &unheard, self.now, &mut Vec::new());
-                        if let Err(Error::Frame(what)) = heard {
-                            // A message may be cut off by its own sender.
-                            assert_eq!(what, FrameError::Order, "our frames are no frames");
+                    Peer::Receives => {
+                        let unreceived = std::mem::take(&mut self.unreceived);
+                        let received =
+                            receive(&mut peer, &self.ring, &unreceived, self.now, &mut Vec::new());
+                        if let Err(Error::Frame(what)) = received {
+                            // The application may finish within a message.
+                            assert_eq!(what, FrameError::Order, "the peer refuses our frame");
                         }
                     }
                 }
-                let said = drain(&mut peer, self.now);
-                self.receive(&said);
+                let sent = drain(&mut peer, self.now);
+                self.receive(&sent);
                 self.peer = Some(peer);
             }
         }
@@ -262,13 +265,13 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         role,
         session,
         peer: None,
-        unheard: Vec::new(),
+        unreceived: Vec::new(),
         now: Instant::EPOCH,
         ring: speech.ring(),
         error: None,
         established: false,
         closed: false,
-        at_hand: false,
+        holds_chunk: false,
         full: false,
         transmitted: 0,
         accepted: 0,
@@ -277,7 +280,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     if honest {
         let mut peer = speech.peer(role);
         fuzz.session.bind_channel(&EXPORTER, fuzz.now);
-        meet(&mut fuzz.session, &mut peer, &fuzz.ring);
+        connect(&mut fuzz.session, &mut peer, &fuzz.ring);
         let authenticated = fuzz.session.peer().is_some_and(|peer| peer.authenticated);
         assert_eq!(authenticated, speech.proves_to(role));
         fuzz.established = true;
@@ -286,7 +289,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     for step in steps {
         fuzz.step(step, honest);
     }
-    while fuzz.event(honest) && !fuzz.at_hand {}
+    while fuzz.event(honest) && !fuzz.holds_chunk {}
     loop {
         let pending = fuzz.session.poll_transmit(fuzz.now).len();
         if pending == 0 {
@@ -295,6 +298,6 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         fuzz.session.handle_transmitted(pending, fuzz.now);
         fuzz.transmitted += pending;
     }
-    // Only a peer that does not read makes us drop what was accepted.
+    // Accepted bytes are dropped only if the peer does not read.
     assert!(fuzz.dropped || fuzz.transmitted >= fuzz.accepted, "accepted bytes were lost");
 });

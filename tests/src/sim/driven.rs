@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use countersign::{Candidates, Error, Instant, KeyRejection, KeyRequest, Outbox, Peer};
 use countersign_driver::services::{Echo, Upper};
-use countersign_driver::{Chunk, Connection, Failure, Flow, Keys, Progress, Service, Wait};
-use countersign_host::BoxedProtocol;
+use countersign_driver::{
+    Chunk, Failure, Flow, Interest, Keys, MessageService, Progress, ServiceConnection,
+    ServiceError, StreamService,
+};
+use countersign_host::{BoxedProtocol, MessageBytes, MessageMemory};
 
 use super::network::{Reset, Socket};
 use crate::{Met, Ring, answer};
@@ -27,26 +30,71 @@ impl Keys for OfAnyId<'_> {
     }
 }
 
-/// Either service of the server.
+/// A service of the server: of chunks or of whole messages.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Echo(Echo),
     Upper(Upper),
+    WholeEcho(MessageService<Echo, MessageBytes>),
+    WholeUpper(MessageService<Upper, MessageBytes>),
 }
 
-impl Service for Answer {
-    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
-        match self {
-            Self::Echo(echo) => echo.on_open(peer, out, now),
-            Self::Upper(upper) => upper.on_open(peer, out, now),
+impl Answer {
+    pub(crate) fn new(upper: bool, whole: Option<&MessageMemory>) -> Self {
+        match (upper, whole) {
+            (false, None) => Self::Echo(Echo),
+            (true, None) => Self::Upper(Upper),
+            (false, Some(memory)) => Self::WholeEcho(memory.service(Echo)),
+            (true, Some(memory)) => Self::WholeUpper(memory.service(Upper)),
         }
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+    fn service(&mut self) -> &mut dyn StreamService {
         match self {
-            Self::Echo(echo) => echo.on_message(chunk, out, now),
-            Self::Upper(upper) => upper.on_message(chunk, out, now),
+            Self::Echo(service) => service,
+            Self::Upper(service) => service,
+            Self::WholeEcho(service) => service,
+            Self::WholeUpper(service) => service,
         }
+    }
+
+    fn service_ref(&self) -> &dyn StreamService {
+        match self {
+            Self::Echo(service) => service,
+            Self::Upper(service) => service,
+            Self::WholeEcho(service) => service,
+            Self::WholeUpper(service) => service,
+        }
+    }
+}
+
+impl StreamService for Answer {
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        self.service().on_open(peer, out, now);
+    }
+
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.service().on_chunk(chunk, out, now)
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.service().on_writable(out, now);
+    }
+
+    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.service().on_finished(out, now);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.service_ref().is_idle()
+    }
+
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.service().on_closed(result);
+    }
+
+    fn error(&self) -> Option<ServiceError> {
+        self.service_ref().error()
     }
 }
 
@@ -62,8 +110,8 @@ impl Wake for Woken {
 /// A connection, and what it waits for; `None` once it is over.
 pub(crate) struct Driven<S> {
     /// Dropped when it is over, as adapters do: what it has leased goes back.
-    pub(crate) connection: Option<Connection<BoxedProtocol, Watched<S>>>,
-    pub(crate) wait: Option<Wait>,
+    pub(crate) connection: Option<ServiceConnection<BoxedProtocol, Watched<S>, Reset>>,
+    pub(crate) wait: Option<Interest>,
     pub(crate) woken: Arc<Woken>,
     pub(crate) over: Option<(S, Ended)>,
     failed_at: Option<Instant>,
@@ -98,15 +146,15 @@ pub(crate) enum Hold {
     Until(Instant),
 }
 
-impl<S: Service> Service for Watched<S> {
+impl<S: StreamService> StreamService for Watched<S> {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         assert!(self.met.replace((*peer).into()).is_none(), "it was opened twice");
         self.inner.on_open(peer, out, now);
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         match self.hold {
-            Hold::Not => self.inner.on_message(chunk, out, now),
+            Hold::Not => self.inner.on_chunk(chunk, out, now),
             Hold::Until(_) => Flow::Backpressure,
             Hold::For(time) => {
                 self.hold = Hold::Until(now.saturating_add(time));
@@ -146,12 +194,12 @@ impl<S: Service> Service for Watched<S> {
     }
 }
 
-impl<S: Service> Driven<S> {
-    pub(crate) fn new(machine: BoxedProtocol, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
+impl<S: StreamService> Driven<S> {
+    pub(crate) fn new(protocol: BoxedProtocol, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
         // The first turn needs no reason.
-        let wait = Some(Wait { read: true, write: true, until: Some(Instant::EPOCH) });
+        let wait = Some(Interest { read: true, write: true, until: Some(Instant::EPOCH) });
         let service = Watched { inner, met: None, hold };
-        let connection = Some(Connection::new(machine, service));
+        let connection = Some(ServiceConnection::new(protocol, service));
         Self { connection, wait, woken, over: None, failed_at: None }
     }
 
@@ -171,21 +219,31 @@ impl<S: Service> Driven<S> {
         if woken {
             connection.wake();
         }
-        self.wait = match connection.turn(socket, &OfAnyId(ring), socket.now) {
-            Progress::Yield => Some(Wait { until: Some(Instant::EPOCH), ..wait }),
+        let progress = loop {
+            match connection.poll(socket, &OfAnyId(ring), socket.now) {
+                Progress::Event(_) => {}
+                progress => break progress,
+            }
+        };
+        self.wait = match progress {
+            Progress::Event(_) | Progress::Yield => {
+                Some(Interest { until: Some(Instant::EPOCH), ..wait })
+            }
             Progress::Wait(wait) => Some(wait),
             Progress::Closed(how) => {
                 let at = socket.now;
                 let failed_at = self.failed_at.or(how.is_err().then_some(at));
                 self.over =
-                    self.connection.take().map(Connection::into_service).map(|service| {
+                    self.connection.take().map(ServiceConnection::into_service).map(|service| {
                         (service.inner, Ended { how, met: service.met, failed_at, at })
                     });
                 None
             }
         };
-        let failed =
-            self.connection.as_ref().is_some_and(|connection| connection.error().is_some());
+        let failed = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.driver().error().is_some());
         if failed && self.failed_at.is_none() {
             self.failed_at = Some(socket.now);
         }

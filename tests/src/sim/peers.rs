@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
-use countersign_driver::{Chunk, Flow, Service};
+use countersign_driver::{Chunk, Flow, StreamService};
 
 use super::rng::Rng;
 
@@ -75,13 +75,13 @@ impl Script {
     }
 }
 
-impl Service for Script {
+impl StreamService for Script {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         self.until = self.stay.map(|stay| now.saturating_add(stay));
         self.send(out);
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
         self.heard.extend_from_slice(chunk.bytes);
         self.answers += usize::from(chunk.remaining == Remaining::End);
         self.finish(out);

@@ -6,10 +6,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use countersign::{Config, Instant, Nonce, ProcessId, Role, Session};
-use countersign_driver::Wait;
-use countersign_driver::services::{Echo, Upper};
+use countersign_driver::Interest;
 use countersign_host::{
-    BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+    BoxedProtocol, MessageMemory, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
+    SessionFactory,
 };
 
 use super::driven::{Answer, Driven, Ended, Hold, Woken};
@@ -22,6 +22,8 @@ use crate::{ANOTHER_SECRET, EXPORTER, Ring, SECRET, Speech};
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The deadline of every stall.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
+/// The longest message, in bytes.
+const MAX_MESSAGE: usize = 4096;
 /// Enough steps for every run that gets anywhere.
 const STEPS: usize = 2_000_000;
 
@@ -40,6 +42,8 @@ pub struct Setup {
     pub stay: Duration,
     /// The server answers in capitals rather than as it was told.
     pub upper: bool,
+    /// The server takes whole messages rather than chunks.
+    pub whole: bool,
     /// Honest clients.
     pub honest: usize,
     /// Others.
@@ -118,6 +122,7 @@ pub struct World {
     now: Instant,
     keys: Keys,
     pools: Pools,
+    memory: MessageMemory,
     /// The server's challenges, and those of all clients: each side plays a process of its own.
     outstanding: [OutstandingChallenges; 2],
     pairs: Vec<Pair>,
@@ -146,6 +151,7 @@ impl World {
             now: Instant::EPOCH,
             keys,
             pools,
+            memory: MessageMemory::new(MAX_MESSAGE, usize::MAX),
             outstanding: [OutstandingChallenges::new(), OutstandingChallenges::new()],
             pairs: Vec::new(),
             stopped: false,
@@ -216,7 +222,7 @@ impl World {
     fn server(&mut self) -> Driven<Answer> {
         let woken = Arc::new(Woken::default());
         let machine = self.machine(Role::Server, &self.pools.clone(), &woken);
-        let answer = if self.setup.upper { Answer::Upper(Upper) } else { Answer::Echo(Echo) };
+        let answer = Answer::new(self.setup.upper, self.setup.whole.then_some(&self.memory));
         Driven::new(machine, answer, self.hold(), woken)
     }
 
@@ -317,7 +323,7 @@ impl World {
             self.stopped = true;
             for pair in &mut self.pairs {
                 if let Some(connection) = &mut pair.server.connection {
-                    connection.stop();
+                    connection.driver_mut().stop();
                 }
                 pair.server.woken.0.store(true, Ordering::Relaxed);
             }
@@ -368,7 +374,7 @@ impl Pair {
     }
 
     /// What the client and the server wait for.
-    fn waits(&self) -> (Option<Wait>, Option<Wait>, bool) {
+    fn waits(&self) -> (Option<Interest>, Option<Interest>, bool) {
         let client = match &self.client {
             Client::Honest(client) | Client::Keyless(client) => client.wait,
             Client::Stranger(_) => None,

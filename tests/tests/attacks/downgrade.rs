@@ -1,11 +1,12 @@
-//! Somebody on the way wants the ends to settle for less.
+//! Downgrade attacks: a man in the middle makes the endpoints settle for less.
 
 use countersign::{Alert, ConfigError, Error, FrameError, Nonce, Protocol, Role};
 
-use crate::ends::{Who, alert, begin, honest, introduce, pair};
+use crate::endpoint::{alert, established, new_session, pair, run_handshake};
+use crate::party::Party;
 use Refused::{ByClient, ByServer};
 
-/// Where these are in an M1, and in an M2.
+/// Offsets in M1 and in M2.
 const M1_VERSIONS: usize = 9;
 const M1_SUITES: usize = 12;
 const M2_VERSION: usize = 5;
@@ -13,37 +14,37 @@ const M2_SUITE: usize = 6;
 
 const TAG_LEN: usize = 16;
 
-fn inside_tls(who: Who) -> Who {
-    Who { channel: Some(7), untagged: true, ..who }
+fn inside_tls(party: Party) -> Party {
+    Party { channel: Some(7), untagged: true, ..party }
 }
 
-/// `m1` with other suites.
+/// Returns `m1` with other suites.
 fn offering(m1: &[u8], suites: &[u8]) -> Vec<u8> {
     let nonce = &m1[m1.len() - 32..];
     let body = [&m1[4..M1_SUITES - 1], &[suites.len() as u8], suites, nonce].concat();
     [&(body.len() as u32).to_be_bytes()[..], &body].concat()
 }
 
-/// Who refuses, and why.
+/// Which side refuses, and why.
 #[derive(Debug, PartialEq)]
 enum Refused {
     ByClient(Error),
     ByServer(Error),
 }
 
-/// What becomes of a client that gets this M1 and a server that gets its answer.
-fn between(client: &Who, server: &Who, m1: impl Fn(Vec<u8>) -> Vec<u8>) -> Refused {
+/// Lets a client receive the modified M1, and the server the client's answer. Returns how it fails.
+fn relay_modified(client: &Party, server: &Party, m1: impl Fn(Vec<u8>) -> Vec<u8>) -> Refused {
     let (mut client, mut server) = (client.start(), server.start());
-    let m2 = client.answer(&m1(server.sent()));
-    let said = server.answer(&m2);
+    let m2 = client.answer(&m1(server.output()));
+    let sent = server.answer(&m2);
     let refused = match client.error {
         Some(error) => {
             assert_eq!(m2, b"");
             ByClient(error)
         }
         None => {
-            assert_eq!(said, alert(1));
-            assert_eq!(client.answer(&said), b"");
+            assert_eq!(sent, alert(1));
+            assert_eq!(client.answer(&sent), b"");
             ByServer(server.error.unwrap())
         }
     };
@@ -52,14 +53,14 @@ fn between(client: &Who, server: &Who, m1: impl Fn(Vec<u8>) -> Vec<u8>) -> Refus
 }
 
 #[test]
-fn an_offer_of_versions_that_was_changed_is_not_agreed_on() {
+fn modified_version_offer_is_refused() {
     let offer = |min, max| {
-        between(&Who::client(), &Who::server(), |mut m1| {
+        relay_modified(&Party::client(), &Party::server(), |mut m1| {
             m1[M1_VERSIONS..][..2].copy_from_slice(&[min, max]);
             m1
         })
     };
-    // Where the client sees nothing wrong, the server does.
+    // Where the client accepts the offer, the server detects the modification.
     for (min, max) in [(0, 1), (1, 2), (0, 255)] {
         assert_eq!(offer(min, max), ByServer(Error::WrongKey));
     }
@@ -70,10 +71,10 @@ fn an_offer_of_versions_that_was_changed_is_not_agreed_on() {
 }
 
 #[test]
-fn a_version_that_was_not_offered_cannot_be_chosen() {
+fn version_that_was_not_offered_is_refused() {
     for version in [0, 2, 255] {
-        let (mut client, mut server) = (Who::client().start(), Who::server().start());
-        let mut m2 = client.answer(&server.sent());
+        let (mut client, mut server) = (Party::client().start(), Party::server().start());
+        let mut m2 = client.answer(&server.output());
         m2[M2_VERSION] = version;
         assert_eq!(server.answer(&m2), alert(2));
         assert_eq!(server.error, Some(Error::Incompatible));
@@ -82,38 +83,39 @@ fn a_version_that_was_not_offered_cannot_be_chosen() {
     }
 }
 
-/// An offer of no protection, in M1, to a client that has no channel, or that does not allow it.
+/// The modified M1 offers frames without tags to a client that is outside TLS, or that does not
+/// allow them.
 #[test]
-fn a_client_does_not_take_the_suite_none_unless_told_to_inside_tls() {
-    let bound = |who| Who { channel: Some(7), ..who };
+fn client_refuses_untagged_frames_by_default() {
+    let bound = |party| Party { channel: Some(7), ..party };
     for (client, server) in
-        [(Who::client(), Who::server()), (bound(Who::client()), bound(Who::server()))]
+        [(Party::client(), Party::server()), (bound(Party::client()), bound(Party::server()))]
     {
         for suites in [&[0][..], &[0, 2], &[2], &[0; 8]] {
-            let refused = between(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
             assert_eq!(refused, ByClient(Error::Incompatible), "{suites:?}");
         }
-        // It takes the other one that it is offered, which was not the server's offer.
+        // The client accepts the other suite in the offer, but the server did not send that offer.
         for suites in [&[0, 1][..], &[1, 0], &[1, 1], &[2, 1], &[9, 8, 7, 6, 5, 4, 3, 1]] {
-            let refused = between(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
             assert_eq!(refused, ByServer(Error::WrongKey), "{suites:?}");
         }
         for suites in [&[][..], &[1; 9]] {
-            let refused = between(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
             assert_eq!(refused, ByClient(Error::Malformed), "{suites:?}");
         }
     }
 }
 
 #[test]
-fn a_suite_that_was_not_offered_cannot_be_chosen() {
-    let bound = |who| Who { channel: Some(7), ..who };
+fn suite_that_was_not_offered_is_refused() {
+    let bound = |party| Party { channel: Some(7), ..party };
     for (client, server) in
-        [(Who::client(), Who::server()), (bound(Who::client()), bound(Who::server()))]
+        [(Party::client(), Party::server()), (bound(Party::client()), bound(Party::server()))]
     {
         for suite in [0, 2, 255] {
             let (mut client, mut server) = (client.start(), server.start());
-            let mut m2 = client.answer(&server.sent());
+            let mut m2 = client.answer(&server.output());
             m2[M2_SUITE] = suite;
             assert_eq!(server.answer(&m2), alert(2));
             assert_eq!(server.error, Some(Error::Incompatible));
@@ -121,16 +123,16 @@ fn a_suite_that_was_not_offered_cannot_be_chosen() {
     }
 }
 
-/// Both allow both, and the attacker would have one of them.
+/// Both sides allow both suites, and the attacker chooses one of them.
 #[test]
-fn a_choice_of_suites_is_what_both_ends_saw() {
-    let (client, server) = (inside_tls(Who::client()), inside_tls(Who::server()));
+fn modified_suite_offer_or_choice_is_refused() {
+    let (client, server) = (inside_tls(Party::client()), inside_tls(Party::server()));
     for suites in [&[1][..], &[0], &[1, 0], &[0, 1, 1], &[0, 1, 2]] {
-        let refused = between(&client, &server, |m1| offering(&m1, suites));
+        let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
         assert_eq!(refused, ByServer(Error::WrongKey), "{suites:?}");
     }
     let (mut client, mut server) = (client.start(), server.start());
-    let mut m2 = client.answer(&server.sent());
+    let mut m2 = client.answer(&server.output());
     assert_eq!(m2[M2_SUITE], 0);
     m2[M2_SUITE] = 1;
     assert_eq!(server.answer(&m2), alert(1));
@@ -138,19 +140,19 @@ fn a_choice_of_suites_is_what_both_ends_saw() {
 }
 
 #[test]
-fn frames_have_tags_unless_both_ends_do_without_inside_tls() {
-    let bound = |who| Who { channel: Some(7), ..who };
-    let overhead = |client: &Who, server: &Who| {
+fn frames_lack_tags_only_if_both_sides_allow_it_in_tls() {
+    let bound = |party| Party { channel: Some(7), ..party };
+    let overhead = |client: &Party, server: &Party| {
         let (mut client, mut server, _) = pair(client, server);
-        let frame = client.say(b"message");
+        let frame = client.send(b"message");
         assert_eq!(server.answer(&frame), b"");
-        assert_eq!(server.heard, [b"message"]);
+        assert_eq!(server.received, [b"message"]);
         frame.len() - 7 - 5
     };
-    let (client, server) = (Who::client(), Who::server());
+    let (client, server) = (Party::client(), Party::server());
     assert_eq!(overhead(&client, &server), TAG_LEN);
     let (client, server) = (bound(client), bound(server));
-    let (bare_client, bare_server) = (inside_tls(Who::client()), inside_tls(Who::server()));
+    let (bare_client, bare_server) = (inside_tls(Party::client()), inside_tls(Party::server()));
     assert_eq!(overhead(&client, &server), TAG_LEN);
     assert_eq!(overhead(&bare_client, &server), TAG_LEN);
     assert_eq!(overhead(&client, &bare_server), TAG_LEN);
@@ -158,19 +160,19 @@ fn frames_have_tags_unless_both_ends_do_without_inside_tls() {
 }
 
 #[test]
-fn nobody_can_be_configured_to_do_without_tags_outside_tls() {
-    for who in [Who::client(), Who::server()] {
-        let config = Who { untagged: true, ..who }.config();
+fn untagged_frames_outside_tls_are_a_config_error() {
+    for party in [Party::client(), Party::server()] {
+        let config = Party { untagged: true, ..party }.config();
         for role in [Role::Client, Role::Server] {
-            let made = begin(&config, role, Nonce::from_bytes([1; Nonce::LEN]));
+            let made = new_session(&config, role, Nonce::from_bytes([1; Nonce::LEN]));
             assert_eq!(made.unwrap_err(), ConfigError::Unprotected);
         }
     }
 }
 
-/// Whoever is on the way can say it; it ends this session, and what the error says is all of it.
+/// Any attacker on the path can forge an alert. It ends this session and has no other effect.
 #[test]
-fn a_forged_alert_is_an_error_and_nothing_else() {
+fn forged_alert_is_an_error_without_further_effect() {
     let meaning = |code| match code {
         1 => Alert::Refused,
         2 => Alert::Incompatible,
@@ -179,11 +181,11 @@ fn a_forged_alert_is_an_error_and_nothing_else() {
         5 => Alert::TimedOut,
         code => Alert::Unknown(code),
     };
-    let m1 = Who::server().start().sent();
-    let m2 = honest().2.m2;
+    let m1 = Party::server().start().output();
+    let m2 = established().2.m2;
     for code in 0..=255 {
         for after_m1 in [false, true] {
-            let mut client = Who::client().start();
+            let mut client = Party::client().start();
             if after_m1 {
                 assert_eq!(client.answer(&m1), m2);
             }
@@ -191,35 +193,35 @@ fn a_forged_alert_is_an_error_and_nothing_else() {
             assert_eq!(client.error, Some(Error::Alert(meaning(code))));
             assert!(
                 !client.error.unwrap().is_authentication_failure(),
-                "it would count against the server"
+                "an alert counts as an authentication failure"
             );
             assert!(client.session.is_done() && !client.is_established());
-            // Nothing follows, on this connection.
+            // The failed session reads nothing more.
             assert_eq!(client.answer(&m1), b"");
             assert_eq!(client.session.poll_timeout(), None);
-            // And nothing is remembered: the next connection begins as this one did.
-            assert_eq!(Who::client().start().answer(&m1), m2);
+            // No state survives: the next connection starts as this one did.
+            assert_eq!(Party::client().start().answer(&m1), m2);
         }
     }
 }
 
 #[test]
-fn an_alert_has_one_code_and_nothing_else() {
+fn alert_of_any_other_length_is_malformed() {
     for bytes in [&[0, 0, 0, 1, 0x7f][..], &[0, 0, 0, 3, 0x7f, 3, 0]] {
-        let mut client = Who::client().start();
+        let mut client = Party::client().start();
         client.feed(bytes);
         assert_eq!(client.error, Some(Error::Malformed));
     }
 }
 
 #[test]
-fn an_alert_means_nothing_to_a_server_or_once_a_session_is_established() {
-    let mut server = Who::server().start();
-    server.sent();
+fn alert_to_a_server_or_after_the_handshake_is_no_alert() {
+    let mut server = Party::server().start();
+    server.output();
     assert_eq!(server.answer(&alert(1)), alert(4));
     assert_eq!(server.error, Some(Error::Malformed));
     for code in 0..=255 {
-        let (mut client, mut server, _) = honest();
+        let (mut client, mut server, _) = established();
         for end in [&mut client, &mut server] {
             end.feed(&alert(code));
             assert_eq!(end.error, Some(Error::Frame(FrameError::Payload)));
@@ -228,22 +230,22 @@ fn an_alert_means_nothing_to_a_server_or_once_a_session_is_established() {
 }
 
 #[test]
-fn the_word_for_those_for_whom_there_is_no_room_is_an_alert() {
-    let config = Who::server().config();
+fn busy_message_is_an_alert() {
+    let config = Party::server().config();
     assert_eq!(config.busy(), alert(3));
-    let mut client = Who::client().start();
+    let mut client = Party::client().start();
     client.feed(config.busy());
     assert_eq!(client.error, Some(Error::Alert(Alert::Busy)));
 }
 
-/// A client that was refused is done; whoever starts the next one starts it with the same demands.
+/// A refusal does not weaken the demands of the next connection.
 #[test]
-fn a_client_that_was_refused_asks_for_no_less_the_next_time() {
-    let (client, server) = (inside_tls(Who::client()), inside_tls(Who::server()));
-    let wrong = Who { name: "alice", ..server };
+fn refused_client_retries_with_the_same_demands() {
+    let (client, server) = (inside_tls(Party::client()), inside_tls(Party::server()));
+    let wrong = Party { name: "alice", ..server };
     let (mut first, mut refusing) = (client.start(), wrong.start());
-    assert_eq!(introduce(&mut first, &mut refusing).m3, alert(1));
-    let m1 = server.start().sent();
+    assert_eq!(run_handshake(&mut first, &mut refusing).m3, alert(1));
+    let m1 = server.start().output();
     let (mut again, mut fresh) = (client.start(), client.start());
     assert_eq!(again.answer(&m1), fresh.answer(&m1));
 }

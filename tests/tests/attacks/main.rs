@@ -1,14 +1,15 @@
-//! Attacks, each by name, against the real machines: what an attacker who is between the ends, or is
-//! one of them and has no key, can reach, and what he cannot.
+//! Attacks by name against the real protocol: what an attacker without the key, on the path or as a
+//! peer, can and cannot achieve.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bits;
 mod downgrade;
-mod ends;
+mod endpoint;
 mod identity;
 mod limits;
 mod multiprocessing;
 mod oracle;
+mod party;
 mod randomness;
 mod replay;
 mod truncation;

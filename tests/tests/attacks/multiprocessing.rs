@@ -1,4 +1,5 @@
-//! The scheme `multiprocessing`: what it promises, and attacks that succeed as docs/SECURITY.md says.
+//! The scheme `multiprocessing`: what it promises, and the attacks that succeed as docs/SECURITY.md
+//! states.
 
 mod bits;
 mod downgrade;
@@ -10,9 +11,10 @@ mod truncation;
 
 use countersign::{Config, Digest, Framing, Key, Mac, Protocol, Role};
 use countersign_tests::python::PYTHONS;
-use countersign_tests::{Honest, Policy, Speech, frame};
+use countersign_tests::{HonestPeer, Policy, Speech, frame};
 
-use crate::ends::{End, Keyring, OTHER, SECRET};
+use crate::endpoint::Endpoint;
+use crate::party::{Keyring, OTHER, SECRET};
 
 pub(crate) use countersign_tests::python::FAILURE_FRAME;
 pub(crate) const WELCOME: &[u8] = b"#WELCOME#";
@@ -21,7 +23,7 @@ pub(crate) const CHALLENGE: &[u8] = b"#CHALLENGE#";
 
 const DIGEST: Digest = Digest::Sha256;
 
-/// Every policy there is, but for some that differ in what the client asks for.
+/// Returns every policy, except some that differ only in the client's digest.
 fn policies() -> impl Iterator<Item = Policy> {
     let compatible = |(digest, _)| Policy::Compatible(digest, Digest::Sha256);
     let strict = |(digest, _)| Policy::Strict(digest);
@@ -30,112 +32,112 @@ fn policies() -> impl Iterator<Item = Policy> {
 
 fn config(policy: Policy, role: Role) -> Config {
     let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
-    speech.config(role, Honest::HEARTBEAT).with_max_frame(1000)
+    speech.config(role, HonestPeer::HEARTBEAT).with_max_frame(1000)
 }
 
-/// Keys of `secret`, for whatever is asked.
+/// Returns keys of `secret` for every digest.
 fn keys(secret: &[u8]) -> Vec<Key> {
     PYTHONS.iter().map(|(digest, _)| Key::challenge(*digest, secret).unwrap()).collect()
 }
 
-/// An end, which has said what it says unasked.
-fn start(policy: Policy, role: Role, nonce: u8, secret: &[u8]) -> End {
-    let ring = Keyring { kid: None, keys: Ok(keys(secret)), admits: true };
-    let mut end = End::new(&config(policy, role), role, nonce, ring);
+/// Makes an endpoint, with its first output ready.
+fn start(policy: Policy, role: Role, nonce: u8, secret: &[u8]) -> Endpoint {
+    let ring = Keyring { key_id: None, keys: Ok(keys(secret)), name_allowed: true };
+    let mut end = Endpoint::new(&config(policy, role), role, nonce, ring);
     end.feed(b"");
     end
 }
 
-pub(crate) fn client(nonce: u8) -> End {
+pub(crate) fn client(nonce: u8) -> Endpoint {
     start(Policy::Strict(DIGEST), Role::Client, nonce, SECRET)
 }
 
-pub(crate) fn server(nonce: u8) -> End {
+pub(crate) fn server(nonce: u8) -> Endpoint {
     start(Policy::Strict(DIGEST), Role::Server, nonce, SECRET)
 }
 
-/// As Python names it.
+/// Returns the label that CPython uses for `digest`.
 fn label(digest: Digest) -> &'static [u8] {
     PYTHONS.iter().find(|(known, _)| *known == digest).unwrap().1
 }
 
-/// A challenge as Python makes one.
+/// Returns a message as CPython makes it for a challenge.
 fn message(digest: Digest, fill: u8) -> Vec<u8> {
     [label(digest), &[fill; 40]].concat()
 }
 
-/// `message` as it is sent.
-pub(crate) fn ask(message: &[u8]) -> Vec<u8> {
+/// Returns the frame of the challenge with `message`.
+pub(crate) fn challenge_frame(message: &[u8]) -> Vec<u8> {
     frame(&[CHALLENGE, message].concat())
 }
 
-/// The message of such a frame.
-pub(crate) fn asked(sent: &[u8]) -> &[u8] {
+/// Returns the message in the frame of a challenge.
+pub(crate) fn challenge_message(sent: &[u8]) -> &[u8] {
     sent[4..].strip_prefix(CHALLENGE).unwrap()
 }
 
-/// The response to `message` that names its digest.
+/// Returns the frame of the response to `message`, with a label.
 fn response(digest: Digest, secret: &[u8], message: &[u8]) -> Vec<u8> {
     let tag = Mac::new(digest, secret).tag(message);
     frame(&[label(digest), tag.bytes()].concat())
 }
 
-/// A response as good as any that somebody can guess.
+/// Returns the frame of a guessed response.
 fn guess(digest: Digest) -> Vec<u8> {
     frame(&[label(digest), &vec![7; digest.tag_len()]].concat())
 }
 
-/// The six frames of a handshake, the server's first.
-fn introduce(client: &mut End, server: &mut End) -> Vec<Vec<u8>> {
-    let mut said = vec![server.sent()];
-    for turn in 1..6 {
-        let end = if turn % 2 == 1 { &mut *client } else { &mut *server };
-        let heard: &[u8] = &said[turn - 1];
-        said.push(end.answer(heard));
+/// Runs a handshake. Returns its six frames, the server's first.
+fn run_handshake(client: &mut Endpoint, server: &mut Endpoint) -> Vec<Vec<u8>> {
+    let mut frames = vec![server.output()];
+    for round in 1..6 {
+        let end = if round % 2 == 1 { &mut *client } else { &mut *server };
+        let received: &[u8] = &frames[round - 1];
+        frames.push(end.answer(received));
     }
-    assert_eq!(server.answer(&said[5]), b"");
+    assert_eq!(server.answer(&frames[5]), b"");
     assert!(client.is_established() && server.is_established());
-    said
+    frames
 }
 
-/// What the end of `role` hears of such a handshake.
-fn heard_by(role: Role, said: &[Vec<u8>]) -> Vec<u8> {
+/// Returns the frames that the endpoint of `role` receives, concatenated.
+fn received_by(role: Role, frames: &[Vec<u8>]) -> Vec<u8> {
     let first = if role == Role::Client { 0 } else { 1 };
-    said.iter().skip(first).step_by(2).flatten().copied().collect()
+    frames.iter().skip(first).step_by(2).flatten().copied().collect()
 }
 
-/// Two ends that are established with each other, and what they said.
-fn honest() -> (End, End, Vec<Vec<u8>>) {
+/// Returns two endpoints that are established with each other, and the frames of their handshake.
+fn established() -> (Endpoint, Endpoint, Vec<Vec<u8>>) {
     let (mut client, mut server) = (client(0xa1), server(0xb1));
-    let said = introduce(&mut client, &mut server);
-    (client, server, said)
+    let frames = run_handshake(&mut client, &mut server);
+    (client, server, frames)
 }
 
 #[test]
-fn ends_of_every_policy_come_together() {
+fn handshake_succeeds_under_every_policy() {
     for policy in policies() {
         let [mut client, mut server] = [(Role::Client, 0xa1), (Role::Server, 0xb1)]
             .map(|(role, nonce)| start(policy, role, nonce, SECRET));
-        let said = introduce(&mut client, &mut server);
-        assert_eq!((&said[2][..], &said[5][..]), (WELCOME_FRAME, WELCOME_FRAME));
+        let frames = run_handshake(&mut client, &mut server);
+        assert_eq!((&frames[2][..], &frames[5][..]), (WELCOME_FRAME, WELCOME_FRAME));
         for end in [&client, &server] {
             assert!(end.session.peer().unwrap().authenticated);
         }
-        server.feed(&client.say(b"up"));
-        client.feed(&server.say(b"down"));
+        server.feed(&client.send(b"up"));
+        client.feed(&server.send(b"down"));
         assert_eq!(
-            (&server.heard, &client.heard),
+            (&server.received, &client.received),
             (&vec![b"up".to_vec()], &vec![b"down".to_vec()])
         );
     }
 }
 
 #[test]
-fn an_end_of_another_key_is_told_failure_and_nothing_else() {
+fn client_with_another_key_receives_only_failure() {
     for policy in policies() {
         let mut client = start(policy, Role::Client, 0xa1, OTHER);
         let mut server = start(policy, Role::Server, 0xb1, SECRET);
-        let answer = client.answer(&server.sent());
+        let answer = client.answer(&server.output());
         assert_eq!(server.answer(&answer), FAILURE_FRAME);
         assert_eq!(client.answer(FAILURE_FRAME), b"");
         for end in [&client, &server] {
@@ -144,14 +146,14 @@ fn an_end_of_another_key_is_told_failure_and_nothing_else() {
     }
 }
 
-/// Nothing that follows is protected: it is for a network that is trusted but for who connects.
+/// Nothing after the handshake is protected. The scheme relies on a trusted network.
 #[test]
-fn what_is_said_after_the_handshake_can_be_changed_and_nobody_notices() {
-    let (mut client, mut server, _) = honest();
-    let mut frame = client.say(b"pay 100");
+fn modified_data_after_the_handshake_is_not_detected() {
+    let (mut client, mut server, _) = established();
+    let mut frame = client.send(b"pay 100");
     frame[4 + 4] = b'9';
     server.feed(&frame);
-    // Nor if all of it is said by somebody else.
+    // Injected messages are not detected either.
     server.feed(b"\0\0\0\x05thief");
-    assert_eq!(server.heard, [&b"pay 900"[..], b"thief"]);
+    assert_eq!(server.received, [&b"pay 900"[..], b"thief"]);
 }

@@ -1,139 +1,139 @@
-//! What was said once, said again, elsewhere, or to whom it came from.
+//! Replay: recorded messages and frames, sent again, elsewhere, or back to their sender.
 
 use countersign::{Alert, Error, FrameError, Role, Truncated};
 
-use crate::ends::{End, Who, alert, honest, introduce, pair};
+use crate::endpoint::{Endpoint, alert, established, pair, run_handshake};
+use crate::party::Party;
 
 const TAG: Option<Error> = Some(Error::Frame(FrameError::Tag));
 
 #[test]
-fn an_m2_is_good_for_the_connection_whose_m1_it_answers_and_no_other() {
-    let (_, _, recorded) = honest();
-    let mut server = Who { nonce: 0xb2, ..Who::server() }.start();
-    server.sent();
+fn replayed_m2_is_refused() {
+    let (_, _, recorded) = established();
+    let mut server = Party { nonce: 0xb2, ..Party::server() }.start();
+    server.output();
     assert_eq!(server.answer(&recorded.m2), alert(1));
     assert_eq!(server.error, Some(Error::WrongKey));
 }
 
 #[test]
-fn all_that_a_client_ever_said_says_nothing_on_another_connection() {
-    let (mut client, _, recorded) = honest();
-    let frames = [client.say(b"pay 100"), client.finish()].concat();
-    let mut server = Who { nonce: 0xb2, ..Who::server() }.start();
+fn replayed_client_stream_is_refused() {
+    let (mut client, _, recorded) = established();
+    let frames = [client.send(b"pay 100"), client.finish()].concat();
+    let mut server = Party { nonce: 0xb2, ..Party::server() }.start();
     let stream = [recorded.m2, frames].concat();
     assert!(server.feed(&stream) < stream.len());
     assert!(!server.is_established());
-    assert_eq!(server.heard.len(), 0);
+    assert_eq!(server.received.len(), 0);
 }
 
 #[test]
-fn an_m3_is_good_for_the_client_whose_m2_it_answers_and_no_other() {
-    let (_, _, recorded) = honest();
-    // The same connection of the server, which another client answers, and that client again.
+fn replayed_m3_is_refused() {
+    let (_, _, recorded) = established();
+    // Another client answers the same M1.
     let others = [
-        Who { nonce: 0xa2, ..Who::client() },
-        Who { name: "carol", ..Who::client() },
-        Who { instance: b'c', ..Who::client() },
-        Who { max_frame: 1001, ..Who::client() },
-        Who { expected: Some("bob"), ..Who::client() },
+        Party { nonce: 0xa2, ..Party::client() },
+        Party { name: "carol", ..Party::client() },
+        Party { process_id: b'c', ..Party::client() },
+        Party { max_frame: 1001, ..Party::client() },
+        Party { expected: Some("bob"), ..Party::client() },
     ];
-    for who in others {
-        let mut client = who.start();
+    for party in others {
+        let mut client = party.start();
         assert_ne!(client.answer(&recorded.m1), recorded.m2);
         assert_eq!(client.answer(&recorded.m3), b"");
-        assert_eq!(client.error, Some(Error::WrongKey), "{who:?}");
+        assert_eq!(client.error, Some(Error::WrongKey), "{party:?}");
     }
-    // The same client on another connection, which even draws the same nonce.
-    let mut server = Who { nonce: 0xb2, ..Who::server() }.start();
-    let mut client = Who::client().start();
-    client.feed(&server.sent());
-    client.sent();
+    // The same client on another connection, even with the same nonce.
+    let mut server = Party { nonce: 0xb2, ..Party::server() }.start();
+    let mut client = Party::client().start();
+    client.feed(&server.output());
+    client.output();
     assert_eq!(client.answer(&recorded.m3), b"");
     assert_eq!(client.error, Some(Error::WrongKey));
 }
 
-/// The attacker has no key and two connections, and passes on the one what he gets on the other.
+/// The attacker has no key and two connections, and relays between them.
 #[test]
-fn what_is_reflected_across_two_connections_proves_nothing() {
-    let server = |nonce| Who { nonce, ..Who::server() }.start();
-    // M1 of one connection on the other, in either role.
+fn messages_reflected_across_connections_are_refused() {
+    let server = |nonce| Party { nonce, ..Party::server() }.start();
+    // M1 of one connection is delivered on the other, in either role.
     let (mut first, mut second) = (server(0xb1), server(0xb2));
-    second.sent();
-    assert_eq!(second.answer(&first.sent()), alert(4));
+    second.output();
+    assert_eq!(second.answer(&first.output()), alert(4));
     assert_eq!(second.error, Some(Error::Malformed));
 
-    // A client answers the M1 of one connection; the other gets the answer.
+    // A client answers the M1 of one connection, and the other gets the answer.
     let (mut first, mut second) = (server(0xb1), server(0xb2));
-    let mut client = Who::client().start();
-    let m2 = client.answer(&first.sent());
-    second.sent();
+    let mut client = Party::client().start();
+    let m2 = client.answer(&first.output());
+    second.output();
     assert_eq!(second.answer(&m2), alert(1));
     assert_eq!(second.error, Some(Error::WrongKey));
 
-    // Its own proof, as the server's.
+    // The client's own proof is delivered as the server's.
     assert_eq!(client.answer(&m2), b"");
     assert_eq!(client.error, Some(Error::Malformed));
-    let mut client = Who::client().start();
-    let proof = &client.answer(&server(0xb1).sent())[m2.len() - 32..];
-    let mut m3 = honest().2.m3;
+    let mut client = Party::client().start();
+    let proof = &client.answer(&server(0xb1).output())[m2.len() - 32..];
+    let mut m3 = established().2.m3;
     let start = m3.len() - 32;
     m3[start..].copy_from_slice(proof);
     assert_eq!(client.answer(&m3), b"");
     assert_eq!(client.error, Some(Error::WrongKey));
 }
 
-/// A client and the server of its own process, which the attacker connects: the challenge of one
-/// connection comes back on another.
+/// The attacker connects a client to the server of its own process.
 #[test]
-fn a_client_of_which_the_challenge_comes_back_from_its_own_server_is_refused() {
-    let client = Who { nonce: 0xa1, ..Who::client() };
-    let server = Who { role: Role::Server, nonce: 0xa2, ..Who::client() };
+fn client_relayed_to_its_own_process_is_refused() {
+    let client = Party { nonce: 0xa1, ..Party::client() };
+    let server = Party { role: Role::Server, nonce: 0xa2, ..Party::client() };
     let (mut client, mut server) = (client.start(), server.start());
-    let said = introduce(&mut client, &mut server).m3;
-    assert_eq!(said, alert(1));
+    let sent = run_handshake(&mut client, &mut server).m3;
+    assert_eq!(sent, alert(1));
     assert_eq!(client.error, Some(Error::Alert(Alert::Refused)));
     assert!(matches!(server.error, Some(Error::Identity(_))));
 }
 
-/// Frames of every type, one after the other, by either end.
-fn frames(end: &mut End) -> Vec<Vec<u8>> {
-    let mut frames = vec![end.say(b"one"), end.say(b""), end.say_part(b"th"), end.say(b"ree")];
-    end.pass(std::time::Duration::from_secs(15));
-    frames.push(end.sent());
-    frames.push(end.say(b"five"));
+/// Returns frames of every type, sent by one endpoint in this order.
+fn frames(end: &mut Endpoint) -> Vec<Vec<u8>> {
+    let mut frames = vec![end.send(b"one"), end.send(b""), end.send_chunk(b"th"), end.send(b"ree")];
+    end.advance(std::time::Duration::from_secs(15));
+    frames.push(end.output());
+    frames.push(end.send(b"five"));
     frames.push(end.finish());
     frames
 }
 
-const HEARD: [&[u8]; 5] = [b"one", b"", b"th", b"ree", b"five"];
+const DELIVERED: [&[u8]; 5] = [b"one", b"", b"th", b"ree", b"five"];
 
-/// What either end makes of these frames of the other, for each end.
-fn hears(change: impl Fn(&mut Vec<Vec<u8>>)) -> [End; 2] {
-    [Role::Client, Role::Server].map(|hearer| {
-        let (mut client, mut server, _) = honest();
-        let (from, to) = match hearer {
+/// Lets each endpoint receive the frames of the other, after `change`.
+fn deliver(change: impl Fn(&mut Vec<Vec<u8>>)) -> [Endpoint; 2] {
+    [Role::Client, Role::Server].map(|receiver| {
+        let (mut client, mut server, _) = established();
+        let (from, to) = match receiver {
             Role::Client => (&mut server, &mut client),
             Role::Server => (&mut client, &mut server),
         };
         let mut frames = frames(from);
         change(&mut frames);
         to.feed(&frames.concat());
-        match hearer {
+        match receiver {
             Role::Client => client,
             Role::Server => server,
         }
     })
 }
 
-/// How many of the application's parts the first frames have.
-fn parts(frames: usize) -> usize {
+/// Returns how many chunks the first `frames` frames contain.
+fn chunks_in(frames: usize) -> usize {
     if frames > 4 { frames - 1 } else { frames }
 }
 
 #[test]
-fn frames_in_their_order_are_heard() {
-    for mut end in hears(|_| ()) {
-        assert_eq!(end.heard, HEARD);
+fn frames_in_order_are_delivered() {
+    for mut end in deliver(|_| ()) {
+        assert_eq!(end.received, DELIVERED);
         assert_eq!(end.error, None);
         end.finish();
         assert!(end.is_closed());
@@ -141,14 +141,14 @@ fn frames_in_their_order_are_heard() {
 }
 
 #[test]
-fn a_frame_that_is_dropped_ends_it_with_the_next() {
+fn frame_after_a_dropped_one_fails() {
     for dropped in 0..7 {
-        for mut end in hears(|frames| _ = frames.remove(dropped)) {
-            assert_eq!(end.heard, HEARD[..parts(dropped)]);
+        for mut end in deliver(|frames| _ = frames.remove(dropped)) {
+            assert_eq!(end.received, DELIVERED[..chunks_in(dropped)]);
             if dropped < 6 {
                 assert_eq!(end.error, TAG, "{dropped}");
             } else {
-                // Nothing follows the last, but the end.
+                // Only the end of the stream follows the last frame.
                 assert_eq!(end.error, None);
                 end.eof();
                 assert_eq!(end.error, Some(Error::Truncated(Truncated::Stream)));
@@ -158,12 +158,16 @@ fn a_frame_that_is_dropped_ends_it_with_the_next() {
 }
 
 #[test]
-fn a_frame_that_is_repeated_ends_it_at_once_or_later() {
+fn repeated_frame_fails() {
     for repeated in 0..7 {
         for later in repeated + 1..8 {
             let again = |frames: &mut Vec<Vec<u8>>| frames.insert(later, frames[repeated].clone());
-            for end in hears(again) {
-                assert_eq!(end.heard, HEARD[..parts(later).min(5)], "{repeated} after {later}");
+            for end in deliver(again) {
+                assert_eq!(
+                    end.received,
+                    DELIVERED[..chunks_in(later).min(5)],
+                    "{repeated} after {later}"
+                );
                 assert_eq!(end.error, TAG, "{repeated} after {later}");
             }
         }
@@ -171,47 +175,47 @@ fn a_frame_that_is_repeated_ends_it_at_once_or_later() {
 }
 
 #[test]
-fn frames_that_change_places_end_it() {
+fn reordered_frames_fail() {
     for (first, second) in (0..7).flat_map(|first| (first + 1..7).map(move |s| (first, s))) {
-        for end in hears(|frames| frames.swap(first, second)) {
-            assert_eq!(end.heard, HEARD[..parts(first)]);
+        for end in deliver(|frames| frames.swap(first, second)) {
+            assert_eq!(end.received, DELIVERED[..chunks_in(first)]);
             assert_eq!(end.error, TAG, "{first} and {second}");
         }
     }
 }
 
 #[test]
-fn frames_sent_back_to_their_sender_end_it() {
+fn reflected_frame_fails() {
     for (role, place) in
         [Role::Client, Role::Server].into_iter().flat_map(|r| (0..7).map(move |p| (r, p)))
     {
-        let (client, server, _) = honest();
+        let (client, server, _) = established();
         let (mut sender, mut other) = match role {
             Role::Client => (client, server),
             Role::Server => (server, client),
         };
         let (sent, expected) = (frames(&mut sender), frames(&mut other));
-        // Where the other's frame of the same number is due.
+        // Delivered in place of the peer's frame with the same sequence number.
         sender.feed(&expected[..place].concat());
         assert_eq!(sender.error, None);
         sender.feed(&sent[place]);
         assert_eq!(sender.error, TAG, "{role:?}, {place}");
-        assert_eq!(sender.heard, HEARD[..parts(place)]);
+        assert_eq!(sender.received, DELIVERED[..chunks_in(place)]);
     }
 }
 
 #[test]
-fn frames_do_not_move_between_sessions_of_one_key() {
-    let (alice, bob) = (Who::client(), Who::server());
-    let (mut client, mut server, _) = honest();
-    let (up, down) = (client.say(b"up"), server.say(b"down"));
+fn frame_of_another_session_fails() {
+    let (alice, bob) = (Party::client(), Party::server());
+    let (mut client, mut server, _) = established();
+    let (up, down) = (client.send(b"up"), server.send(b"down"));
     let others = [
-        (Who { nonce: 0xa2, ..alice }, bob),
-        (alice, Who { nonce: 0xb2, ..bob }),
-        (alice, Who { name: "bert", ..bob }),
-        (alice, Who { instance: b'B', ..bob }),
-        (alice, Who { heartbeat_ms: 1000, ..bob }),
-        (Who { kid: "k2", ..alice }, Who { kid: "k2", ..bob }),
+        (Party { nonce: 0xa2, ..alice }, bob),
+        (alice, Party { nonce: 0xb2, ..bob }),
+        (alice, Party { name: "bert", ..bob }),
+        (alice, Party { process_id: b'B', ..bob }),
+        (alice, Party { heartbeat_ms: 1000, ..bob }),
+        (Party { key_id: "k2", ..alice }, Party { key_id: "k2", ..bob }),
     ];
     for (alice, bob) in others {
         let (mut other_client, mut other_server, _) = pair(&alice, &bob);
@@ -222,5 +226,5 @@ fn frames_do_not_move_between_sessions_of_one_key() {
         assert_eq!(other_client.error, TAG, "{alice:?}, {bob:?}");
     }
     assert_eq!(server.answer(&up), b"");
-    assert_eq!(server.heard, [b"up"]);
+    assert_eq!(server.received, [b"up"]);
 }

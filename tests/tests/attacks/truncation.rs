@@ -1,62 +1,66 @@
-//! A session cut off after every byte.
+//! A session truncated after every byte.
 
 use countersign::{Error, Event, FrameError, Protocol, Role, Truncated};
 
-use crate::ends::{End, Who, honest, introduce};
+use crate::endpoint::{Endpoint, established, run_handshake};
+use crate::party::Party;
 
-/// A whole session, and what went over its wire: upwards and downwards.
-struct Recorded {
+/// A complete session: the bytes from the client and those from the server.
+struct Recording {
     up: Vec<u8>,
     down: Vec<u8>,
-    /// Length of the client's part of the handshake, and of the server's.
-    introduced: (usize, usize),
+    /// Length of the handshake in `up` and in `down`.
+    handshake_len: (usize, usize),
 }
 
 const UP: [&[u8]; 3] = [b"hello", b"wor", b"ld"];
 const DOWN: [&[u8]; 2] = [b"HELLO", b"WORLD"];
 
-fn talk(end: &mut End) -> Vec<u8> {
+fn send_messages(end: &mut Endpoint) -> Vec<u8> {
     match end.session.role() {
-        Role::Client => [end.say(UP[0]), end.say_part(UP[1]), end.say(UP[2])].concat(),
-        Role::Server => [end.say(DOWN[0]), end.say(DOWN[1])].concat(),
+        Role::Client => [end.send(UP[0]), end.send_chunk(UP[1]), end.send(UP[2])].concat(),
+        Role::Server => [end.send(DOWN[0]), end.send(DOWN[1])].concat(),
     }
 }
 
-fn record() -> Recorded {
-    let (mut client, mut server) = (Who::client().start(), Who::server().start());
-    let handshake = introduce(&mut client, &mut server);
+fn record() -> Recording {
+    let (mut client, mut server) = (Party::client().start(), Party::server().start());
+    let handshake = run_handshake(&mut client, &mut server);
     let (mut up, mut down) = (handshake.m2, [handshake.m1, handshake.m3].concat());
-    let introduced = (up.len(), down.len());
-    up.extend(talk(&mut client));
+    let handshake_len = (up.len(), down.len());
+    up.extend(send_messages(&mut client));
     up.extend(client.finish());
-    server.feed(&up[introduced.0..]);
-    down.extend(talk(&mut server));
+    server.feed(&up[handshake_len.0..]);
+    down.extend(send_messages(&mut server));
     down.extend(server.finish());
-    client.feed(&down[introduced.1..]);
-    for (end, heard) in [(&client, &DOWN[..]), (&server, &UP[..])] {
+    client.feed(&down[handshake_len.1..]);
+    for (end, received) in [(&client, &DOWN[..]), (&server, &UP[..])] {
         assert!(end.is_closed() && end.session.wants_shutdown());
-        assert_eq!(end.heard, heard);
+        assert_eq!(end.received, received);
     }
-    Recorded { up, down, introduced }
+    Recording { up, down, handshake_len }
 }
 
-/// Cuts `stream`, of which the handshake is so long, off after each of its bytes.
-fn cut(who: &Who, stream: &[u8], introduced: usize, whole: &[&[u8]]) {
+/// Truncates `stream` after each of its bytes. Its handshake has `handshake_len` bytes, and all of
+/// it delivers `whole`.
+fn truncate_everywhere(party: &Party, stream: &[u8], handshake_len: usize, whole: &[&[u8]]) {
     for end_of_stream in 0..=stream.len() {
-        let mut end = who.start();
+        let mut end = party.start();
         end.feed(&stream[..end_of_stream]);
-        // Nothing more comes from us either, so that but for the cut it would be over.
+        // Our side finishes too, so that only the truncation keeps the session from closing.
         if end.is_established() {
             end.finish();
         }
         end.eof();
-        end.sent();
-        assert!(whole.starts_with(&end.heard.iter().map(|part| &part[..]).collect::<Vec<_>>()));
+        end.output();
+        assert!(
+            whole.starts_with(&end.received.iter().map(|chunk| &chunk[..]).collect::<Vec<_>>())
+        );
         assert!(end.session.is_done());
         if end_of_stream == stream.len() {
             assert_eq!(end.error, None);
             assert!(end.is_closed());
-            assert_eq!(end.heard, whole);
+            assert_eq!(end.received, whole);
             continue;
         }
         assert!(!end.is_closed(), "byte {end_of_stream}");
@@ -64,30 +68,30 @@ fn cut(who: &Who, stream: &[u8], introduced: usize, whole: &[&[u8]]) {
         let Some(Error::Truncated(what)) = end.error else {
             panic!("byte {end_of_stream}: {:?}", end.error)
         };
-        assert_eq!(end_of_stream < introduced, what == Truncated::Handshake);
-        assert_eq!(end_of_stream < introduced, !end.is_established());
+        assert_eq!(end_of_stream < handshake_len, what == Truncated::Handshake);
+        assert_eq!(end_of_stream < handshake_len, !end.is_established());
     }
 }
 
 #[test]
-fn a_server_sees_that_its_client_was_cut_off_after_whichever_byte() {
+fn server_detects_truncation_after_every_byte() {
     let recorded = record();
-    cut(&Who::server(), &recorded.up, recorded.introduced.0, &UP);
+    truncate_everywhere(&Party::server(), &recorded.up, recorded.handshake_len.0, &UP);
 }
 
 #[test]
-fn a_client_sees_that_its_server_was_cut_off_after_whichever_byte() {
+fn client_detects_truncation_after_every_byte() {
     let recorded = record();
-    cut(&Who::client(), &recorded.down, recorded.introduced.1, &DOWN);
+    truncate_everywhere(&Party::client(), &recorded.down, recorded.handshake_len.1, &DOWN);
 }
 
 #[test]
-fn a_message_cut_off_by_fin_is_an_error_and_not_the_end() {
-    for between_parts in [&b""[..], b"more of it"] {
-        let (mut client, mut server, _) = honest();
-        let mut stream = client.say_part(b"pay 1");
-        if !between_parts.is_empty() {
-            stream.extend(client.say_part(between_parts));
+fn fin_within_a_message_is_an_error() {
+    for more_chunks in [&b""[..], b"more of it"] {
+        let (mut client, mut server, _) = established();
+        let mut stream = client.send_chunk(b"pay 1");
+        if !more_chunks.is_empty() {
+            stream.extend(client.send_chunk(more_chunks));
         }
         stream.extend(client.finish());
         server.feed(&stream);
@@ -96,16 +100,16 @@ fn a_message_cut_off_by_fin_is_an_error_and_not_the_end() {
     }
 }
 
-/// Cut off with the connection, it was not cut off by the peer.
+/// The connection was lost; the peer did not end the message.
 #[test]
-fn the_end_of_the_stream_says_whether_a_message_was_cut_off() {
-    let (mut client, mut server, _) = honest();
-    let (part, rest) = (client.say_part(b"pay 1"), client.say(b"00"));
-    server.feed(&part);
+fn eof_within_a_message_is_told_from_eof_between_messages() {
+    let (mut client, mut server, _) = established();
+    let (chunk, rest) = (client.send_chunk(b"pay 1"), client.send(b"00"));
+    server.feed(&chunk);
     server.eof();
     assert_eq!(server.error, Some(Error::Truncated(Truncated::Message)));
-    let (_, mut server, _) = honest();
-    server.feed(&[part, rest].concat());
+    let (_, mut server, _) = established();
+    server.feed(&[chunk, rest].concat());
     server.eof();
     assert_eq!(server.error, Some(Error::Truncated(Truncated::Stream)));
 }

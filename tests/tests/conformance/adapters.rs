@@ -1,4 +1,4 @@
-//! The adapters. To have one more tested: implement [`Adapter`], and name it below.
+//! The adapters. To test one more: implement [`Adapter`], and name it below.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 use countersign::Error;
 use countersign_driver::Keys;
 use countersign_host::{
-    Address, ClientError, ClientOptions, Listener, Open, ProtocolFactory, ServerHandle,
-    ServerOptions, SharedKeys,
+    Address, CallError, ConnectionOptions, Connector, Listener, ProtocolFactory, ServerHandle,
+    ServerOptions, ServiceFactory, SharedKeys,
 };
 use smol::block_on;
 
@@ -17,11 +17,11 @@ use crate::looped::Looped;
 /// A runtime's server and its client.
 pub(crate) trait Adapter {
     /// Serves on a thread of its own until `ServerHandle::stop`.
-    fn serve<O: Open<Service: 'static> + 'static>(
+    fn serve<F: ServiceFactory<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn ProtocolFactory>,
+        factory: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
-        open: O,
+        services: F,
         options: ServerOptions,
     ) -> (ServerHandle, JoinHandle<()>);
 
@@ -32,18 +32,28 @@ pub(crate) trait Adapter {
 /// What a client needs to connect.
 #[derive(Clone)]
 pub(crate) struct With {
-    pub(crate) protocol: Arc<dyn ProtocolFactory>,
+    pub(crate) factory: Arc<dyn ProtocolFactory>,
     pub(crate) keys: Arc<dyn Keys + Send + Sync>,
 }
 
-/// A connection of a client's, used by several threads at once. How it fails is told as the protocol
-/// has it; a transport that fails is [`Error::Transport`].
+impl With {
+    /// To `address`, with a limit for each call.
+    pub(crate) fn connector(&self, address: &Address) -> Connector {
+        let mut options = ConnectionOptions::default();
+        options.timeout = Some(PATIENCE);
+        Connector::of(address.clone(), self.factory.clone(), self.keys.clone())
+            .with_options(options)
+    }
+}
+
+/// A client's connection, used by several threads at once. Errors are those of the protocol; a
+/// transport that fails is [`Error::Transport`].
 pub(crate) trait Client: Send + Sync {
     /// Returns when the message has been taken.
     fn send(&self, message: &[u8]) -> Result<(), Error>;
     /// The next message, of a byte stream whatever has arrived; `None` when no more come.
     fn recv(&self) -> Result<Option<Vec<u8>>, Error>;
-    /// No more from us.
+    /// No more messages from this side.
     fn finish(&self) -> Result<(), Error>;
 }
 
@@ -83,16 +93,15 @@ adapters! { $
 pub(crate) struct Mio;
 
 impl Adapter for Mio {
-    fn serve<O: Open<Service: 'static> + 'static>(
+    fn serve<F: ServiceFactory<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn ProtocolFactory>,
+        factory: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
-        open: O,
+        services: F,
         options: ServerOptions,
     ) -> (ServerHandle, JoinHandle<()>) {
-        let server = countersign_mio::Server::new(listeners, protocol, keys, open, options);
-        let mut server = server.unwrap();
-        (server.remote(), thread::spawn(move || server.run().unwrap()))
+        let mut server = countersign_mio::Server::new(listeners, factory, keys, options).unwrap();
+        (server.handle(), thread::spawn(move || server.run_with(&services).unwrap()))
     }
 
     fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
@@ -103,87 +112,76 @@ impl Adapter for Mio {
 pub(crate) struct Smol;
 
 impl Adapter for Smol {
-    fn serve<O: Open<Service: 'static> + 'static>(
+    fn serve<F: ServiceFactory<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn ProtocolFactory>,
+        factory: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
-        open: O,
+        services: F,
         options: ServerOptions,
     ) -> (ServerHandle, JoinHandle<()>) {
-        let server = countersign_smol::Server::new(listeners, protocol, keys, open, options);
-        let server = server.unwrap();
-        (server.remote(), thread::spawn(move || block_on(server.run())))
+        let server = countersign_smol::Server::new(listeners, factory, keys, options).unwrap();
+        (server.handle(), thread::spawn(move || block_on(server.run_with(&services))))
     }
 
     fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
-        let options = client_options();
-        let client = countersign_smol::Client::connect(to, &*with.protocol, &*with.keys, &options);
-        block_on(client).map(|client| Box::new(client) as _).map_err(why)
+        let connection = block_on(countersign_smol::Connection::connect(&with.connector(to)));
+        connection.map(|connection| Box::new(connection) as _).map_err(protocol_error)
     }
 }
 
-impl Client for countersign_smol::Client {
+impl Client for countersign_smol::Connection {
     fn send(&self, message: &[u8]) -> Result<(), Error> {
-        block_on(self.send(message)).map_err(why)
+        block_on(self.send(message)).map_err(protocol_error)
     }
 
     fn recv(&self) -> Result<Option<Vec<u8>>, Error> {
-        block_on(self.recv()).map_err(why)
+        block_on(self.recv()).map_err(protocol_error)
     }
 
     fn finish(&self) -> Result<(), Error> {
-        block_on(self.finish()).map_err(why)
+        block_on(self.finish()).map_err(protocol_error)
     }
 }
 
 pub(crate) struct Std;
 
 impl Adapter for Std {
-    fn serve<O: Open<Service: 'static> + 'static>(
+    fn serve<F: ServiceFactory<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
-        protocol: Arc<dyn ProtocolFactory>,
+        factory: Arc<dyn ProtocolFactory>,
         keys: SharedKeys,
-        open: O,
+        services: F,
         options: ServerOptions,
     ) -> (ServerHandle, JoinHandle<()>) {
-        let server = countersign_std::Server::new(listeners, protocol, keys, open, options);
-        let mut server = server.unwrap();
-        (server.remote(), thread::spawn(move || server.run()))
+        let mut server = countersign_std::Server::new(listeners, factory, keys, options).unwrap();
+        (server.handle(), thread::spawn(move || server.run_with(&services)))
     }
 
     fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
-        let client =
-            countersign_std::Client::connect(to, &*with.protocol, &*with.keys, &client_options());
-        client.map(|client| Box::new(client) as _).map_err(why)
+        let connection = countersign_std::Connection::connect(&with.connector(to));
+        connection.map(|connection| Box::new(connection) as _).map_err(protocol_error)
     }
 }
 
-impl Client for countersign_std::Client {
+impl Client for countersign_std::Connection {
     fn send(&self, message: &[u8]) -> Result<(), Error> {
-        self.send(message).map_err(why)
+        self.send(message).map_err(protocol_error)
     }
 
     fn recv(&self) -> Result<Option<Vec<u8>>, Error> {
-        self.recv().map_err(why)
+        self.recv().map_err(protocol_error)
     }
 
     fn finish(&self) -> Result<(), Error> {
-        self.finish().map_err(why)
+        self.finish().map_err(protocol_error)
     }
 }
 
-/// Those of a client that does not wait for ever.
-pub(crate) fn client_options() -> ClientOptions {
-    let mut options = ClientOptions::default();
-    options.timeout = Some(PATIENCE);
-    options
-}
-
-/// What of a client's error the protocol has a word for.
-pub(crate) fn why(error: ClientError) -> Error {
+/// The protocol's error in a client's.
+pub(crate) fn protocol_error(error: CallError) -> Error {
     match error {
-        ClientError::Protocol(error) => error,
-        ClientError::Io(_) | ClientError::Connect(_) => Error::Transport,
+        CallError::Protocol(error) => error,
+        CallError::Io(_) | CallError::Connect(_) => Error::Transport,
         error => panic!("{error}"),
     }
 }

@@ -1,12 +1,13 @@
 //! Everybody's answers, whatever is spoken, and each client with each server.
 
 use std::fmt;
-use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
 use countersign_driver::services::{Echo, Upper};
-use countersign_host::{Address, Open, PeerAddr};
+use countersign_host::{
+    Address, ConnectionHandle, MessageMemory, Messages, ServiceFactory, Streams,
+};
 
 use crate::adapters::{Adapter, CLIENTS, Client, Connect};
 use crate::at_once;
@@ -15,8 +16,10 @@ use crate::services::{How, Later};
 use crate::ways::Way;
 
 on_every_adapter! {
-    an_echo,
-    capitals,
+    echo_in_chunks,
+    upper_in_chunks,
+    echo_of_whole_messages,
+    upper_of_whole_messages,
     a_gateway_whose_answers_another_thread_gives,
     a_service_that_takes_its_time,
 }
@@ -24,26 +27,36 @@ on_every_adapter! {
 /// Answers in capitals, or as it was asked.
 type Answer = fn(&[u8]) -> Vec<u8>;
 
-fn an_echo<A: Adapter>() {
-    talk_to_each::<A, _>(|| |_: &PeerAddr, _| Echo, <[u8]>::to_vec);
+fn echo_in_chunks<A: Adapter>() {
+    talk_to_each::<A, _>(|| Streams(|_: ConnectionHandle| Echo), <[u8]>::to_vec);
 }
 
-fn capitals<A: Adapter>() {
-    talk_to_each::<A, _>(|| |_: &PeerAddr, _| Upper, <[u8]>::to_ascii_uppercase);
+fn upper_in_chunks<A: Adapter>() {
+    talk_to_each::<A, _>(|| Streams(|_: ConnectionHandle| Upper), <[u8]>::to_ascii_uppercase);
+}
+
+fn echo_of_whole_messages<A: Adapter>() {
+    let services = || Messages::new(|_: ConnectionHandle| Echo, MessageMemory::default());
+    talk_to_each::<A, _>(services, <[u8]>::to_vec);
+}
+
+fn upper_of_whole_messages<A: Adapter>() {
+    let services = || Messages::new(|_: ConnectionHandle| Upper, MessageMemory::default());
+    talk_to_each::<A, _>(services, <[u8]>::to_ascii_uppercase);
 }
 
 fn a_gateway_whose_answers_another_thread_gives<A: Adapter>() {
-    let open = || |_: &PeerAddr, wake: Waker| Later::new(How::Worker(wake));
+    let open = || Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker().clone())));
     talk_to_each::<A, _>(open, <[u8]>::to_ascii_uppercase);
 }
 
 fn a_service_that_takes_its_time<A: Adapter>() {
-    let open = || |_: &PeerAddr, _| Later::new(How::Timer(Duration::from_millis(1)));
+    let open = || Streams(|_: ConnectionHandle| Later::new(How::Timer(Duration::from_millis(1))));
     talk_to_each::<A, _>(open, <[u8]>::to_ascii_uppercase);
 }
 
 /// Has each client talk to a server of `A`, in every way, over both transports.
-fn talk_to_each<A: Adapter, O: Open<Service: 'static> + 'static>(
+fn talk_to_each<A: Adapter, O: ServiceFactory<Service: 'static> + 'static>(
     open: impl Fn() -> O + Sync,
     answer: Answer,
 ) {

@@ -5,8 +5,8 @@ use std::thread;
 
 use countersign::{Error, Instant, Outbox, Peer as Who, Truncated};
 use countersign_driver::services::Echo;
-use countersign_driver::{Chunk, Flow, Service};
-use countersign_host::PeerAddr;
+use countersign_driver::{Chunk, Flow, StreamService};
+use countersign_host::{ConnectionHandle, Streams};
 
 use crate::adapters::{Adapter, CLIENTS};
 use crate::peer::{Peer, answer, frame};
@@ -26,7 +26,7 @@ fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
     const LONG: usize = 3 << 20;
     for at in [0, 1] {
         let (ended, how) = channel();
-        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
         let server = Setup::new(Way::FRAMES).start::<A>(open);
         let peer = Peer::connect(&server.at[at]);
         let all = [frame(b"one"), frame(b""), frame(&vec![b'x'; LONG])].concat();
@@ -49,13 +49,13 @@ fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
 /// Says a word, finishes, and hears all that is still said.
 struct Deaf(Sender<Vec<u8>>);
 
-impl Service for Deaf {
+impl StreamService for Deaf {
     fn on_open(&mut self, _: &Who<'_>, out: &mut Outbox<'_>, _: Instant) {
         out.send(b"this is all").unwrap();
         out.finish();
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         self.0.send(chunk.bytes.to_vec()).unwrap();
         Flow::Consumed
     }
@@ -69,7 +69,8 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
     // A TLS connection ends as a whole for rustls's peers only if they want it to: so here as well.
     at_once(Way::all(), |&way| {
         let (said, heard) = channel();
-        let server = Setup::new(way).start::<A>(move |_: &PeerAddr, _| Deaf(said.clone()));
+        let server =
+            Setup::new(way).start::<A>(Streams(move |_: ConnectionHandle| Deaf(said.clone())));
         for (&(name, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
             let client = connect(at, &way.client()).unwrap();
             let mut word = Vec::new();
@@ -97,7 +98,7 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
 fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
     for at in [0, 1] {
         let (ended, how) = channel();
-        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
         let server = Setup::new(Way::FRAMES).start::<A>(open.clone());
         let peer = Peer::connect(&server.at[at]);
         peer.send(&[frame(b"one"), frame(b"two")[..6].to_vec()].concat());
@@ -120,7 +121,7 @@ fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
 
 fn a_reset_at_any_stage_harms_nobody_else<A: Adapter>() {
     for at in [0, 1] {
-        let server = Setup::new(Way::CHALLENGE).start::<A>(|_: &PeerAddr, _| Echo);
+        let server = Setup::new(Way::CHALLENGE).start::<A>(Streams(|_: ConnectionHandle| Echo));
         let at = &server.at[at];
         let neighbour = Peer::enter(at);
         let is_well = || {
@@ -160,7 +161,7 @@ fn a_reset_at_any_stage_harms_nobody_else<A: Adapter>() {
         drop(neighbour);
         server.until_empty();
 
-        let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Echo);
+        let server = Setup::new(Way::FRAMES).start::<A>(Streams(|_: ConnectionHandle| Echo));
         for len in [2, 4, 9] {
             let peer = Peer::connect(server.tcp());
             peer.send(&frame(b"hello, hello")[..len]);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use countersign::{Alert, Error, Framing};
 use countersign_driver::services::{Echo, Upper};
 use countersign_host::{
-    ConnectionLimit, LimitExceeded, PeerAddr, PeerLimitOptions, PeerLimits, PoolOptions, Pools,
+    ConnectionHandle, ConnectionLimit, LimitExceeded, PeerLimitOptions, PeerLimits, PoolOptions,
+    Pools, Streams,
 };
 use countersign_tests::{ANOTHER_SECRET, Cover, Speech};
 
@@ -32,7 +33,7 @@ fn five_hundred_connections_of_which_half_misbehave<A: Adapter>() {
     let mut setup = Setup::new(Way::FRAMES);
     setup.config =
         |config| config.with_max_frame(100_000).with_stall_timeout(Duration::from_secs(2));
-    let server = setup.start::<A>(|_: &PeerAddr, _| Upper);
+    let server = setup.start::<A>(Streams(|_: ConnectionHandle| Upper));
     let peers: Vec<_> = (0..CONNECTIONS).map(|n| Peer::connect(&server.at[n % 2])).collect();
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (n, peer) in peers.into_iter().enumerate() {
@@ -108,7 +109,7 @@ fn is_turned_away(server: &crate::running::Running, word: Option<Error>) {
             let error = error.unwrap_or_else(|| panic!("{name} was let in"));
             match word {
                 Some(word) => {
-                    assert!([word, Error::Transport].contains(&error), "{name}: {error:?}")
+                    assert!([word, Error::Transport].contains(&error), "{name}: {error:?}");
                 }
                 None => {
                     assert!(
@@ -124,8 +125,8 @@ fn is_turned_away(server: &crate::running::Running, word: Option<Error>) {
 fn one_connection_too_many_is_turned_away_with_a_word_if_there_is_one<A: Adapter>() {
     at_once(words(), |&(way, word)| {
         let mut setup = Setup::new(way);
-        setup.options.gate = ConnectionLimit::new(2);
-        let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+        setup.options.connection_limit = ConnectionLimit::new(2);
+        let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
         let with = way.client();
         let enter = |at: usize| {
             let mut client = None;
@@ -162,7 +163,7 @@ fn one_handshake_too_many_is_turned_away_with_a_word_if_there_is_one<A: Adapter>
         options.handshakes = 2;
         let mut setup = Setup::new(way);
         setup.pools = Pools::new(&options);
-        let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+        let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
         let strangers = [0, 1].map(|at| Peer::connect(&server.at[at]));
         until("both have begun", || server.pools.handshake.leased() == 2);
         is_turned_away(&server, word);
@@ -178,16 +179,16 @@ fn one_handshake_too_many_is_turned_away_with_a_word_if_there_is_one<A: Adapter>
 fn limited(way: Way, handshakes: u32, failures: u32) -> Setup {
     let mut options = PeerLimitOptions::default();
     (options.handshakes, options.failures, options.local) = (handshakes, failures, true);
-    options.forgive = 10 * PATIENCE;
+    options.failure_expiry = 10 * PATIENCE;
     let mut setup = Setup::new(way);
-    setup.options.sources = PeerLimits::new(options);
+    setup.options.peer_limits = PeerLimits::new(options);
     setup
 }
 
 fn an_address_that_keeps_failing_is_turned_away_and_those_it_has_served_stay<A: Adapter>() {
     const FAILURES: u32 = 3;
     at_once([Way::CHALLENGE, Way::PYTHON, Way::MUTUAL, Way::MUTUAL.in_tls()], |&way| {
-        let server = limited(way, 99, FAILURES).start::<A>(|_: &PeerAddr, _| Echo);
+        let server = limited(way, 99, FAILURES).start::<A>(Streams(|_: ConnectionHandle| Echo));
         for at in &server.at {
             let ask = |client: &dyn crate::adapters::Client| {
                 client.send(b"hello").unwrap();
@@ -218,7 +219,7 @@ fn is_left(client: &dyn crate::adapters::Client) -> bool {
 }
 
 fn an_address_has_so_many_handshakes_at_once<A: Adapter>() {
-    let server = limited(Way::CHALLENGE, 2, 99).start::<A>(|_: &PeerAddr, _| Echo);
+    let server = limited(Way::CHALLENGE, 2, 99).start::<A>(Streams(|_: ConnectionHandle| Echo));
     for at in &server.at {
         // Whoever was answered may count for a moment longer.
         let greeted = || {
@@ -252,7 +253,7 @@ fn a_flood_of_some_starves_nobody<A: Adapter>() {
     const QUESTIONS: usize = 200;
     /// Far more than an answer takes on a busy machine.
     const PROMPT: Duration = Duration::from_secs(3);
-    let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Echo);
+    let server = Setup::new(Way::FRAMES).start::<A>(Streams(|_: ConnectionHandle| Echo));
     let enough = AtomicBool::new(false);
     let answered: Vec<_> = (0..FLOODS).map(|_| AtomicUsize::new(0)).collect();
     thread::scope(|scope| {

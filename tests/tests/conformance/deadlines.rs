@@ -1,14 +1,15 @@
 //! Deadlines, each from the peer that it is for.
 
 use std::sync::mpsc::{Receiver, channel};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{CloseReason, Config, Error, TimedOut};
 use countersign_driver::services::Echo;
-use countersign_host::PeerAddr;
+use countersign_host::{Address, CallConnection, Clock, ConnectionHandle, Stream, Streams};
 
-use crate::adapters::{Adapter, CLIENTS};
+use crate::adapters::{Adapter, CLIENTS, With};
 use crate::peer::{Peer, answer, frame};
 use crate::running::{Running, Setup, options};
 use crate::services::Reporting;
@@ -35,7 +36,7 @@ fn impatient<A: Adapter>(way: Way) -> (Running, Ends) {
     let mut setup = Setup::new(way);
     setup.config =
         |config: Config| config.with_handshake_timeout(DEADLINE).with_stall_timeout(DEADLINE);
-    (setup.start::<A>(move |_: &PeerAddr, _| Reporting(Echo, ended.clone())), how)
+    (setup.start::<A>(Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()))), how)
 }
 
 fn a_handshake_has_so_long_and_no_byte_puts_it_off<A: Adapter>() {
@@ -102,7 +103,7 @@ fn half_a_frame_has_so_long<A: Adapter>() {
 fn who_stays_after_the_end_is_left<A: Adapter>() {
     let mut setup = Setup::new(Way::FRAMES);
     setup.config = |config: Config| config.with_max_frame(9);
-    let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+    let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
     // They send and read, and do not close.
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
@@ -113,20 +114,28 @@ fn who_stays_after_the_end_is_left<A: Adapter>() {
     drop(peers);
 }
 
+/// A client whose handshake is over, and that is not polled any more.
+fn established_and_not_driven(to: &Address, with: &With) -> (Stream, CallConnection) {
+    let stream = to.connect(PATIENCE).unwrap();
+    let clock = Clock::start();
+    let mut connection = with.connector(to).begin(Waker::noop(), clock.now()).unwrap();
+    until("the handshake is over", || {
+        connection.poll_until_wait(&mut &stream, &*with.keys, || clock.now());
+        connection.established().is_some_and(|established| established.is_ok())
+    });
+    (stream, connection)
+}
+
 fn a_peer_that_falls_silent_is_given_up_and_one_that_is_idle_is_not<A: Adapter>() {
     at_once([Way::MUTUAL, Way::MUTUAL.in_tls()], |&way| {
         let (ended, how) = channel();
         let mut setup = Setup::new(way);
         setup.heartbeat = Duration::from_secs(1);
-        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
         let server = setup.start::<A>(open);
         let began = Instant::now();
-        // Nothing happens but in its calls, and nobody makes any.
-        let options = crate::adapters::client_options();
         let with = way.client();
-        let silent =
-            countersign_std::Client::connect(server.tcp(), &*with.protocol, &*with.keys, &options)
-                .unwrap();
+        let silent = established_and_not_driven(server.tcp(), &with);
         let idle: Vec<_> =
             CLIENTS.iter().map(|(_, connect)| connect(server.tcp(), &with).unwrap()).collect();
         thread::scope(|scope| {
@@ -152,7 +161,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop<A: Adapter>() {
         options.stop_timeout = DEADLINE;
         options
     };
-    let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+    let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
     let server = setup.start::<A>(open);
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
@@ -162,7 +171,7 @@ fn what_is_under_way_for_too_long_does_not_put_off_a_stop<A: Adapter>() {
     }
     until("both are read", || server.pools.receive.leased() == 2);
     let began = Instant::now();
-    server.remote.stop();
+    server.handle.stop();
     for _ in &peers {
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Aborted(CloseReason::Shutdown)));
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use countersign_device::{Device, DeviceEntry, Devices, Registry};
 use countersign_device::{DeviceClient, DeviceError, Kind, Response};
-use countersign_host::{Address, ClientError};
-use countersign_std::{Runner, Stopper};
+use countersign_host::{Address, CallError};
+use countersign_std::{Runner, ShutdownHandle};
 
 use crate::adapters::Adapter;
 use crate::peer::{Peer, frame};
@@ -27,12 +27,12 @@ const APP_ID: &str = "996da38d-a7be-4947-aa4c-f8208b5f4ade";
 /// Longer than a connection that is to stop has to be quiet.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-type Ended = (Option<DeviceError>, Result<(), ClientError>);
+type Ended = (Option<DeviceError>, Result<(), CallError>);
 
 /// A device on a thread of its own.
 struct Beating {
     tells: Receiver<Response>,
-    stopper: Stopper,
+    stopper: ShutdownHandle,
     thread: JoinHandle<Ended>,
 }
 
@@ -53,12 +53,12 @@ fn device(at: &Address, way: Way, number: usize, beats: usize) -> Beating {
         if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let runner = Runner::new().unwrap();
-    let stopper = runner.stopper();
+    let stopper = runner.shutdown_handle();
     let at = at.clone();
     let thread = thread::spawn(move || {
         let with = way.client();
         let stream = at.connect(PATIENCE).unwrap();
-        let (device, how) = runner.run(&stream, &*with.protocol, &*with.keys, device);
+        let (device, how) = runner.run(&stream, &*with.factory, &*with.keys, device);
         (device.error(), how)
     });
     Beating { tells, stopper, thread }
@@ -105,7 +105,7 @@ fn the_second_connection_of_a_device_ends_the_first<A: Adapter>() {
         }
         let list = registry.list();
         assert_eq!(list.len(), 1);
-        assert_eq!((list[0].connected, list[0].times), (true, 2));
+        assert_eq!((list[0].connected, list[0].registrations), (true, 2));
         new.stopper.stop();
         let (error, how) = new.thread.join().unwrap();
         assert!(error.is_none() && how.is_ok(), "{error:?} {how:?}");
@@ -134,7 +134,7 @@ fn a_stop_answers_devices_first<A: Adapter>() {
     for device in &devices {
         device.tells.recv_timeout(PATIENCE).unwrap();
     }
-    server.remote.stop();
+    server.handle.stop();
     for device in devices {
         // Whatever it had asked was answered.
         let (error, how) = device.thread.join().unwrap();

@@ -8,8 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use countersign_driver::services::Echo;
-use countersign_host::Address;
-use countersign_host::PeerAddr;
+use countersign_host::{Address, ConnectionHandle, Streams};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::adapters::Adapter;
@@ -129,7 +128,7 @@ fn serve<A: Adapter>(files: u64) {
     let mut setup = Setup::new(Way::CHALLENGE);
     // No place is given back by itself.
     setup.config = |config| config.with_handshake_timeout(10 * PATIENCE);
-    let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+    let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
     for at in &server.at {
         let mut out = std::io::stdout();
         // The harness may have begun this line.
@@ -141,5 +140,5 @@ fn serve<A: Adapter>(files: u64) {
         files_of_ours = if files_of_ours.is_empty() { own() } else { Vec::new() };
         println!("{DONE}");
     }
-    until("all have left", || server.gate.open() == 0);
+    until("all have left", || server.connection_limit.open() == 0);
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use countersign::{CloseReason, Error};
 use countersign_driver::services::Echo;
-use countersign_host::{Keyring, PeerAddr, SharedKeys};
+use countersign_host::{ConnectionHandle, Keyring, SharedKeys, Streams};
 use countersign_tests::{ANOTHER_SECRET, KID, SECRET};
 
 use crate::adapters::{Adapter, CLIENTS, Client};
@@ -42,7 +42,8 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
         let (ended, how) = channel();
         let mut setup = Setup::new(way);
         setup.keys = Some(keys.clone());
-        let server = setup.start::<A>(move |_: &PeerAddr, _| Reporting(Echo, ended.clone()));
+        let server =
+            setup.start::<A>(Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone())));
         let with = way.client();
         let clients: Vec<_> = server
             .at
@@ -55,12 +56,12 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
             KID.parse().unwrap(),
             countersign::Key::mutual(SECRET).unwrap(),
         )));
-        server.remote.keys_changed();
+        server.handle.keys_changed();
         clients.iter().for_each(|client| ask(&**client));
         assert!(how.try_recv().is_err());
         // Now it is another of the same id. Nobody says anything, but all are ended.
         keys.replace(keyring(ANOTHER_SECRET));
-        server.remote.keys_changed();
+        server.handle.keys_changed();
         for client in &clients {
             assert_eq!(client.recv(), Err(Error::PeerClosed(CloseReason::Application)));
             let told = how.recv_timeout(PATIENCE).unwrap();
@@ -78,11 +79,11 @@ fn a_key_that_is_replaced_is_of_use_to_nobody_who_comes_later<A: Adapter>() {
         let keys = SharedKeys::new(Arc::new(way.ring(SECRET)));
         let mut setup = Setup::new(way);
         setup.keys = Some(keys.clone());
-        let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+        let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
         let old = A::connect(server.tcp(), &way.client()).unwrap();
         ask(&*old);
         keys.replace(Arc::new(way.ring(ANOTHER_SECRET)));
-        server.remote.keys_changed();
+        server.handle.keys_changed();
         ask(&*A::connect(server.tcp(), &way.client_with(ANOTHER_SECRET)).unwrap());
         is_refused(A::connect(server.tcp(), &way.client()));
         // These schemes do not tell by which key a session was made.
@@ -103,7 +104,7 @@ fn who_holds_another_key_is_refused_whatever_is_spoken<A: Adapter>() {
     let all = Way::all().into_iter().filter(|way| way.has_key());
     at_once(all.collect::<Vec<_>>(), |&way| {
         let (ended, how) = channel();
-        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
         let server = Setup::new(way).start::<A>(open);
         for (&(_, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
             is_refused(connect(at, &way.client_with(ANOTHER_SECRET)));

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 
-use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
-use countersign_driver::{Chunk, Failure, Flow, Service};
-use countersign_host::{Address, Clock, ConnectionEvent};
+use countersign::{Error, Instant, Outbox, Peer, Remaining};
+use countersign_driver::{Chunk, Failure, Flow, SendQueue, StreamService};
+use countersign_host::{Address, Clock, ConnectionEvent, MessageBytes, MessageMemory};
 use countersign_mio::Connections;
 use mio::{Events, Poll, Token};
 
@@ -56,7 +56,7 @@ impl Looped {
         let shared = Arc::<Shared>::default();
         let talk = Talk {
             posted,
-            at_hand: None,
+            queue: SendQueue::new(MessageMemory::default().buffer()),
             arrived: Some(arrived),
             opened: Some(opened),
             shared: shared.clone(),
@@ -98,10 +98,11 @@ fn run(to: &Address, with: &With, talk: Talk, woken_by: &SyncSender<Waker>, shar
     let clock = Clock::start();
     let mut connections = Connections::new(poll.registry(), WAKE).unwrap();
     let now = clock.now();
-    let made = connections.connect::<io::Error>(to, now.saturating_add(PATIENCE), (), |wake, _| {
-        let _ = woken_by.send(wake.clone());
-        Ok((with.protocol.client(wake, now).map_err(io::Error::other)?, talk))
-    });
+    let made =
+        connections.connect::<io::Error>(to, now.saturating_add(PATIENCE), (), |wake, _, ()| {
+            let _ = woken_by.send(wake.clone());
+            Ok((with.factory.client(wake, now).map_err(io::Error::other)?, talk))
+        });
     if made.is_err() {
         return;
     }
@@ -110,7 +111,7 @@ fn run(to: &Address, with: &With, talk: Talk, woken_by: &SyncSender<Waker>, shar
         connections.run(&*with.keys, clock.now(), |notice, ()| {
             // A reset after the end is none of the application's business.
             if let ConnectionEvent::Ended(ended) = notice {
-                let how = ended.how.map_err(|failure| match failure {
+                let how = ended.result.map_err(|failure| match failure {
                     Failure::Io(_) => Error::Transport,
                     Failure::Protocol(error) => error,
                 });
@@ -122,7 +123,7 @@ fn run(to: &Address, with: &With, talk: Talk, woken_by: &SyncSender<Waker>, shar
         }
         poll.poll(&mut events, connections.timeout(clock.now())).unwrap();
         for event in &events {
-            connections.ready(event);
+            connections.handle_event(event);
         }
     }
 }
@@ -170,7 +171,7 @@ impl Drop for Looped {
 
 struct Talk {
     posted: Receiver<Post>,
-    at_hand: Option<(Vec<u8>, usize)>,
+    queue: SendQueue<MessageBytes>,
     arrived: Option<Sender<Received>>,
     opened: Option<SyncSender<()>>,
     shared: Arc<Shared>,
@@ -178,39 +179,25 @@ struct Talk {
 
 impl Talk {
     fn flush(&mut self, out: &mut Outbox<'_>) {
-        loop {
-            let Some((message, sent)) = &mut self.at_hand else {
-                match self.posted.try_recv() {
-                    Ok(Post::Message(message)) => self.at_hand = Some((message, 0)),
-                    Ok(Post::Finish) => out.finish(),
-                    Err(_) => return,
-                }
-                continue;
-            };
-            let left = &message[*sent..];
-            let chunk = &left[..left.len().min(out.max_chunk())];
-            let more = left.len() - chunk.len();
-            let remaining = if more == 0 { Remaining::End } else { Remaining::Bytes(more as u64) };
-            match out.send_chunk(chunk, remaining) {
-                Ok(()) => *sent += chunk.len(),
-                Err(SendError::Full) => return,
-                Err(_) => *sent = message.len(),
-            }
-            if *sent == message.len() {
-                self.at_hand = None;
+        // If the outbox takes no more, the session has ended.
+        while self.queue.flush(out).is_ok() && self.queue.is_empty() {
+            match self.posted.try_recv() {
+                Ok(Post::Message(message)) => drop(self.queue.send(&message, out)),
+                Ok(Post::Finish) => out.finish(),
+                Err(_) => return,
             }
         }
     }
 }
 
-impl Service for Talk {
+impl StreamService for Talk {
     fn on_open(&mut self, _: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
         if let Some(opened) = self.opened.take() {
             let _ = opened.send(());
         }
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         if self.shared.waiting.load(Ordering::SeqCst) >= WAITING {
             return Flow::Backpressure;
         }

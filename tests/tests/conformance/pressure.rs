@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::{Error, TimedOut};
 use countersign_driver::services::{Echo, Upper};
-use countersign_host::{PeerAddr, Pools};
+use countersign_host::{ConnectionHandle, Pools, Streams};
 
 use crate::adapters::{Adapter, CLIENTS};
 use crate::peer::{Peer, frame};
@@ -27,7 +27,7 @@ fn a_message_longer_than_all_buffers_passes_through_one_each_way<A: Adapter>() {
     at_once(Way::FEW, |&way| {
         let mut setup = Setup::new(way);
         setup.pools = pools_of(1, BUFFER);
-        let server = setup.start::<A>(|_: &PeerAddr, _| Upper);
+        let server = setup.start::<A>(Streams(|_: ConnectionHandle| Upper));
         let message: Vec<u8> = (b'a'..=b'z').cycle().take(LONG).collect();
         for (&(name, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
             let client = connect(at, &way.client()).unwrap();
@@ -56,8 +56,9 @@ fn a_peer_that_never_reads_is_read_no_further_than_there_are_buffers<A: Adapter>
     /// Of input that waits and output that does.
     const OURS: usize = 2 * BUFFER;
     for at in [0, 1] {
-        let server =
-            Setup::new(Way::FRAMES).with_system_buffers(SYSTEM).start::<A>(|_: &PeerAddr, _| Echo);
+        let server = Setup::new(Way::FRAMES)
+            .with_system_buffers(SYSTEM)
+            .start::<A>(Streams(|_: ConnectionHandle| Echo));
         let peer = Peer::with_buffers(&server.at[at], Some(SYSTEM)).unwrap();
         let message = frame(&[b'x'; 3000]);
         let sent = peer.send_until_stuck(&message, 64 << 20);
@@ -84,7 +85,8 @@ fn a_peer_that_never_reads_is_given_up<A: Adapter>() {
         let (ended, how) = channel();
         let mut setup = Setup::new(Way::FRAMES);
         setup.config = |config| config.with_stall_timeout(Duration::from_millis(400));
-        let server = setup.start::<A>(move |_: &PeerAddr, _| Reporting(Echo, ended.clone()));
+        let server =
+            setup.start::<A>(Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone())));
         let peer = Peer::connect(&server.at[at]);
         // The system's buffers are large, and only then it is the server that waits.
         let message = frame(&[b'x'; 3000]);
@@ -98,7 +100,7 @@ fn one_buffer_each_way_serves_everybody<A: Adapter>() {
     const CLIENTS: usize = 50;
     let mut setup = Setup::new(Way::FRAMES);
     setup.pools = pools_of(1, BUFFER);
-    let server = setup.start::<A>(|_: &PeerAddr, _| Echo);
+    let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
     let peers: Vec<_> = (0..=CLIENTS).map(|n| Peer::connect(&server.at[n % 2])).collect();
     // Most are longer than the buffer.
     let message = |peer: usize| vec![peer as u8; 200 * (peer + 1)];

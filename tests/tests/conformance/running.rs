@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use countersign::Config;
 use countersign_host::{
-    Address, ConnectionLimit, Open, PoolOptions, Pools, ServerHandle, ServerOptions, SharedKeys,
+    Address, ConnectionLimit, PoolOptions, Pools, ServerHandle, ServerOptions, ServiceFactory,
+    SharedKeys,
 };
 use countersign_tests::SECRET;
 
@@ -70,7 +71,10 @@ impl Setup {
     }
 
     /// Starts it, on a TCP port and on a Unix socket.
-    pub(crate) fn start<A: Adapter>(self, open: impl Open<Service: 'static> + 'static) -> Running {
+    pub(crate) fn start<A: Adapter>(
+        self,
+        services: impl ServiceFactory<Service: 'static> + 'static,
+    ) -> Running {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Self { way, config, pools, options, keys, heartbeat, system_buffers } = self;
         let name =
@@ -86,11 +90,11 @@ impl Setup {
             }
         }
         let at = [0, 1].map(|it: usize| listeners[it].address().unwrap());
-        let gate = options.gate.clone();
+        let connection_limit = options.connection_limit.clone();
         let keys = keys.unwrap_or_else(|| Arc::new(way.ring(SECRET)).into());
-        let protocol = way.server(&pools, config(way.config(heartbeat)));
-        let (remote, thread) = A::serve(listeners, protocol, keys, open, options);
-        Running { way, at, pools, gate, remote, path, thread: Some(thread) }
+        let factory = way.server(&pools, config(way.config(heartbeat)));
+        let (handle, thread) = A::serve(listeners, factory, keys, services, options);
+        Running { way, at, pools, connection_limit, handle, path, thread: Some(thread) }
     }
 }
 
@@ -100,8 +104,8 @@ pub(crate) struct Running {
     /// Over TCP and over a Unix socket.
     pub(crate) at: [Address; 2],
     pub(crate) pools: Pools,
-    pub(crate) gate: ConnectionLimit,
-    pub(crate) remote: ServerHandle,
+    pub(crate) connection_limit: ConnectionLimit,
+    pub(crate) handle: ServerHandle,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
@@ -114,8 +118,8 @@ impl Running {
 
     /// Waits until it has `open` connections.
     pub(crate) fn until_open(&self, open: usize) {
-        until(&format!("{open} connections, not {}", self.gate.open()), || {
-            self.gate.open() == open
+        until(&format!("{open} connections, not {}", self.connection_limit.open()), || {
+            self.connection_limit.open() == open
         });
     }
 
@@ -141,7 +145,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
         if let Some(thread) = self.thread.take() {
-            self.remote.stop();
+            self.handle.stop();
             // A test that fails has connections open, for which the server would wait.
             if !thread::panicking() {
                 thread.join().unwrap();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
-use countersign_driver::{Chunk, Flow, Service};
+use countersign_driver::{Chunk, Flow, StreamService};
 
 /// Answers in capitals, one part at a time, later.
 pub(crate) struct Later {
@@ -91,8 +91,8 @@ impl Later {
     }
 }
 
-impl Service for Later {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+impl StreamService for Later {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         self.flush(out, now);
         let Stage::Idle = self.stage else { return Flow::Backpressure };
         self.stage = match &self.how {
@@ -141,13 +141,13 @@ impl Service for Later {
 /// Any service, and how its connection came to its end.
 pub(crate) struct Reporting<S>(pub(crate) S, pub(crate) Sender<Result<(), Error>>);
 
-impl<S: Service> Service for Reporting<S> {
+impl<S: StreamService> StreamService for Reporting<S> {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         self.0.on_open(peer, out, now);
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.0.on_message(chunk, out, now)
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.0.on_chunk(chunk, out, now)
     }
 
     fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
@@ -208,8 +208,8 @@ impl Sleeper {
     }
 }
 
-impl Service for Sleeper {
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+impl StreamService for Sleeper {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         let told = Arc::<AtomicBool>::default();
         self.asked.push_back((chunk.bytes.to_vec(), told.clone()));
         self.out.send(Asked { waker: self.waker.clone(), told }).unwrap();

@@ -1,12 +1,11 @@
 //! Connections of one server beside each other: wakes between threads, and services that fail.
 
 use std::sync::mpsc::channel;
-use std::task::Waker;
 use std::thread;
 
 use countersign::{CloseReason, Error, Instant, Outbox};
-use countersign_driver::{Chunk, Flow, Service};
-use countersign_host::PeerAddr;
+use countersign_driver::{Chunk, Flow, StreamService};
+use countersign_host::{ConnectionHandle, Streams};
 
 use crate::PATIENCE;
 use crate::adapters::Adapter;
@@ -24,7 +23,7 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
     const PEERS: usize = 50;
     const ROUNDS: usize = 10;
     let (out, questions) = channel();
-    let open = move |_: &PeerAddr, waker: Waker| Sleeper::new(waker, out.clone());
+    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker().clone(), out.clone()));
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers: Vec<_> = (0..PEERS).map(|n| Peer::connect(&server.at[n % 2])).collect();
     for round in 0..ROUNDS {
@@ -51,8 +50,8 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
 /// Sends every message back, panics when told to, and does not take it well.
 struct Panicking;
 
-impl Service for Panicking {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+impl StreamService for Panicking {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
         assert_ne!(chunk.bytes, b"panic", "as it was told to");
         out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
         Flow::Consumed
@@ -68,15 +67,15 @@ struct Reported(Reporting<Quiet>, Panicking);
 
 struct Quiet;
 
-impl Service for Quiet {
-    fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+impl StreamService for Quiet {
+    fn on_chunk(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         Flow::Consumed
     }
 }
 
-impl Service for Reported {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
-        self.1.on_message(chunk, out, now)
+impl StreamService for Reported {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        self.1.on_chunk(chunk, out, now)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -87,7 +86,8 @@ impl Service for Reported {
 
 fn a_service_that_panics_ends_its_own_connection_and_nobody_elses<A: Adapter>() {
     let (ended, how) = channel();
-    let open = move |_: &PeerAddr, _| Reported(Reporting(Quiet, ended.clone()), Panicking);
+    let open =
+        Streams(move |_: ConnectionHandle| Reported(Reporting(Quiet, ended.clone()), Panicking));
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let others = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for at in &server.at {

@@ -3,13 +3,12 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::{CloseReason, Error};
 use countersign_driver::services::{Echo, Upper};
-use countersign_host::PeerAddr;
+use countersign_host::{ConnectionHandle, Streams};
 
 use crate::adapters::{Adapter, CLIENTS, Client, Std};
 use crate::peer::{Peer, frame};
@@ -30,7 +29,7 @@ on_every_adapter! {
 fn idle_connections_and_strangers_keep_no_server_from_ending<A: Adapter>() {
     at_once(Way::FEW, |&way| {
         let (ended, how) = channel();
-        let open = move |_: &PeerAddr, _| Reporting(Echo, ended.clone());
+        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
         let server = Setup::new(way).start::<A>(open);
         let strangers: Vec<_> = server.at.iter().map(Peer::connect).collect();
         // Who has been answered is established.
@@ -43,7 +42,7 @@ fn idle_connections_and_strangers_keep_no_server_from_ending<A: Adapter>() {
         }
         server.until_open(strangers.len() + clients.len());
         let began = Instant::now();
-        server.remote.stop();
+        server.handle.stop();
         for client in &clients {
             assert_eq!(client.recv(), Ok(None));
             // It would be waited for, for a second, to agree.
@@ -59,17 +58,17 @@ fn idle_connections_and_strangers_keep_no_server_from_ending<A: Adapter>() {
 }
 
 fn a_stop_under_load_loses_no_answer_that_was_due<A: Adapter>() {
-    load::<A, _>(&|_: &PeerAddr, _| Upper);
+    load::<A, _>(&Streams(|_: ConnectionHandle| Upper));
 }
 
 fn a_stop_under_load_loses_no_answer_of_a_gateways<A: Adapter>() {
-    load::<A, _>(&|_: &PeerAddr, wake: Waker| Later::new(How::Worker(wake)));
+    load::<A, _>(&Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker().clone()))));
 }
 
 /// Stops a server while many ask. Whoever had sent its question before then has its answer.
 fn load<A: Adapter, O>(open: &O)
 where
-    O: countersign_host::Open<Service: 'static> + Clone + 'static,
+    O: countersign_host::ServiceFactory<Service: 'static> + Clone + 'static,
 {
     const CLIENTS: usize = 6;
     /// What each still asks when it knows of the stop, and may not be answered.
@@ -118,7 +117,7 @@ where
                     || asking.iter().any(thread::ScopedJoinHandle::is_finished)
             });
             stopped.store(true, Ordering::SeqCst);
-            server.remote.stop();
+            server.handle.stop();
         });
         drop(clients);
         server.join();
@@ -126,7 +125,7 @@ where
 }
 
 fn a_message_under_way_is_read_to_its_end_and_answered<A: Adapter>() {
-    let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Upper);
+    let server = Setup::new(Way::FRAMES).start::<A>(Streams(|_: ConnectionHandle| Upper));
     let message = frame(b"half of it before, and half of it after");
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     for peer in &peers {
@@ -134,7 +133,7 @@ fn a_message_under_way_is_read_to_its_end_and_answered<A: Adapter>() {
         peer.send(&message[..25]);
     }
     until("both are read", || server.pools.receive.leased() == 2);
-    server.remote.stop();
+    server.handle.stop();
     refuses_everybody(&server.at[0]);
     for peer in &peers {
         peer.send(&message[25..]);
@@ -152,12 +151,12 @@ fn refuses_everybody(at: &countersign_host::Address) {
 
 fn answers_that_wait_for_their_reader_are_delivered<A: Adapter>() {
     at_once([0, 1], |&at: &usize| {
-        let server = Setup::new(Way::FRAMES).start::<A>(|_: &PeerAddr, _| Upper);
+        let server = Setup::new(Way::FRAMES).start::<A>(Streams(|_: ConnectionHandle| Upper));
         let peer = Peer::connect(&server.at[at]);
         let message = frame(&[b'x'; 60_000]);
         // We take no answers, so in the end the server takes no more questions.
         let sent = peer.send_until_stuck(&message, 256 << 20);
-        server.remote.stop();
+        server.handle.stop();
         refuses_everybody(server.tcp());
         let begun = sent % message.len();
         let unsent = if begun == 0 { &[][..] } else { &message[begun..] };
@@ -177,12 +176,12 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives<A: Ad
     /// For as long as an idle connection would be closed in.
     const QUIET: Duration = Duration::from_millis(300);
     let (out, questions) = channel();
-    let open = move |_: &PeerAddr, waker| Sleeper::new(waker, out.clone());
+    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker().clone(), out.clone()));
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     peers.iter().for_each(|peer| peer.send(&frame(b"hello")));
     let asked = [0, 1].map(|_| questions.recv_timeout(PATIENCE).unwrap());
-    server.remote.stop();
+    server.handle.stop();
     server.at.iter().for_each(refuses_everybody);
     peers[0].0.set_read_timeout(Some(QUIET)).unwrap();
     let heard = io::Read::read(&mut &peers[0].0, &mut [0]);

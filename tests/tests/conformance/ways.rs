@@ -114,12 +114,12 @@ impl Way {
         let sessions = SessionFactory::new(change(config), pools())
             // What a process says to itself is refused, and here one plays both ends.
             .with_outstanding(OutstandingChallenges::new());
-        let protocol: Arc<dyn ProtocolFactory> = if self.tls {
+        let factory: Arc<dyn ProtocolFactory> = if self.tls {
             Arc::new(TlsFactory::client(sessions, &CREDENTIALS.1, NAME).unwrap())
         } else {
             Arc::new(sessions)
         };
-        With { protocol, keys: Arc::new(self.ring(SECRET)) }
+        With { factory, keys: Arc::new(self.ring(SECRET)) }
     }
 
     /// Keys made of `secret`.

@@ -1,210 +1,210 @@
-//! All that an attacker can bring about who keeps every record that any machine of a world ever sent
-//! and delivers any of them to any machine, in any order, as often as he likes, or not at all.
+//! Finds every state that an attacker can cause who keeps every record that any endpoint of a world
+//! has sent and delivers any of them to any endpoint, in any order, repeatedly or not at all.
 //!
-//! Machines are deterministic and hear of each other through the attacker alone. So the state of one
-//! is what was delivered to it, and that of a world is the states of its machines; how they came
-//! about does not matter, for what the attacker once has he keeps. Each machine's states are found
-//! by running it from its beginning, once for each state and record, and the world's by combining
-//! them. SessionFactory that have failed are one state if they sent and know the same.
+//! Endpoints are deterministic and receive only what the attacker delivers. So the state of an
+//! endpoint is the sequence of records delivered to it, and the state of a world is the states of
+//! its endpoints. The order between endpoints does not matter, because the attacker keeps all that
+//! it has. The states of an endpoint are found by running it from its start, once for each state
+//! and record; those of the world by combining them. Failed sessions that have sent and know the
+//! same are one state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::forge;
 use crate::properties::{self, Violation};
-use crate::world::{Facts, Report, Spec, World};
+use crate::world::{Endpoint, PeerFacts, Report, World};
 
-/// No world has more machines.
-const MACHINES: usize = 6;
+/// No world has more endpoints.
+const MAX_ENDPOINTS: usize = 6;
 
-/// A state of a world: those of its machines.
-type State = [u16; MACHINES];
+/// State of a world: for each endpoint, the index of its state.
+type WorldState = [u16; MAX_ENDPOINTS];
 
 /// The driver of one core.
-pub(crate) type Run = fn(&Spec, &[&[u8]]) -> Report;
+pub(crate) type Run = fn(&Endpoint, &[&[u8]]) -> Report;
 
 /// What was found in a world.
-pub(crate) struct Found {
+pub(crate) struct Exploration {
     /// States of the world.
     pub(crate) states: usize,
-    /// Whether that is all of them.
+    /// Whether these are all of them.
     pub(crate) exhausted: bool,
-    /// States of its machines.
-    pub(crate) locals: usize,
-    /// Runs of a machine from its beginning.
+    /// States of its endpoints.
+    pub(crate) endpoint_states: usize,
+    /// How often an endpoint was run from its start.
     pub(crate) runs: usize,
-    /// Clients and servers of which each heard the other.
+    /// Clients and servers that received all of each other's messages.
     pub(crate) completed: BTreeSet<(usize, usize)>,
-    /// What must not be, each with how it came about first.
+    /// Each violation with the deliveries that led to it first.
     pub(crate) violations: BTreeMap<Violation, String>,
 }
 
-/// A set of records.
+/// Set of record indices.
 #[derive(Clone, Copy, Default)]
-struct Set([u64; 16]);
+struct RecordSet([u64; 16]);
 
-impl Set {
+impl RecordSet {
     fn insert(&mut self, record: usize) {
         self.0[record / 64] |= 1 << (record % 64);
     }
 
-    fn join(&mut self, other: &Self) {
+    fn extend(&mut self, other: &Self) {
         self.0.iter_mut().zip(other.0).for_each(|(to, from)| *to |= from);
     }
 
-    fn meets(&self, other: &Self) -> bool {
+    fn intersects(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
     }
 
-    fn without(&self, other: &Self) -> Vec<usize> {
+    fn difference(&self, other: &Self) -> Vec<usize> {
         let words = self.0.iter().zip(other.0).enumerate();
-        let mut left = Vec::new();
+        let mut records = Vec::new();
         for (word, bits) in words.map(|(word, (a, b))| (word, a & !b)).filter(|(_, b)| *b != 0) {
-            left.extend((0..64).filter(|bit| bits & (1 << bit) != 0).map(|bit| 64 * word + bit));
+            records.extend((0..64).filter(|bit| bits & (1 << bit) != 0).map(|bit| 64 * word + bit));
         }
-        left
+        records
     }
 }
 
-/// A state of one machine.
-pub(crate) struct Local {
+/// State of one endpoint.
+pub(crate) struct EndpointState {
     pub(crate) report: Report,
-    /// A client: the M2 that it sent. A server: the one that it answered with M3.
+    /// Client: the M2 that it sent. Server: the M2 that it answered with M3.
     pub(crate) m2: Option<Vec<u8>>,
-    /// What was delivered to it, as it got here first.
+    /// Records delivered to it, on the first way here.
     delivered: Vec<usize>,
-    /// What the attacker has of it.
-    gives: Set,
-    /// Where it goes from here, and by which records; only `tried` ones.
-    next: Vec<(usize, Set)>,
-    tried: Set,
+    /// Records that the attacker has from it.
+    gives: RecordSet,
+    /// Following states, and the `tried` records that lead there.
+    next: Vec<(usize, RecordSet)>,
+    tried: RecordSet,
 }
 
-impl Local {
-    pub(crate) fn facts(&self) -> Option<&Facts> {
+impl EndpointState {
+    pub(crate) fn facts(&self) -> Option<&PeerFacts> {
         self.report.facts.as_ref()
     }
 }
 
-/// What sets a state of a machine apart: whose it is, what was seen of it, its M2, and unless that is
-/// all that there will ever be, what was delivered to it.
-type Apart = (u8, Report, Option<Vec<u8>>, Vec<usize>);
+/// Identifies the state of an endpoint: its id, its report, its M2 and, unless it has failed, the
+/// records delivered to it.
+type StateKey = (u8, Report, Option<Vec<u8>>, Vec<usize>);
 
 struct Explorer<'a> {
     world: &'a World,
     run: Run,
-    /// Every record, and what it is.
+    /// Every record and its description.
     records: Vec<(Vec<u8>, String)>,
-    ids: HashMap<Vec<u8>, usize>,
-    locals: Vec<Local>,
-    known: HashMap<Apart, usize>,
+    record_ids: HashMap<Vec<u8>, usize>,
+    states: Vec<EndpointState>,
+    state_ids: HashMap<StateKey, usize>,
     runs: usize,
 }
 
-/// Explores all of `world`, or of a large one so many states, the nearest first. Only a protocol
-/// that is broken makes a small world large.
-pub(crate) fn explore(world: &World, run: Run, limit: usize) -> Found {
-    let (records, ids, locals, known) = Default::default();
-    let mut explorer = Explorer { world, run, records, ids, locals, known, runs: 0 };
-    let mut own = Set::default();
-    for (bytes, what) in forge::from_nothing() {
-        own.insert(explorer.record(bytes, || what));
+/// Explores up to `limit` states of `world`, those with the fewest deliveries first.
+pub(crate) fn explore(world: &World, run: Run, limit: usize) -> Exploration {
+    let (records, record_ids, states, state_ids) = Default::default();
+    let mut explorer = Explorer { world, run, records, record_ids, states, state_ids, runs: 0 };
+    let mut own = RecordSet::default();
+    for (bytes, description) in forge::from_nothing() {
+        own.insert(explorer.record(bytes, || description));
     }
-    let mut start = State::default();
-    for (local, machine) in start.iter_mut().zip(&world.machines) {
-        *local = explorer.local(machine, Vec::new()) as u16;
+    let mut start = WorldState::default();
+    for (state, endpoint) in start.iter_mut().zip(&world.endpoints) {
+        *state = explorer.endpoint_state(endpoint, Vec::new()) as u16;
     }
     let (mut completed, mut violations) = (BTreeSet::new(), BTreeMap::new());
     let mut seen = HashSet::from([start]);
     let mut queue = VecDeque::from([start]);
     while let Some(from) = queue.pop_front().filter(|_| seen.len() < limit) {
         let mut knowledge = own;
-        let state = &from[..world.machines.len()];
-        let locals: Vec<&Local> =
-            state.iter().map(|&local| &explorer.locals[usize::from(local)]).collect();
-        locals.iter().for_each(|local| knowledge.join(&local.gives));
-        completed.extend(properties::completed(&world.machines, &locals));
-        for violation in properties::violations(&world.machines, &locals) {
-            violations.entry(violation).or_insert_with(|| explorer.story(state));
+        let state = &from[..world.endpoints.len()];
+        let states: Vec<&EndpointState> =
+            state.iter().map(|&id| &explorer.states[usize::from(id)]).collect();
+        states.iter().for_each(|state| knowledge.extend(&state.gives));
+        completed.extend(properties::completed(&world.endpoints, &states));
+        for violation in properties::violations(&world.endpoints, &states) {
+            violations.entry(violation).or_insert_with(|| explorer.trace(state));
         }
-        for (machine, &local) in state.iter().enumerate() {
-            for next in explorer.next(machine, local.into(), &knowledge) {
+        for (endpoint, &id) in state.iter().enumerate() {
+            for next in explorer.next(endpoint, id.into(), &knowledge) {
                 let mut to = from;
-                to[machine] = next as u16;
+                to[endpoint] = next as u16;
                 if seen.insert(to) {
                     queue.push_back(to);
                 }
             }
         }
     }
-    let (states, locals) = (seen.len(), explorer.locals.len());
+    let (states, endpoint_states) = (seen.len(), explorer.states.len());
     let exhausted = queue.is_empty() && states < limit;
-    Found { states, exhausted, locals, runs: explorer.runs, completed, violations }
+    Exploration { states, exhausted, endpoint_states, runs: explorer.runs, completed, violations }
 }
 
 impl Explorer<'_> {
-    fn record(&mut self, bytes: Vec<u8>, what: impl FnOnce() -> String) -> usize {
-        *self.ids.entry(bytes.clone()).or_insert_with(|| {
-            self.records.push((bytes, what()));
+    fn record(&mut self, bytes: Vec<u8>, description: impl FnOnce() -> String) -> usize {
+        *self.record_ids.entry(bytes.clone()).or_insert_with(|| {
+            self.records.push((bytes, description()));
             self.records.len() - 1
         })
     }
 
-    /// The state that a machine is in when this was delivered to it.
-    fn local(&mut self, spec: &Spec, delivered: Vec<usize>) -> usize {
+    /// Returns the state of an endpoint to which these records were delivered.
+    fn endpoint_state(&mut self, endpoint: &Endpoint, delivered: Vec<usize>) -> usize {
         let bytes: Vec<&[u8]> = delivered.iter().map(|&id| &self.records[id].0[..]).collect();
-        let report = (self.run)(spec, &bytes);
+        let report = (self.run)(endpoint, &bytes);
         self.runs += 1;
-        let m2 = forge::m2(spec.side, &report.emitted, bytes.first().copied());
-        let apart = if report.over { Vec::new() } else { delivered.clone() };
-        let key = (spec.id, report.clone(), m2.clone(), apart);
-        if let Some(&local) = self.known.get(&key) {
-            return local;
+        let m2 = forge::m2(endpoint.side, &report.sent, bytes.first().copied());
+        let history = if report.failed { Vec::new() } else { delivered.clone() };
+        let key = (endpoint.id, report.clone(), m2.clone(), history);
+        if let Some(&id) = self.state_ids.get(&key) {
+            return id;
         }
-        let mut gives = Set::default();
-        for record in &report.emitted {
-            let what = forge::describe(record, spec);
-            gives.insert(self.record(record.clone(), || what.clone()));
-            for (edited, how) in forge::from_record(record) {
-                gives.insert(self.record(edited, || format!("{what} {how}")));
+        let mut gives = RecordSet::default();
+        for record in &report.sent {
+            let description = forge::describe(record, endpoint);
+            gives.insert(self.record(record.clone(), || description.clone()));
+            for (forged, how) in forge::from_record(record) {
+                gives.insert(self.record(forged, || format!("{description} {how}")));
             }
         }
         let (next, tried) = Default::default();
-        self.locals.push(Local { report, m2, delivered, gives, next, tried });
-        self.known.insert(key, self.locals.len() - 1);
-        self.locals.len() - 1
+        self.states.push(EndpointState { report, m2, delivered, gives, next, tried });
+        self.state_ids.insert(key, self.states.len() - 1);
+        self.states.len() - 1
     }
 
-    /// Where a machine can go from a state, given what the attacker has.
-    fn next(&mut self, machine: usize, local: usize, knowledge: &Set) -> Vec<usize> {
-        if self.locals[local].report.over {
+    /// Returns the states that an endpoint can reach by one delivery of what the attacker knows.
+    fn next(&mut self, endpoint: usize, state: usize, knowledge: &RecordSet) -> Vec<usize> {
+        if self.states[state].report.failed {
             return Vec::new();
         }
-        for record in knowledge.without(&self.locals[local].tried) {
-            let mut delivered = self.locals[local].delivered.clone();
+        for record in knowledge.difference(&self.states[state].tried) {
+            let mut delivered = self.states[state].delivered.clone();
             delivered.push(record);
-            let to = self.local(&self.world.machines[machine], delivered);
-            let from = &mut self.locals[local];
+            let to = self.endpoint_state(&self.world.endpoints[endpoint], delivered);
+            let from = &mut self.states[state];
             from.tried.insert(record);
             match from.next.iter_mut().find(|(next, _)| *next == to) {
                 Some((_, by)) => by.insert(record),
                 None => {
-                    let mut by = Set::default();
+                    let mut by = RecordSet::default();
                     by.insert(record);
                     from.next.push((to, by));
                 }
             }
         }
-        let next = self.locals[local].next.iter();
-        next.filter(|(_, by)| by.meets(knowledge)).map(|(to, _)| *to).collect()
+        let next = self.states[state].next.iter();
+        next.filter(|(_, by)| by.intersects(knowledge)).map(|(to, _)| *to).collect()
     }
 
-    /// What was delivered to whom.
-    fn story(&self, state: &[u16]) -> String {
-        let told = state.iter().zip(&self.world.machines).filter_map(|(&local, machine)| {
-            let delivered = &self.locals[usize::from(local)].delivered;
+    /// Describes what was delivered to each endpoint.
+    fn trace(&self, state: &[u16]) -> String {
+        let deliveries = state.iter().zip(&self.world.endpoints).filter_map(|(&id, endpoint)| {
+            let delivered = &self.states[usize::from(id)].delivered;
             let what: Vec<&str> = delivered.iter().map(|&id| &self.records[id].1[..]).collect();
-            (!what.is_empty()).then(|| format!("{} got {}", forge::call(machine), what.join(", ")))
+            (!what.is_empty()).then(|| format!("{endpoint} received {}", what.join(", ")))
         });
-        told.collect::<Vec<_>>().join("; ")
+        deliveries.collect::<Vec<_>>().join("; ")
     }
 }

@@ -1,11 +1,11 @@
-//! The same of the scheme `multiprocessing`, in which less is known: that somebody answered our
-//! challenge who holds the key and is not of our process.
+//! Model check of the scheme `multiprocessing`, which promises less: a holder of the key outside
+//! our process answered our challenge.
 //!
-//! Machines are those of adapters, several to a process, and share what the process has outstanding.
-//! The attacker delivers any frame that any of them sent, a challenge and a response of his own, and
-//! either verdict, to any of them in any order. What a machine does with a frame depends on what it
-//! has heard, on what the frame is, and on which challenges of its process are outstanding; for each
-//! of these it is done once by real machines, in a world that is played from its beginning.
+//! The endpoints are those of adapters. Several belong to one process and share its outstanding
+//! challenges. The attacker delivers any frame that any of them sent, a challenge and a response of
+//! its own, and either verdict, to any of them in any order. The effect of a frame depends on the
+//! endpoint's state, on the frame, and on the outstanding challenges of its process. Each such case
+//! is run once with real sessions, in a world that is replayed from its start.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
@@ -14,55 +14,55 @@ use countersign::{Digest, Framing, Instant, Role};
 use countersign_host::{
     BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
 };
-use countersign_tests::{Honest, Policy, SECRET, Speech, drain, frame, hear};
+use countersign_tests::{HonestPeer, Policy, SECRET, Speech, drain, frame, receive};
 
 const NOW: Instant = Instant::EPOCH;
 
-/// The machines of a world: the role of each, and its process.
+/// The endpoints of a world: the role of each and its process.
 type World = [(Role, usize)];
 
 /// What is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Frame {
-    /// Of that machine.
+    /// Of the endpoint with this index.
     Challenge(usize),
     Response(usize),
     /// Of the attacker.
-    Asked,
-    Guessed,
+    ForgedChallenge,
+    GuessedResponse,
     Welcome,
     Failure,
 }
 
-/// A machine, as far as anything follows from it.
+/// State of an endpoint, as far as it matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Local {
+struct State {
     stage: Stage,
-    /// Its challenge is known to the attacker.
-    asked: bool,
+    /// The attacker knows its challenge.
+    challenged: bool,
     /// The challenge that it answered.
     answered: Option<Frame>,
-    /// The response that it took for the answer to its own.
-    taken: Option<Frame>,
+    /// The response that it accepted.
+    accepted: Option<Frame>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
-    /// So many frames were what it waited for.
-    Waits(u8),
+    /// How many expected frames it has received.
+    Waiting(u8),
     Established,
     Failed,
 }
 
 impl Default for Stage {
     fn default() -> Self {
-        Self::Waits(0)
+        Self::Waiting(0)
     }
 }
 
-impl Local {
+impl State {
     fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Waits(_))
+        matches!(self.stage, Stage::Waiting(_))
     }
 
     fn is_failed(&self) -> bool {
@@ -70,19 +70,19 @@ impl Local {
     }
 }
 
-/// Real machines, and what they said.
-struct Play {
-    machines: Vec<BoxedProtocol>,
-    said: Vec<[Vec<u8>; 2]>,
+/// Real sessions, and what they sent.
+struct Run {
+    sessions: Vec<BoxedProtocol>,
+    sent: Vec<[Vec<u8>; 2]>,
     speech: Speech,
 }
 
-impl Play {
+impl Run {
     fn new(speech: Speech, world: &World, guarded: bool) -> Self {
         let pools = Pools::new(&PoolOptions::default());
         let processes: Vec<_> = world.iter().map(|_| OutstandingChallenges::new()).collect();
-        let machine = |(at, (role, process)): (usize, &(Role, usize))| {
-            let config = speech.config(*role, Honest::HEARTBEAT);
+        let session = |(at, (role, process)): (usize, &(Role, usize))| {
+            let config = speech.config(*role, HonestPeer::HEARTBEAT);
             let process = if guarded { *process } else { at };
             let sessions = SessionFactory::new(config, pools.clone());
             let sessions = sessions.with_outstanding(processes[process].clone());
@@ -92,85 +92,86 @@ impl Play {
             }
             .unwrap()
         };
-        let machines = world.iter().enumerate().map(machine).collect();
-        Self { machines, said: vec![Default::default(); world.len()], speech }
+        let sessions = world.iter().enumerate().map(session).collect();
+        Self { sessions, sent: vec![Default::default(); world.len()], speech }
     }
 
-    /// Has a machine hear this; its state then, if it was `local` before.
-    fn deliver(&mut self, to: usize, what: Option<Frame>, local: Local) -> Local {
+    /// Delivers `what` to an endpoint whose state is `state_before`. Returns its state afterwards.
+    fn deliver(&mut self, to: usize, what: Option<Frame>, state_before: State) -> State {
         let bytes = what.map_or_else(Vec::new, |what| self.bytes(what));
-        let machine = &mut *self.machines[to];
+        let session = &mut *self.sessions[to];
         let ring = self.speech.ring(SECRET);
-        let mut said = Vec::new();
-        // The last event waits for the last word to leave.
+        let mut sent = Vec::new();
+        // The last event follows the transmission of the last frame.
         for bytes in [&bytes[..], b""] {
-            hear(machine, &ring, bytes, NOW);
-            said.extend(drain(machine, NOW));
+            receive(session, &ring, bytes, NOW);
+            sent.extend(drain(session, NOW));
         }
-        let mut then = local;
-        then.stage = match (machine.poll_event(NOW), machine.peer(), local.stage) {
+        let mut then = state_before;
+        then.stage = match (session.poll_event(NOW), session.peer(), state_before.stage) {
             (Ok(_), Some(_), _) => Stage::Established,
-            (Ok(_), None, Stage::Waits(n)) => Stage::Waits(n + u8::from(what.is_some())),
+            (Ok(_), None, Stage::Waiting(n)) => Stage::Waiting(n + u8::from(what.is_some())),
             _ => Stage::Failed,
         };
-        while let Some((header, _)) = said.split_first_chunk() {
-            let rest = said.split_off(4 + u32::from_be_bytes(*header) as usize);
-            let frame = std::mem::replace(&mut said, rest);
+        while let Some((header, _)) = sent.split_first_chunk() {
+            let rest = sent.split_off(4 + u32::from_be_bytes(*header) as usize);
+            let frame = std::mem::replace(&mut sent, rest);
             if frame[4..].starts_with(b"#CHALLENGE#") {
-                self.said[to][0] = frame;
-                then.asked = true;
+                self.sent[to][0] = frame;
+                then.challenged = true;
             } else if frame[4] != b'#' || frame.len() != 13 {
-                self.said[to][1] = frame;
+                self.sent[to][1] = frame;
                 then.answered = what;
             }
         }
-        if let (Some(Frame::Response(_) | Frame::Guessed), false) = (what, then.is_failed()) {
-            then.taken = what;
+        if let (Some(Frame::Response(_) | Frame::GuessedResponse), false) = (what, then.is_failed())
+        {
+            then.accepted = what;
         }
         then
     }
 
     fn bytes(&self, what: Frame) -> Vec<u8> {
         match what {
-            Frame::Challenge(of) => self.said[of][0].clone(),
-            Frame::Response(of) => self.said[of][1].clone(),
-            Frame::Asked => frame(&[&b"#CHALLENGE#{sha256}"[..], &[b'z'; 40]].concat()),
-            Frame::Guessed => frame(&[&b"{sha256}"[..], &[b'z'; 32]].concat()),
+            Frame::Challenge(of) => self.sent[of][0].clone(),
+            Frame::Response(of) => self.sent[of][1].clone(),
+            Frame::ForgedChallenge => frame(&[&b"#CHALLENGE#{sha256}"[..], &[b'z'; 40]].concat()),
+            Frame::GuessedResponse => frame(&[&b"{sha256}"[..], &[b'z'; 32]].concat()),
             Frame::Welcome => frame(b"#WELCOME#"),
             Frame::Failure => frame(b"#FAILURE#"),
         }
     }
 }
 
-/// What decides on what a delivery does: to whom, what it has heard, what the frame is and answers,
-/// and who of its process has a challenge outstanding.
-type Case = (usize, Local, Frame, Option<Frame>, Vec<bool>);
+/// What the effect of a delivery depends on: the endpoint, its state, the frame, what that frame
+/// answers, and which endpoints have a challenge outstanding.
+type Case = (usize, State, Frame, Option<Frame>, Vec<bool>);
 
 struct Found {
     states: usize,
-    /// Deliveries to real machines.
+    /// How many cases were run with real sessions.
     cases: usize,
-    /// Machines that are established, and whose response they took.
+    /// Established endpoints, and whose response each accepted.
     partners: BTreeSet<(usize, usize)>,
-    /// Machines that are established though nobody of another process answered what they asked.
+    /// Established endpoints whose challenge was not answered by another process.
     fooled: BTreeSet<usize>,
     /// Clients and servers that are established with each other.
     pairs: BTreeSet<(usize, usize)>,
 }
 
-/// All that can come about.
+/// Explores every state of a world.
 fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
     let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
-    let mut start = vec![Local::default(); world.len()];
-    let mut play = Play::new(speech, world, guarded);
-    (0..world.len()).for_each(|at| start[at] = play.deliver(at, None, start[at]));
-    let mut cases: HashMap<Case, Local> = HashMap::new();
-    let mut came = HashMap::from([(start.clone(), None)]);
+    let mut start = vec![State::default(); world.len()];
+    let mut run = Run::new(speech, world, guarded);
+    (0..world.len()).for_each(|at| start[at] = run.deliver(at, None, start[at]));
+    let mut cases: HashMap<Case, State> = HashMap::new();
+    let mut ways = HashMap::from([(start.clone(), None)]);
     let mut queue = VecDeque::from([start]);
     let (mut partners, mut fooled, mut pairs) =
         <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
     while let Some(from) = queue.pop_front() {
-        let partners_here = met(&from);
+        let partners_here = established_with(&from);
         for (at, partner) in &partners_here {
             partners.extend(partner.map(|who| (*at, who)));
             if partner.is_none_or(|who| world[who].1 == world[*at].1) {
@@ -186,29 +187,29 @@ fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
                 Frame::Response(of) => from[of].answered,
                 _ => None,
             };
-            let outstanding = from.iter().map(Local::waits).collect();
+            let outstanding = from.iter().map(State::waits).collect();
             let case = (to, from[to], what, answers, outstanding);
             let then = *cases.entry(case).or_insert_with(|| {
-                let (mut play, mut at) = replay(speech, world, guarded, &came, &from);
-                assert_eq!(at, from, "what was done once is not done again");
-                at[to] = play.deliver(to, Some(what), at[to]);
+                let (mut run, mut at) = replay(speech, world, guarded, &ways, &from);
+                assert_eq!(at, from, "a replay is not deterministic");
+                at[to] = run.deliver(to, Some(what), at[to]);
                 at[to]
             });
             let mut next = from.clone();
             next[to] = then;
-            if !came.contains_key(&next) {
-                came.insert(next.clone(), Some((from.clone(), to, what)));
+            if !ways.contains_key(&next) {
+                ways.insert(next.clone(), Some((from.clone(), to, what)));
                 queue.push_back(next);
             }
         }
     }
-    Found { states: came.len(), cases: cases.len(), partners, fooled, pairs }
+    Found { states: ways.len(), cases: cases.len(), partners, fooled, pairs }
 }
 
-/// Machines that are established, and who answered the challenge of each, by what it took.
-fn met(state: &[Local]) -> BTreeSet<(usize, Option<usize>)> {
-    let established = |(_, local): &(_, &Local)| local.stage == Stage::Established;
-    let partner = |(at, local): (usize, &Local)| match local.taken {
+/// Returns the established endpoints, and who answered the challenge of each.
+fn established_with(state: &[State]) -> BTreeSet<(usize, Option<usize>)> {
+    let established = |(_, endpoint): &(_, &State)| endpoint.stage == Stage::Established;
+    let partner = |(at, endpoint): (usize, &State)| match endpoint.accepted {
         Some(Frame::Response(of)) if state[of].answered == Some(Frame::Challenge(at)) => {
             (at, Some(of))
         }
@@ -217,12 +218,13 @@ fn met(state: &[Local]) -> BTreeSet<(usize, Option<usize>)> {
     state.iter().enumerate().filter(established).map(partner).collect()
 }
 
-/// All that can be delivered, and to whom.
-fn deliveries(state: &[Local]) -> Vec<(usize, Frame)> {
-    let mut frames = vec![Frame::Asked, Frame::Guessed, Frame::Welcome, Frame::Failure];
-    for (of, local) in state.iter().enumerate() {
-        frames.extend(local.asked.then_some(Frame::Challenge(of)));
-        frames.extend(local.answered.map(|_| Frame::Response(of)));
+/// Returns every possible delivery.
+fn deliveries(state: &[State]) -> Vec<(usize, Frame)> {
+    let mut frames =
+        vec![Frame::ForgedChallenge, Frame::GuessedResponse, Frame::Welcome, Frame::Failure];
+    for (of, endpoint) in state.iter().enumerate() {
+        frames.extend(endpoint.challenged.then_some(Frame::Challenge(of)));
+        frames.extend(endpoint.answered.map(|_| Frame::Response(of)));
     }
     let waiting = (0..state.len()).filter(|at| state[*at].waits());
     waiting
@@ -230,30 +232,30 @@ fn deliveries(state: &[Local]) -> Vec<(usize, Frame)> {
         .collect()
 }
 
-/// How each state came about first.
-type Came = HashMap<Vec<Local>, Option<(Vec<Local>, usize, Frame)>>;
+/// The first way to each state.
+type Ways = HashMap<Vec<State>, Option<(Vec<State>, usize, Frame)>>;
 
-/// Real machines that have come to `state`.
+/// Returns real sessions in the state `state`.
 fn replay(
     speech: Speech,
     world: &World,
     guarded: bool,
-    came: &Came,
-    state: &[Local],
-) -> (Play, Vec<Local>) {
+    ways: &Ways,
+    state: &[State],
+) -> (Run, Vec<State>) {
     let mut path = Vec::new();
     let mut at = state;
-    while let Some((from, to, what)) = &came[at] {
+    while let Some((from, to, what)) = &ways[at] {
         path.push((*to, *what));
         at = from;
     }
-    let mut play = Play::new(speech, world, guarded);
-    let mut now = vec![Local::default(); world.len()];
-    (0..world.len()).for_each(|at| now[at] = play.deliver(at, None, now[at]));
+    let mut run = Run::new(speech, world, guarded);
+    let mut now = vec![State::default(); world.len()];
+    (0..world.len()).for_each(|at| now[at] = run.deliver(at, None, now[at]));
     for (to, what) in path.into_iter().rev() {
-        now[to] = play.deliver(to, Some(what), now[to]);
+        now[to] = run.deliver(to, Some(what), now[to]);
     }
-    (play, now)
+    (run, now)
 }
 
 const CLIENT: Role = Role::Client;
@@ -262,9 +264,10 @@ const SERVER: Role = Role::Server;
 /// Two clients and a server of one process.
 const ONE: &World = &[(CLIENT, 0), (CLIENT, 0), (SERVER, 0)];
 
-/// That process and ends of another: the world, who takes whose response, and which client and server
-/// are established with each other. An end of another process answers whatever its role is: that is
-/// the limit. A server does when it has been answered.
+/// That process beside endpoints of another: the world, whose response each endpoint accepts, and
+/// which clients and servers are established with each other. An endpoint of another process
+/// answers in either role, which is the limit of the scheme; a server answers once it has been
+/// answered.
 type Beside = (&'static World, &'static [(usize, usize)], &'static [(usize, usize)]);
 
 const BESIDE: [Beside; 3] = [
@@ -285,11 +288,11 @@ const BESIDE: [Beside; 3] = [
     ),
 ];
 
-/// Digests that the attacker's challenge and response are of.
+/// Digests of the attacker's challenge and response.
 const POLICIES: [Policy; 2] =
     [Policy::Strict(Digest::Sha256), Policy::Compatible(Digest::Sha256, Digest::Md5)];
 
-/// What can come about, all of it.
+/// Explores a world and prints its size.
 fn explored(policy: Policy, world: &World, guarded: bool) -> Found {
     let found = explore(policy, world, guarded);
     println!("{policy:?}, {world:?}: {} states, by {} deliveries", found.states, found.cases);
@@ -297,7 +300,7 @@ fn explored(policy: Policy, world: &World, guarded: bool) -> Found {
 }
 
 #[test]
-fn ends_of_one_process_are_never_established_with_each_other() {
+fn endpoints_of_one_process_never_authenticate_each_other() {
     for policy in POLICIES {
         let found = explored(policy, ONE, true);
         assert!(found.partners.is_empty() && found.fooled.is_empty());
@@ -305,7 +308,7 @@ fn ends_of_one_process_are_never_established_with_each_other() {
 }
 
 #[test]
-fn whoever_is_established_was_answered_by_another_process() {
+fn established_endpoint_was_answered_by_another_process() {
     for policy in POLICIES {
         for (world, partners, pairs) in BESIDE {
             let found = explored(policy, world, true);
@@ -317,7 +320,7 @@ fn whoever_is_established_was_answered_by_another_process() {
 }
 
 #[test]
-fn ends_that_do_not_know_what_their_process_has_asked_answer_each_other() {
+fn endpoints_without_shared_challenges_answer_each_other() {
     let found = explored(POLICIES[0], ONE, false);
     assert_eq!(found.fooled, BTreeSet::from([0, 1, 2]));
 }

@@ -1,4 +1,4 @@
-//! The core.
+//! The core itself.
 
 pub(crate) use countersign as protocol;
 

@@ -1,5 +1,5 @@
-//! A world in memory: pipes that cut as they like, a clock that jumps, and an executor that notices
-//! when nothing can move any more.
+//! Pipes in memory that split the stream at random, a clock that jumps to the next deadline, and an
+//! executor that notices when no task can make progress any more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,13 +15,13 @@ use embedded_hal_async::delay::DelayNs;
 use embedded_io::{ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
 
-/// Time, chance, and whether anything has moved.
+/// Time, randomness, and whether anything has moved.
 #[derive(Clone)]
 pub(crate) struct World(Rc<State>);
 
 struct State {
     micros: Cell<u64>,
-    /// The least moment that somebody waits for.
+    /// The next deadline of a timer.
     next: Cell<Option<u64>>,
     chance: Cell<u64>,
     moved: Cell<bool>,
@@ -66,7 +66,7 @@ impl World {
         (End { input: down.clone(), output: up.clone() }, End { input: up, output: down })
     }
 
-    /// Runs both to their ends; `None` of one that waits for what will never be.
+    /// Runs both futures; `None` for one that waits for an event that cannot happen.
     pub(crate) fn run<A, B>(
         &self,
         one: impl Future<Output = A>,
@@ -95,7 +95,7 @@ impl World {
                 idle = 0;
                 continue;
             }
-            // Whoever has just ended may have been waited for.
+            // The other future may have waited for the one that has just ended.
             idle += 1;
             match self.0.next.get() {
                 Some(at) if idle > 2 => self.0.micros.set(at.max(self.0.micros.get())),
@@ -136,7 +136,7 @@ impl DelayNs for World {
     }
 }
 
-/// What `future` comes to, unless it has to wait once too often: `patience` is used up by waiting.
+/// Runs `future`, and drops it when it waits more than `patience` times, which it counts down.
 pub(crate) async fn give_up<T>(
     patience: &Cell<usize>,
     future: impl Future<Output = T>,
@@ -154,7 +154,7 @@ pub(crate) async fn give_up<T>(
         .await
     };
     if done.is_none() {
-        // The others go on before it is tried again.
+        // Other futures make progress before the call is repeated.
         let mut waited = false;
         poll_fn(|_| match std::mem::replace(&mut waited, true) {
             true => Poll::Ready(()),
@@ -179,6 +179,7 @@ struct Inner {
     shut: bool,
     broken: bool,
     flushed: bool,
+    flushes_fail: bool,
 }
 
 /// One end of a pair.
@@ -205,7 +206,7 @@ impl embedded_io::Error for Broken {
 }
 
 impl Pipe {
-    /// No more bytes come; with what was written and not flushed.
+    /// Ends the stream. Everything has to be flushed before.
     pub(crate) fn shut(&mut self) -> Result<(), Broken> {
         let mut inner = self.inner.borrow_mut();
         assert!(inner.flushed, "shut before it was flushed");
@@ -214,21 +215,26 @@ impl Pipe {
         Ok(())
     }
 
-    /// The line is cut: what has been written arrives, and then the end.
+    /// Cuts the line: bytes that were written arrive, and then the end of the stream.
     pub(crate) fn cut(&self) {
         self.inner.borrow_mut().shut = true;
     }
 
-    /// Neither end can use it any more.
+    /// Breaks the pipe for both ends.
     pub(crate) fn break_down(&self) {
         self.inner.borrow_mut().broken = true;
+    }
+
+    /// Takes bytes, and fails to flush them.
+    pub(crate) fn fail_flushes(&self) {
+        self.inner.borrow_mut().flushes_fail = true;
     }
 
     pub(crate) fn len(&self) -> usize {
         self.inner.borrow().bytes.len()
     }
 
-    /// Comes back later, as hardware does, for no reason.
+    /// Whether the operation waits for another poll without a reason, as with real hardware.
     fn later(&self, context: &mut Context<'_>) -> bool {
         let later = self.world.below(3) == 0;
         if later {
@@ -298,7 +304,11 @@ impl Write for Pipe {
             }
             let mut inner = self.inner.borrow_mut();
             inner.flushed = true;
-            if inner.broken { Poll::Ready(Err(Broken)) } else { Poll::Ready(Ok(())) }
+            if inner.broken || inner.flushes_fail {
+                Poll::Ready(Err(Broken))
+            } else {
+                Poll::Ready(Ok(()))
+            }
         })
         .await
     }

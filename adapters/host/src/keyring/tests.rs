@@ -26,35 +26,35 @@ fn mistake(text: &str) -> (usize, String) {
     }
 }
 
-/// Which keys answer for `kid` at the moment `when`, the one to prove with first.
+/// The keys for `key_id` at the time `when`, the one to prove with first.
 fn candidates(
     keyring: &Keyring,
-    kid: &str,
+    key_id: &str,
     when: &str,
 ) -> Result<Vec<countersign::Fingerprint>, KeyRejection> {
-    let request = KeyRequest::mutual(Role::Server, kid, Some("peer"));
+    let request = KeyRequest::mutual(Role::Server, key_id, Some("peer"));
     let found = keyring.candidates_at(&request, at(when))?;
     let both = [Some(found.first()), found.second()].into_iter().flatten();
     Ok(both.map(|candidate| candidate.key().fingerprint().unwrap()).collect())
 }
 
-fn shown(secrets: &[&str]) -> Vec<countersign::Fingerprint> {
+fn fingerprints(secrets: &[&str]) -> Vec<countersign::Fingerprint> {
     secrets.iter().map(|secret| fingerprint(secret)).collect()
 }
 
 #[test]
-fn a_key_answers_for_its_id_alone() {
+fn key_is_found_by_its_id_only() {
     let keyring = Keyring::parse(&(key("a", "one", "") + &key("b", "two", ""))).unwrap();
     assert_eq!((keyring.len(), keyring.is_empty()), (2, false));
     let now = "2026-06-01T00:00:00Z";
-    assert_eq!(candidates(&keyring, "a", now), Ok(shown(&["one"])));
+    assert_eq!(candidates(&keyring, "a", now), Ok(fingerprints(&["one"])));
     assert_eq!(candidates(&keyring, "c", now), Err(KeyRejection::Unknown));
     assert_eq!(candidates(&keyring, "", now), Err(KeyRejection::Unknown));
-    assert_eq!(candidates(&keyring, "b", now), Ok(shown(&["two"])));
+    assert_eq!(candidates(&keyring, "b", now), Ok(fingerprints(&["two"])));
 }
 
 #[test]
-fn a_key_is_valid_from_its_not_before_until_its_not_after() {
+fn key_is_valid_from_not_before_until_not_after() {
     let times = "not_before = 2026-01-01T00:00:00Z\nnot_after = 2027-01-01T00:00:00+00:00";
     let keyring = Keyring::parse(&key("a", "one", times)).unwrap();
     for (when, valid) in [
@@ -63,30 +63,34 @@ fn a_key_is_valid_from_its_not_before_until_its_not_after() {
         ("2026-12-31T23:59:59Z", true),
         ("2027-01-01T00:00:00Z", false),
     ] {
-        let expected = if valid { Ok(shown(&["one"])) } else { Err(KeyRejection::OutOfDate) };
+        let expected =
+            if valid { Ok(fingerprints(&["one"])) } else { Err(KeyRejection::OutOfDate) };
         assert_eq!(candidates(&keyring, "a", when), expected, "{when}");
     }
 }
 
 #[test]
-fn while_two_keys_overlap_the_newer_comes_first() {
+fn newer_of_two_valid_keys_comes_first() {
     let old = key("a", "old", "not_after = 2026-02-01T00:00:00Z");
     let new = key("a", "new", "not_before = 2026-01-01T00:00:00Z");
     for text in [old.clone() + &new, new + &old] {
         let keyring = Keyring::parse(&text).unwrap();
-        assert_eq!(candidates(&keyring, "a", "2025-12-01T00:00:00Z"), Ok(shown(&["old"])));
-        assert_eq!(candidates(&keyring, "a", "2026-01-15T00:00:00Z"), Ok(shown(&["new", "old"])));
-        assert_eq!(candidates(&keyring, "a", "2026-02-01T00:00:00Z"), Ok(shown(&["new"])));
+        assert_eq!(candidates(&keyring, "a", "2025-12-01T00:00:00Z"), Ok(fingerprints(&["old"])));
+        assert_eq!(
+            candidates(&keyring, "a", "2026-01-15T00:00:00Z"),
+            Ok(fingerprints(&["new", "old"]))
+        );
+        assert_eq!(candidates(&keyring, "a", "2026-02-01T00:00:00Z"), Ok(fingerprints(&["new"])));
     }
 }
 
 #[test]
-fn no_more_than_two_keys_of_an_id_are_ever_valid_at_once() {
+fn at_most_two_keys_of_an_id_are_valid_at_once() {
     let third = |rest: &str| key("a", "one", "") + &key("a", "two", "") + &key("a", "three", rest);
     let (line, what) = mistake(&third("not_before = 2030-01-01T00:00:00Z"));
     assert_eq!(line, 11);
     assert!(what.contains("`a`"), "{what}");
-    // Three in all, but never at once.
+    // Three keys, but at most two at any time.
     let keys = key("a", "one", "not_after = 2026-01-01T00:00:00Z")
         + &key("a", "two", "")
         + &key("a", "three", "not_before = 2026-01-01T00:00:00Z");
@@ -95,7 +99,7 @@ fn no_more_than_two_keys_of_an_id_are_ever_valid_at_once() {
 }
 
 #[test]
-fn a_key_is_for_its_roles_only() {
+fn key_is_refused_in_other_roles() {
     let text = key("a", "one", "").replace("\"client\", \"server\"", "\"server\"");
     let keyring = Keyring::parse(&text).unwrap();
     let now = at("2026-06-01T00:00:00Z");
@@ -105,15 +109,15 @@ fn a_key_is_for_its_roles_only() {
 }
 
 #[test]
-fn a_name_that_is_not_listed_is_not_admitted_and_looked_at_all_the_same() {
+fn unlisted_name_is_not_allowed_but_has_a_candidate() {
     let keyring = Keyring::parse(&key("a", "one", "names = [\"alice\", \"bob\"]")).unwrap();
     let now = SystemTime::now();
     let ask = |name| {
         let request = KeyRequest::mutual(Role::Server, "a", name);
         keyring.candidates_at(&request, now).unwrap().first().is_allowed()
     };
-    for admitted in [Some("alice"), Some("bob"), None] {
-        assert!(ask(admitted), "{admitted:?}");
+    for allowed in [Some("alice"), Some("bob"), None] {
+        assert!(ask(allowed), "{allowed:?}");
     }
     for refused in [Some("carol"), Some("alic"), Some("alicee"), Some("")] {
         assert!(!ask(refused), "{refused:?}");
@@ -121,7 +125,7 @@ fn a_name_that_is_not_listed_is_not_admitted_and_looked_at_all_the_same() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_line() {
+fn mistakes_are_reported_with_their_line() {
     let good = key("a", "one", "");
     for (text, line, what) in [
         (String::new(), 1, "[[key]]"),
@@ -131,13 +135,13 @@ fn mistakes_are_told_with_their_line() {
         (good.replace("one and sixteen more", "fifteen-------x"), 3, "16 bytes"),
         (good.replace("\"one and sixteen more\"", "12345678901234567"), 3, "quotes"),
         (good.replace("\"client\", \"server\"", ""), 4, "roles"),
-        (good.replace("\"client\"", "\"friend\""), 4, "neither"),
+        (good.replace("\"client\"", "\"friend\""), 4, "each is"),
         (good.clone() + "names = []\n", 6, "names"),
         (good.clone() + "names = [\"a b\"]\n", 6, "names"),
         (good.clone() + "not_after = 2026-01-01T00:00:00\n", 6, "offset"),
         (good.clone() + "not_before = 2026-01-01\n", 6, "offset"),
-        (good.clone() + "colour = \"red\"\n", 6, "no field"),
-        (good.clone() + "[settings]\n", 6, "no field"),
+        (good.clone() + "colour = \"red\"\n", 6, "unknown field"),
+        (good.clone() + "[settings]\n", 6, "unknown field"),
         (good.clone() + "names = [\"x\"", 6, ""),
         (
             good.clone() + "not_before = 2026-01-01T00:00:00Z\nnot_after = 2026-01-01T00:00:00Z\n",
@@ -145,14 +149,14 @@ fn mistakes_are_told_with_their_line() {
             "not_after",
         ),
     ] {
-        let said = mistake(&text);
-        assert_eq!(said.0, line, "{said:?} of\n{text}");
-        assert!(said.1.contains(what), "{said:?} of\n{text}");
+        let found = mistake(&text);
+        assert_eq!(found.0, line, "{found:?} of\n{text}");
+        assert!(found.1.contains(what), "{found:?} of\n{text}");
     }
 }
 
 #[test]
-fn a_mistake_never_shows_a_secret() {
+fn mistakes_never_show_a_secret() {
     let secret = "hunter2hunter2hunter2";
     let good = format!("[[key]]\nid = \"a\"\nsecret = \"{secret}\"\nroles = [\"client\"]\n");
     for bad in [
@@ -177,15 +181,15 @@ fn a_mistake_never_shows_a_secret() {
         good.replace("\"a\"", &format!("[\"{secret}\"]")),
         good.replace("\"a\"", &format!("\"{secret} \"")),
     ] {
-        let said = mistake(&bad);
-        assert!(!said.1.contains("hunter2"), "{said:?}");
+        let found = mistake(&bad);
+        assert!(!found.1.contains("hunter2"), "{found:?}");
     }
     let keyring = Keyring::parse(&good).unwrap();
     assert!(!format!("{keyring:?}").contains("hunter2"));
 }
 
 #[test]
-fn a_file_that_others_can_read_is_refused_and_a_good_one_is_read() {
+fn keyring_file_readable_by_others_is_refused() {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
@@ -201,12 +205,12 @@ fn a_file_that_others_can_read_is_refused_and_a_good_one_is_read() {
 }
 
 #[test]
-fn a_keyring_of_one_key_is_for_everybody() {
+fn keyring_of_one_key_allows_every_role_and_name() {
     let key = Key::mutual(b"sixteen bytes or more").unwrap();
     let keyring = Keyring::of_one(KeyId::new("k").unwrap(), key);
     let later = SystemTime::now() + Duration::from_secs(1 << 30);
     for role in [Role::Client, Role::Server] {
-        let request = KeyRequest::mutual(role, "k", Some("anybody"));
+        let request = KeyRequest::mutual(role, "k", Some("any-name"));
         assert!(keyring.candidates_at(&request, later).is_ok());
     }
 }

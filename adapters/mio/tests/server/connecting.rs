@@ -1,4 +1,4 @@
-//! Connections that are made in the loop.
+//! Outgoing connections of the loop.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use countersign::{CloseReason, Error};
 use countersign_driver::Failure;
-use countersign_host::{Address, Ended};
+use countersign_host::{Address, ConnectionEnd};
 use socket2::{Domain, Socket, Type};
 
-use super::neighbour::{Call, Loop, next};
-use super::{PATIENCE, frame};
+use super::own_loop::{Call, Loop, next};
+use super::{TIMEOUT, frame};
 
 /// A listener, and its address.
 fn listen() -> (TcpListener, Address) {
@@ -20,15 +20,15 @@ fn listen() -> (TcpListener, Address) {
     (listener, address)
 }
 
-/// How the only connection of `looped` has ended, as its service heard and its owner did.
-fn end(looped: &mut Loop) -> Ended {
+/// The reported end of the only connection of `looped`.
+fn end(looped: &mut Loop) -> ConnectionEnd {
     looped.until(|looped| looped.connections.is_empty());
     assert_eq!((looped.established, looped.ended.len()), (0, 1));
     looped.ended.pop().unwrap()
 }
 
-/// More is connected to it than it takes: whoever comes now has to wait.
-fn crowded() -> (Vec<Socket>, Address) {
+/// A listener whose queue is full: further connections have to wait.
+fn full_listener() -> (Vec<Socket>, Address) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     listener.listen(0).unwrap();
@@ -44,46 +44,46 @@ fn crowded() -> (Vec<Socket>, Address) {
 }
 
 #[test]
-fn a_connection_is_made_in_the_loop_and_served_like_any_other() {
+fn outgoing_connection_is_served() {
     let (listener, address) = listen();
     let mut looped = Loop::new();
-    let told = looped.connect(&address, PATIENCE, &Rc::new(())).unwrap();
+    let calls = looped.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
     let (mut theirs, _) = listener.accept().unwrap();
-    assert_eq!(next(&mut looped, &told), Call::Open);
+    assert_eq!(next(&mut looped, &calls), Call::Open);
     theirs.write_all(&frame(b"hello")).unwrap();
-    assert_eq!(next(&mut looped, &told), Call::Message(b"hello".to_vec()));
-    let mut answer = [0; 9];
-    theirs.read_exact(&mut answer).unwrap();
-    assert_eq!(answer[..], frame(b"hello"));
+    assert_eq!(next(&mut looped, &calls), Call::Message(b"hello".to_vec()));
+    let mut reply = [0; 9];
+    theirs.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..], frame(b"hello"));
 }
 
 #[test]
-fn a_connection_to_a_unix_socket_is_made_in_the_loop() {
+fn outgoing_unix_connection_is_served() {
     let path = std::env::temp_dir().join(format!("countersign-mio-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
     let mut looped = Loop::new();
-    let told = looped.connect(&Address::Unix(path.clone()), PATIENCE, &Rc::new(())).unwrap();
+    let calls = looped.connect(&Address::Unix(path.clone()), TIMEOUT, &Rc::new(())).unwrap();
     let (mut theirs, _) = listener.accept().unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(next(&mut looped, &told), Call::Open);
+    assert_eq!(next(&mut looped, &calls), Call::Open);
     theirs.write_all(&frame(b"hello")).unwrap();
-    assert_eq!(next(&mut looped, &told), Call::Message(b"hello".to_vec()));
+    assert_eq!(next(&mut looped, &calls), Call::Message(b"hello".to_vec()));
 }
 
 #[test]
-fn where_nobody_listens_the_connection_ends_with_the_systems_error() {
+fn refused_connection_ends_with_the_system_error() {
     let (listener, address) = listen();
     drop(listener);
     let mut looped = Loop::new();
-    // The system may know it at once.
-    let kind = match looped.connect(&address, PATIENCE, &Rc::new(())) {
+    // The system may report it at once.
+    let kind = match looped.connect(&address, TIMEOUT, &Rc::new(())) {
         Err(error) => error.kind(),
-        Ok(told) => {
-            assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Transport)));
+        Ok(calls) => {
+            assert_eq!(next(&mut looped, &calls), Call::Closed(Err(Error::Transport)));
             let ended = end(&mut looped);
-            assert!(!ended.established && ended.origin.to_string() == address.to_string());
-            let Err(Failure::Io(error)) = ended.how else { panic!("{ended:?}") };
+            assert!(!ended.established && ended.addr.to_string() == address.to_string());
+            let Err(Failure::Io(error)) = ended.result else { panic!("{ended:?}") };
             error.kind()
         }
     };
@@ -91,27 +91,30 @@ fn where_nobody_listens_the_connection_ends_with_the_systems_error() {
 }
 
 #[test]
-fn a_connection_that_is_not_made_in_time_is_given_up() {
-    let (_crowd, address) = crowded();
+fn connection_attempt_times_out() {
+    let (_sockets, address) = full_listener();
     let mut looped = Loop::new();
     let held = Rc::new(());
-    let told = looped.connect(&address, std::time::Duration::from_millis(50), &held).unwrap();
-    // Its service is not told of a peer that there is not.
-    assert_eq!(next(&mut looped, &told), Call::Closed(Err(Error::Transport)));
+    let calls = looped.connect(&address, std::time::Duration::from_millis(50), &held).unwrap();
+    // `on_open` is not called.
+    assert_eq!(next(&mut looped, &calls), Call::Closed(Err(Error::Transport)));
     let ended = end(&mut looped);
-    let Err(Failure::Io(error)) = ended.how else { panic!("{ended:?}") };
+    let Err(Failure::Io(error)) = ended.result else { panic!("{ended:?}") };
     assert_eq!((error.kind(), Rc::strong_count(&held)), (ErrorKind::TimedOut, 1));
 }
 
 #[test]
-fn a_connection_that_is_being_made_is_given_up_when_all_stop() {
-    let (_crowd, address) = crowded();
+fn stop_abandons_a_connection_attempt() {
+    let (_sockets, address) = full_listener();
     let mut looped = Loop::new();
-    let told = looped.connect(&address, PATIENCE, &Rc::new(())).unwrap();
+    let calls = looped.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
     looped.settle();
     looped.connections.stop();
     let shutdown = Error::Aborted(CloseReason::Shutdown);
-    assert_eq!(next(&mut looped, &told), Call::Closed(Err(shutdown)));
+    assert_eq!(next(&mut looped, &calls), Call::Closed(Err(shutdown)));
     let ended = end(&mut looped);
-    assert!(matches!(ended.how, Err(Failure::Protocol(error)) if error == shutdown), "{ended:?}");
+    assert!(
+        matches!(ended.result, Err(Failure::Protocol(error)) if error == shutdown),
+        "{ended:?}"
+    );
 }

@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use countersign::{CloseReason, Error, Instant, Outbox, Role};
 use countersign_driver::services::Echo;
-use countersign_driver::{Chunk, Flow, Service};
+use countersign_driver::{Chunk, Flow, StreamService};
 use countersign_host::ProtocolFactory;
-use countersign_smol::{Client, Link, Messages};
+use countersign_smol::{Connection, ConnectionTask, MessageStream};
 use futures_sink::Sink;
 use smol::future::{self, yield_now};
-use smol::stream::StreamExt;
+use smol::stream::{Stream, StreamExt};
 
 use super::pipe::{Manner, Pipe, pipe};
 use super::*;
@@ -76,9 +76,9 @@ impl Hearing {
     }
 }
 
-impl Service for Hearing {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        let flow = echo(chunk, out);
+impl StreamService for Hearing {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
+        let flow = send_back(chunk, out);
         if flow == Flow::Consumed {
             let messages = &mut self.0.borrow_mut().messages;
             if chunk.first {
@@ -96,19 +96,19 @@ impl Service for Hearing {
 
 /// Runs `talk` with a client of a [`Hearing`] at the other end of a hard transport, to the end of both.
 /// Nothing but these two runs, on one thread, so every run is like the last.
-fn with_client<F: Future>(kind: Kind, talk: impl FnOnce(Client<Pipe>, Hearing) -> F) {
+fn with_client<F: Future>(kind: Kind, talk: impl FnOnce(Connection<Pipe>, Hearing) -> F) {
     let (ours, theirs) = pipe(Manner::Fine, 64);
     let hearing = Hearing::default();
     let serving = async {
-        let link = Link::new(theirs);
+        let task = ConnectionTask::new(theirs);
         let protocol = kind.sessions_in(Role::Server, &small());
-        let machine = protocol.server(&link.waker(), link.now()).unwrap();
-        link.drive(machine, hearing.clone(), &kind.key(SECRET)).await.1.unwrap();
+        let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+        task.drive(protocol, hearing.clone(), &kind.key(SECRET)).await.1.unwrap();
     };
     let talking = async {
         let protocol = kind.sessions_in(Role::Client, &small());
-        let (key, options) = (kind.key(SECRET), client_options(PATIENCE));
-        let client = Client::over(ours, &protocol, &key, &options).await.unwrap();
+        let connector = connector_over(protocol, kind.key(SECRET));
+        let client = Connection::over(ours, &connector).await.unwrap();
         talk(client, hearing.clone()).await;
     };
     run(future::zip(serving, talking));
@@ -122,7 +122,7 @@ fn message(n: usize) -> Vec<u8> {
 }
 
 /// All that is yet to be received, and then the end.
-async fn finish(client: &Client<Pipe>, polls: usize) -> Vec<Vec<u8>> {
+async fn finish(client: &Connection<Pipe>, polls: usize) -> Vec<Vec<u8>> {
     let mut remaining = Vec::new();
     insist(polls, || client.finish()).await.unwrap();
     while let Some(message) = insist(polls, || client.recv()).await.unwrap() {
@@ -207,17 +207,18 @@ fn a_stream_and_a_sink_that_are_polled_now_and_then_lose_nothing() {
             with_client(kind, |client, hearing| async move {
                 let client = Arc::new(client);
                 let (mut sink, mut stream) =
-                    (Messages::of(client.clone()), Messages::of(client.clone()));
+                    (MessageStream::new(client.clone()), MessageStream::new(client.clone()));
                 let mut heard = Vec::new();
                 for n in 0..6 {
-                    while cut(polls, poll_fn(|cx| Pin::new(&mut sink).poll_ready(cx)))
-                        .await
-                        .is_none()
-                    {
-                        if let Some(Some(next)) = cut(polls, stream.next()).await {
+                    // The sink alone would wait for ever: the echo has to be received meanwhile.
+                    let mut poll_both = |cx: &mut Context<'_>| {
+                        let ready = Pin::new(&mut sink).poll_ready(cx);
+                        while let Poll::Ready(Some(next)) = Pin::new(&mut stream).poll_next(cx) {
                             heard.push(next.unwrap());
                         }
-                    }
+                        ready
+                    };
+                    while cut(polls, poll_fn(&mut poll_both)).await.is_none() {}
                     Pin::new(&mut sink).start_send(message(n)).unwrap();
                 }
                 loop {
@@ -251,15 +252,15 @@ fn a_client_that_is_dropped_while_it_connects_leaves_its_server_in_peace() {
             let (ours, theirs) = pipe(Manner::Fine, 64);
             let hearing = Hearing::default();
             let serving = async {
-                let link = Link::new(theirs);
+                let task = ConnectionTask::new(theirs);
                 let protocol = kind.sessions_in(Role::Server, &small());
-                let machine = protocol.server(&link.waker(), link.now()).unwrap();
-                let _ = link.drive(machine, hearing.clone(), &kind.key(SECRET)).await;
+                let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+                let _ = task.drive(protocol, hearing.clone(), &kind.key(SECRET)).await;
             };
             let connecting = async {
                 let protocol = kind.sessions_in(Role::Client, &small());
-                let (key, options) = (kind.key(SECRET), client_options(PATIENCE));
-                drop(cut(polls, Client::over(ours, &protocol, &key, &options)).await);
+                let connector = connector_over(protocol, kind.key(SECRET));
+                drop(cut(polls, Connection::over(ours, &connector)).await);
             };
             run(future::zip(serving, connecting));
             assert_eq!(hearing.0.borrow().closed.len(), 1);
@@ -275,15 +276,15 @@ fn a_service_is_told_once_whenever_its_link_is_dropped() {
             let (ours, theirs) = pipe(Manner::Fine, 64);
             let hearing = Hearing::default();
             let serving = async {
-                let link = Link::new(theirs);
+                let task = ConnectionTask::new(theirs);
                 let protocol = kind.sessions_in(Role::Server, &small());
-                let machine = protocol.server(&link.waker(), link.now()).unwrap();
-                cut(polls, link.drive(machine, hearing.clone(), &kind.key(SECRET))).await.is_some()
+                let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+                cut(polls, task.drive(protocol, hearing.clone(), &kind.key(SECRET))).await.is_some()
             };
             let talking = async {
                 let protocol = kind.sessions_in(Role::Client, &small());
-                let (key, options) = (kind.key(SECRET), client_options(PATIENCE));
-                let client = Client::over(ours, &protocol, &key, &options).await?;
+                let connector = connector_over(protocol, kind.key(SECRET));
+                let client = Connection::over(ours, &connector).await?;
                 client.send(b"hello").await?;
                 client.recv().await?;
                 client.finish().await?;
@@ -322,16 +323,16 @@ fn who_waits_is_woken_though_the_task_that_polled_the_transport_is_gone() {
     let (ours, theirs) = pipe(Manner::Plain, 1 << 16);
     let (go, told) = smol::channel::bounded::<()>(1);
     let serving = async {
-        let link = Link::new(theirs);
+        let task = ConnectionTask::new(theirs);
         let protocol = Kind::None.sessions(Role::Server);
-        let machine = protocol.server(&link.waker(), link.now()).unwrap();
+        let protocol = protocol.server(&task.waker(), task.now()).unwrap();
         told.recv().await.unwrap();
-        link.drive(machine, Echo, &NO_KEY).await.1.unwrap();
+        task.drive(protocol, Echo, &NO_KEY).await.1.unwrap();
     };
     let talking = async {
         let protocol = Kind::None.sessions(Role::Client);
-        let client =
-            Client::over(ours, &protocol, &NO_KEY, &client_options(PATIENCE)).await.unwrap();
+        let connector = connector_over(protocol, NO_KEY);
+        let client = Connection::over(ours, &connector).await.unwrap();
         client.send(b"hello").await.unwrap();
         let counts = [(); 3].map(|()| Arc::new(Count::default()));
         let [first, second, third] = &counts;

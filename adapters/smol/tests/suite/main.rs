@@ -1,15 +1,16 @@
-//! The server, the client and the link, over sockets and over a transport that makes everything as hard as
+//! The server, the client and the task, over sockets and over a transport that makes everything as hard as
 //! it may.
 
 #![cfg(test)]
 
+mod calls;
 mod cancel;
-mod client;
-mod link;
+mod connection;
 mod pipe;
 mod schemes;
 mod server;
 mod stop;
+mod task;
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -23,10 +24,12 @@ use std::time::{Duration, Instant};
 use countersign::{
     Config, Digest, Framing, Key, Multiprocessing, Mutual, Outbox, ProcessId, Role, Scheme,
 };
+use countersign_driver::services::Echo;
 use countersign_driver::{Chunk, Flow};
 use countersign_host::{
-    Address, ClientOptions, Open, OutstandingChallenges, PoolOptions, Pools, ServerHandle,
-    ServerOptions, SessionFactory, SharedKeys,
+    Address, ConnectionHandle, ConnectionOptions, Connector, MessageMemory, OutstandingChallenges,
+    PoolOptions, Pools, ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys,
+    Streams,
 };
 use countersign_smol::Server;
 use smol::{Executor, Timer, channel as async_channel, future};
@@ -127,22 +130,38 @@ pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Of a server that never gives up: its clients lose patience first.
+/// Of a server that never gives up: its clients time out first.
 pub(crate) fn options() -> ServerOptions {
     let mut options = ServerOptions::default();
     options.stop_timeout = 10 * PATIENCE;
     options
 }
 
-pub(crate) fn client_options(timeout: Duration) -> ClientOptions {
-    let mut options = ClientOptions::default();
+/// For a client that connects to `address`.
+pub(crate) fn connector(
+    address: &Address,
+    factory: SessionFactory,
+    key: Option<Key>,
+    timeout: Duration,
+) -> Connector {
+    let mut options = ConnectionOptions::default();
     options.timeout = Some(timeout);
-    options.max_message = 64 << 20;
-    options
+    options.message_memory = MessageMemory::new(64 << 20, 256 << 20);
+    Connector::of(address.clone(), Arc::new(factory), Arc::new(key)).with_options(options)
 }
 
-/// Sends a part back, and insists.
-pub(crate) fn echo(chunk: Chunk<'_>, out: &mut Outbox<'_>) -> Flow {
+/// For a client over a transport that is connected already.
+pub(crate) fn connector_over(factory: SessionFactory, key: Option<Key>) -> Connector {
+    connector(&tcp(), factory, key, PATIENCE)
+}
+
+/// Every message is sent back while it arrives.
+pub(crate) fn echo() -> impl ServiceFactory + 'static {
+    Streams(|_: ConnectionHandle| Echo)
+}
+
+/// Sends a chunk back, when there is room.
+pub(crate) fn send_back(chunk: Chunk<'_>, out: &mut Outbox<'_>) -> Flow {
     if out.send_chunk(chunk.bytes, chunk.remaining).is_ok() {
         Flow::Consumed
     } else {
@@ -200,18 +219,15 @@ pub(crate) fn unix() -> Address {
 /// A server, stopped on drop.
 pub(crate) struct Running {
     pub(crate) address: Address,
-    pub(crate) remote: ServerHandle,
+    pub(crate) handle: ServerHandle,
     end: Receiver<()>,
 }
 
 impl Running {
     /// Of the scheme `none`, by TCP.
-    pub(crate) fn start(
-        open: impl Open<Service: 'static> + 'static,
-        options: ServerOptions,
-    ) -> Self {
+    pub(crate) fn start(services: impl ServiceFactory + 'static, options: ServerOptions) -> Self {
         let sessions = Kind::None.sessions(Role::Server);
-        Self::start_at(On::OneThread, &tcp(), sessions, Arc::new(NO_KEY), open, options)
+        Self::start_at(On::OneThread, &tcp(), sessions, Arc::new(NO_KEY), services, options)
     }
 
     pub(crate) fn start_at(
@@ -219,19 +235,19 @@ impl Running {
         address: &Address,
         protocol: SessionFactory,
         keys: impl Into<SharedKeys>,
-        open: impl Open<Service: 'static> + 'static,
+        services: impl ServiceFactory + 'static,
         options: ServerOptions,
     ) -> Self {
         let listeners = address.listen(1).unwrap();
         let address = listeners[0].address().unwrap();
-        let server = Server::new(listeners, Arc::new(protocol), keys, open, options).unwrap();
-        let remote = server.remote();
+        let server = Server::new(listeners, Arc::new(protocol), keys, options).unwrap();
+        let handle = server.handle();
         let (ended, end) = channel();
         thread::spawn(move || {
-            on.run(server.run());
+            on.run(server.run_with(services));
             let _ = ended.send(());
         });
-        Self { address, remote, end }
+        Self { address, handle, end }
     }
 
     /// A client that this test plays itself, a byte at a time if it likes.
@@ -251,7 +267,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.remote.stop();
+        self.handle.stop();
         if let Address::Unix(path) = &self.address {
             let _ = std::fs::remove_file(path);
         }

@@ -5,10 +5,9 @@ use std::sync::mpsc::Sender;
 use std::task::{Context, Waker};
 
 use countersign::{CloseReason, Error, Instant as Moment, Key, Peer, TimedOut};
-use countersign_driver::Service;
-use countersign_driver::services::Echo;
-use countersign_host::{ClientError, ConnectionLimit, PeerAddr};
-use countersign_smol::Client;
+use countersign_driver::StreamService;
+use countersign_host::{CallError, ConnectionLimit};
+use countersign_smol::Connection;
 use futures_lite::FutureExt as _;
 
 use super::*;
@@ -20,8 +19,8 @@ struct Sleeper {
     asked: Vec<Vec<u8>>,
 }
 
-impl Service for Sleeper {
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+impl StreamService for Sleeper {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
         self.asked.push(chunk.bytes.to_vec());
         self.out.send(self.waker.clone()).unwrap();
         Flow::Consumed
@@ -42,10 +41,12 @@ fn wakes_from_other_threads_reach_their_connections() {
     const ROUNDS: usize = 20;
     for on in On::ALL {
         let (out, wakers) = channel();
-        let open =
-            move |_: &PeerAddr, waker| Sleeper { waker, out: out.clone(), asked: Vec::new() };
+        let services = Streams(move |connection: ConnectionHandle| {
+            let waker = connection.waker().clone();
+            Sleeper { waker, out: out.clone(), asked: Vec::new() }
+        });
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
+        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options());
         let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
         for round in 0..ROUNDS {
             let message = |client: usize| format!("client {client}, round {round}").into_bytes();
@@ -68,10 +69,10 @@ fn wakes_from_other_threads_reach_their_connections() {
 
 #[test]
 fn one_connection_too_many_is_closed_at_once_and_a_place_given_back_is_a_place() {
-    let gate = ConnectionLimit::new(2);
+    let limit = ConnectionLimit::new(2);
     let mut options = options();
-    options.gate = gate.clone();
-    let server = Running::start(|_: &PeerAddr, _| Echo, options);
+    options.connection_limit = limit.clone();
+    let server = Running::start(echo(), options);
     let mut clients = vec![server.client(), server.client()];
     clients.iter().for_each(|client| client.ask(b"hello"));
     for _ in 0..3 {
@@ -79,7 +80,7 @@ fn one_connection_too_many_is_closed_at_once_and_a_place_given_back_is_a_place()
     }
     clients.iter().for_each(|client| client.ask(b"still here"));
     clients.remove(0);
-    until("the place is not given back", || gate.open() == 1);
+    until("the place is not given back", || limit.open() == 1);
     server.client().ask(b"hello");
 }
 
@@ -90,8 +91,8 @@ fn one_buffer_each_way_serves_everybody() {
     (options.receiving, options.sending, options.buffer_len) = (1, 1, 4096);
     let pools = Pools::new(&options);
     let sessions = SessionFactory::new(Kind::None.config(Role::Server), pools.clone());
-    let (on, keys, open) = (On::TwoThreads, Arc::new(NO_KEY), |_: &PeerAddr, _| Echo);
-    let server = Running::start_at(on, &tcp(), sessions, keys, open, super::options());
+    let (on, keys, services) = (On::TwoThreads, Arc::new(NO_KEY), echo());
+    let server = Running::start_at(on, &tcp(), sessions, keys, services, super::options());
     let clients: Vec<_> = (0..=CLIENTS).map(|_| server.client()).collect();
     // Most are longer than the buffer.
     let message = |client: usize| vec![client as u8; 200 * (client + 1)];
@@ -113,7 +114,7 @@ fn one_buffer_each_way_serves_everybody() {
 
 #[test]
 fn a_connection_that_is_never_idle_does_not_hold_up_the_others() {
-    let server = Running::start(|_: &PeerAddr, _| Echo, options());
+    let server = Running::start(echo(), options());
     let (busy, other) = (server.client(), server.client());
     let over = std::sync::atomic::AtomicBool::new(false);
     let many = frame(&[7; 100]).repeat(1_000);
@@ -135,10 +136,10 @@ fn a_connection_that_is_never_idle_does_not_hold_up_the_others() {
 /// Sends every message back, panics when told to, and does not take it well.
 struct Panicking(Sender<Result<(), Error>>, bool);
 
-impl Service for Panicking {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+impl StreamService for Panicking {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         assert_ne!(chunk.bytes, b"panic", "as it was told to");
-        echo(chunk, out)
+        send_back(chunk, out)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -158,16 +159,16 @@ impl Drop for Panicking {
 fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
     for on in On::ALL {
         let (ended, how) = channel();
-        let gate = ConnectionLimit::new(2);
+        let limit = ConnectionLimit::new(2);
         let mut options = options();
-        options.gate = gate.clone();
+        options.connection_limit = limit.clone();
         let opened = AtomicUsize::new(0);
-        let open = move |_: &PeerAddr, _| {
+        let services = Streams(move |_: ConnectionHandle| {
             assert_ne!(opened.fetch_add(1, Ordering::Relaxed), 2, "the third is not opened");
             Panicking(ended.clone(), false)
-        };
+        });
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options);
+        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options);
         let (client, other) = (server.client(), server.client());
         other.ask(b"hello");
         client.say(b"panic");
@@ -175,13 +176,13 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
         let aborted = Err(Error::Aborted(CloseReason::Application));
         assert_eq!(how.recv_timeout(PATIENCE).unwrap(), aborted);
         other.ask(b"still here");
-        until("the place is not given back", || gate.open() == 1);
+        until("the place is not given back", || limit.open() == 1);
         assert!(server.client().is_closed());
         other.ask(b"still here");
-        until("the place is not given back", || gate.open() == 1);
+        until("the place is not given back", || limit.open() == 1);
         server.client().ask(b"hello");
         drop(other);
-        server.remote.stop();
+        server.handle.stop();
         server.join();
     }
 }
@@ -189,13 +190,13 @@ fn a_service_that_panics_ends_its_own_connection_and_nobody_elses() {
 /// Finishes at once, and listens on.
 struct Leaving(Sender<Vec<u8>>);
 
-impl Service for Leaving {
+impl StreamService for Leaving {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Moment) {
         out.send(b"bye").unwrap();
         out.finish();
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
         self.0.send(chunk.bytes.to_vec()).unwrap();
         Flow::Consumed
     }
@@ -205,13 +206,13 @@ impl Service for Leaving {
 fn who_has_finished_still_receives_whichever_end_it_is() {
     for kind in Kind::ALL {
         let (heard, told) = channel();
-        let open = move |_: &PeerAddr, _| Leaving(heard.clone());
+        let services = Streams(move |_: ConnectionHandle| Leaving(heard.clone()));
         let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
-        let server = Running::start_at(On::OneThread, &tcp(), sessions, keys, open, options());
+        let server = Running::start_at(On::OneThread, &tcp(), sessions, keys, services, options());
         let (sessions, key) = (kind.sessions(Role::Client), kind.key(SECRET));
         run(async {
-            let options = client_options(PATIENCE);
-            let client = Client::connect(&server.address, &sessions, &key, &options).await.unwrap();
+            let connector = connector(&server.address, sessions, key, PATIENCE);
+            let client = Connection::connect(&connector).await.unwrap();
             assert_eq!(client.recv().await.unwrap().unwrap(), b"bye");
             assert_eq!(client.recv().await.unwrap(), None);
             client.send(b"more").await.unwrap();
@@ -221,7 +222,7 @@ fn who_has_finished_still_receives_whichever_end_it_is() {
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"more");
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"to say");
     }
-    let server = Running::start(|_: &PeerAddr, _| Echo, options());
+    let server = Running::start(echo(), options());
     let client = server.client();
     (&client.0).write_all(&frame(&bytes(100_000)).repeat(20)).unwrap();
     client.0.shutdown(Shutdown::Write).unwrap();
@@ -237,9 +238,9 @@ fn deadlines_pass_though_nothing_happens() {
         let config = kind.config(Role::Server).with_handshake_timeout(SHORT);
         let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
         let (ended, how) = channel();
-        let open = move |_: &PeerAddr, _| Telling(ended.clone());
+        let services = Streams(move |_: ConnectionHandle| Telling(ended.clone()));
         let keys = Arc::new(kind.key(SECRET));
-        let server = Running::start_at(On::TwoThreads, &tcp(), sessions, keys, open, options());
+        let server = Running::start_at(On::TwoThreads, &tcp(), sessions, keys, services, options());
         let begun = Instant::now();
         let client = server.client();
         let timed_out = Err(Error::TimedOut(TimedOut::Handshake));
@@ -253,9 +254,9 @@ fn deadlines_pass_though_nothing_happens() {
 /// Sends every message back, and says how it ended.
 struct Telling(Sender<Result<(), Error>>);
 
-impl Service for Telling {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        echo(chunk, out)
+impl StreamService for Telling {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        send_back(chunk, out)
     }
 
     fn on_closed(&mut self, why: Result<(), Error>) {
@@ -268,13 +269,14 @@ fn keys_that_are_replaced_end_the_sessions_of_those_that_are_gone() {
     let kind = Kind::Mutual;
     let keys = SharedKeys::new(Arc::new(Key::mutual(SECRET).unwrap()));
     let (ended, how) = channel();
-    let open = move |_: &PeerAddr, _| Telling(ended.clone());
+    let services = Streams(move |_: ConnectionHandle| Telling(ended.clone()));
     let sessions = kind.sessions(Role::Server);
-    let server = Running::start_at(On::TwoThreads, &tcp(), sessions, keys.clone(), open, options());
+    let server =
+        Running::start_at(On::TwoThreads, &tcp(), sessions, keys.clone(), services, options());
     let other = b"another key that is long enough";
     let connect = async |secret: &[u8]| {
         let (sessions, key) = (kind.sessions(Role::Client), kind.key(secret));
-        Client::connect(&server.address, &sessions, &key, &client_options(PATIENCE)).await
+        Connection::connect(&connector(&server.address, sessions, key, PATIENCE)).await
     };
     run(async {
         let client = connect(SECRET).await.unwrap();
@@ -282,14 +284,14 @@ fn keys_that_are_replaced_end_the_sessions_of_those_that_are_gone() {
         assert_eq!(client.recv().await.unwrap().unwrap(), b"hello");
         // The same again is nothing to anybody.
         keys.replace(Arc::new(Key::mutual(SECRET).unwrap()));
-        server.remote.keys_changed();
+        server.handle.keys_changed();
         client.send(b"still here").await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), b"still here");
         // It is idle: nothing but being told makes the server look.
         keys.replace(Arc::new(Key::mutual(other).unwrap()));
-        server.remote.keys_changed();
+        server.handle.keys_changed();
         let lost = client.recv().await;
-        assert!(matches!(lost, Err(ClientError::Protocol(_))), "{lost:?}");
+        assert!(matches!(lost, Err(CallError::Protocol(_))), "{lost:?}");
         assert!(connect(SECRET).await.is_err());
         assert!(connect(other).await.is_ok());
     });
@@ -304,16 +306,16 @@ fn to_drop_the_future_of_a_server_is_to_end_it_and_its_services_are_told() {
         let address = listeners[0].address().unwrap();
         let (ended, how) = channel();
         let (opened, is_open) = channel();
-        let open = move |_: &PeerAddr, _| {
+        let services = Streams(move |_: ConnectionHandle| {
             opened.send(()).unwrap();
             Telling(ended.clone())
-        };
+        });
         let protocol = Arc::new(Kind::None.sessions(Role::Server));
-        let gate = ConnectionLimit::new(100);
+        let limit = ConnectionLimit::new(100);
         let mut options = options();
-        options.gate = gate.clone();
-        let server = Server::new(listeners, protocol, Arc::new(NO_KEY), open, options).unwrap();
-        let mut serving = Box::pin(server.run());
+        options.connection_limit = limit.clone();
+        let server = Server::new(listeners, protocol, Arc::new(NO_KEY), options).unwrap();
+        let mut serving = Box::pin(server.run_with(services));
         let mut poll = || {
             assert!(serving.poll(&mut Context::from_waker(Waker::noop())).is_pending());
         };
@@ -330,7 +332,7 @@ fn to_drop_the_future_of_a_server_is_to_end_it_and_its_services_are_told() {
         let shutdown = Err(Error::Aborted(CloseReason::Shutdown));
         // Before the drop has returned.
         assert_eq!(how.try_iter().collect::<Vec<_>>(), vec![shutdown; clients.len()]);
-        assert_eq!(gate.open(), 0);
+        assert_eq!(limit.open(), 0);
         for client in &clients {
             while client.try_hear().is_ok() {}
             assert!(client.is_closed());

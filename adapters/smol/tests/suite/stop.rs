@@ -6,9 +6,7 @@ use std::sync::mpsc::Sender;
 use std::task::Waker;
 
 use countersign::{CloseReason, Error, Instant as Moment};
-use countersign_driver::Service;
-use countersign_driver::services::Echo;
-use countersign_host::PeerAddr;
+use countersign_driver::StreamService;
 
 use super::*;
 
@@ -19,11 +17,11 @@ const SLOW: Duration = Duration::from_millis(250);
 fn a_server_whose_connections_are_idle_stops_soon() {
     for on in On::ALL {
         let sessions = Kind::None.sessions(Role::Server);
-        let open = |_: &PeerAddr, _| Echo;
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
+        let services = echo();
+        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options());
         let client = server.client();
         client.ask(b"hello");
-        server.remote.stop();
+        server.handle.stop();
         assert!(client.is_closed());
         drop(client);
         server.join();
@@ -36,13 +34,12 @@ fn a_server_without_connections_stops_at_once_even_before_it_runs() {
         let listeners = tcp().listen(1).unwrap();
         let address = listeners[0].address().unwrap();
         let protocol = Arc::new(Kind::None.sessions(Role::Server));
-        let open = |_: &PeerAddr, _| Echo;
-        let server = Server::new(listeners, protocol, Arc::new(NO_KEY), open, options()).unwrap();
-        let remote = server.remote();
+        let server = Server::new(listeners, protocol, Arc::new(NO_KEY), options()).unwrap();
+        let handle = server.handle();
         if before {
-            remote.stop();
+            handle.stop();
         }
-        run(future::zip(server.run(), async { remote.stop() }));
+        run(future::zip(server.run_with(echo()), async { handle.stop() }));
         assert!(TcpStream::connect(address.to_string()).is_err());
     }
 }
@@ -55,8 +52,8 @@ struct Hold {
     go: Mutex<Receiver<()>>,
 }
 
-impl Service for Holding {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+impl StreamService for Holding {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         match chunk.bytes {
             b"hold" => {
                 let _ = self.0.held.send(());
@@ -65,7 +62,7 @@ impl Service for Holding {
             b"slow" => thread::sleep(SLOW),
             _ => {}
         }
-        echo(chunk, out)
+        send_back(chunk, out)
     }
 }
 
@@ -76,9 +73,9 @@ fn a_stop_answers_requests_that_the_server_has_not_seen() {
         let (held, is_held) = channel();
         let (go, told) = channel();
         let hold = Arc::new(Hold { held, go: Mutex::new(told) });
-        let open = move |_: &PeerAddr, _| Holding(hold.clone());
+        let services = Streams(move |_: ConnectionHandle| Holding(hold.clone()));
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options());
+        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options());
         let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
         clients.iter().for_each(|client| client.ask(b"first"));
 
@@ -95,7 +92,7 @@ fn a_stop_answers_requests_that_the_server_has_not_seen() {
             client.say(b"again");
             client.say(&again);
         });
-        server.remote.stop();
+        server.handle.stop();
         go.send(()).unwrap();
 
         assert_eq!(holder.hear(), b"hold");
@@ -119,8 +116,8 @@ struct Thinking {
     asked: bool,
 }
 
-impl Service for Thinking {
-    fn on_message(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
+impl StreamService for Thinking {
+    fn on_chunk(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
         self.asked = true;
         self.out.send(self.waker.clone()).unwrap();
         Flow::Consumed
@@ -143,15 +140,15 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
     let (out, wakers) = channel();
     let thought = Arc::new(AtomicBool::new(false));
     let thinking = thought.clone();
-    let open = move |_: &PeerAddr, waker| {
+    let services = Streams(move |connection: ConnectionHandle| {
         let (out, thought) = (out.clone(), thinking.clone());
-        Thinking { waker, out, thought, asked: false }
-    };
-    let server = Running::start(open, options());
+        Thinking { waker: connection.waker().clone(), out, thought, asked: false }
+    });
+    let server = Running::start(services, options());
     let client = server.client();
     client.say(b"hello");
     let waker: Waker = wakers.recv().unwrap();
-    server.remote.stop();
+    server.handle.stop();
     until("goes on accepting", || TcpStream::connect(server.address.to_string()).is_err());
     // For as long as an idle connection would be closed in.
     client.0.set_read_timeout(Some(SLOW)).unwrap();
@@ -169,9 +166,9 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
 /// Owes an answer for ever, and says how it ended.
 struct Owing(Sender<Result<(), Error>>);
 
-impl Service for Owing {
-    fn on_message(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        echo(chunk, out)
+impl StreamService for Owing {
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        send_back(chunk, out)
     }
 
     fn is_idle(&self) -> bool {
@@ -189,9 +186,9 @@ fn who_is_stuck_is_given_up_at_the_stop_timeout() {
         let (ended, how) = channel();
         let mut options = options();
         options.stop_timeout = SLOW;
-        let open = move |_: &PeerAddr, _| Owing(ended.clone());
+        let services = Streams(move |_: ConnectionHandle| Owing(ended.clone()));
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), open, options);
+        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options);
         // One to whom an answer is owed, one who reads none of its own.
         let (client, stuck) = (server.client(), server.client());
         client.ask(b"hello");
@@ -208,7 +205,7 @@ fn who_is_stuck_is_given_up_at_the_stop_timeout() {
             Err(_) => full.get_or_insert_with(Instant::now).elapsed() > SLOW,
         });
         let begun = Instant::now();
-        server.remote.stop();
+        server.handle.stop();
         server.join();
         assert!(begun.elapsed() >= SLOW);
         let shutdown = Err(Error::Aborted(CloseReason::Shutdown));

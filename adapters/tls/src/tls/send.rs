@@ -1,89 +1,94 @@
-//! From the inner machine's bytes to the transport's.
+//! Sending: from the inner protocol's bytes to the transport's ciphertext.
 
 use std::io::Write;
 use std::ops::DerefMut;
 
-use crate::error::TlsError;
 use countersign::{Error, Instant, Protocol};
 
-use super::{LAST_WORD, STALL, Tls};
+use super::{FINAL_FLUSH_TIMEOUT, RECORD_TIMEOUT, Tls};
+use crate::tls_error::TlsError;
 
-/// How much of a message goes into one record, in bytes (RFC 8446, section 5.1).
-const MAX_FRAGMENT: usize = 16 << 10;
+/// Most plaintext bytes in one record (RFC 8446, section 5.1).
+const MAX_FRAGMENT_LEN: usize = 16 << 10;
 
-/// How much rustls takes at once, in bytes: its buffer is empty then.
-const MAX_TAKEN: usize = 64 << 10;
+/// Most bytes that rustls takes in one write to its empty buffer.
+const MAX_WRITE_LEN: usize = 64 << 10;
 
-impl<M: DerefMut<Target: Protocol>> Tls<M> {
-    /// Encrypts what the inner machine has to say, if all before it is out.
+impl<P: DerefMut<Target: Protocol>> Tls<P> {
+    /// Fills `output` with the inner protocol's bytes and with TLS's own records, if all earlier
+    /// output has left.
     pub(super) fn encrypt(&mut self, now: Instant) {
-        if self.sent < self.output.len() {
+        if self.output_sent < self.output.len() {
             return;
         }
-        (self.output, self.sent) = (Vec::new(), 0);
-        if self.open && self.failed.is_none() && self.carried == 0 {
+        (self.output, self.output_sent) = (Vec::new(), 0);
+        if self.open && self.error.is_none() && self.inner_in_flight == 0 {
             let bytes = self.inner.poll_transmit(now);
-            // Counted is what it will take.
-            let bytes = &bytes[..bytes.len().min(MAX_TAKEN)];
-            let records = bytes.len().div_ceil(MAX_FRAGMENT) as u64;
-            if records > self.records_left {
+            // Count only the records of what rustls will take.
+            let bytes = &bytes[..bytes.len().min(MAX_WRITE_LEN)];
+            let records = bytes.len().div_ceil(MAX_FRAGMENT_LEN) as u64;
+            if records > self.records_remaining {
                 self.fail(Error::from(TlsError::KeysExhausted), now);
             } else {
-                self.records_left -= records;
-                self.carried = self.tls.writer().write(bytes).unwrap_or(0);
+                self.records_remaining -= records;
+                self.inner_in_flight = self.tls.writer().write(bytes).unwrap_or(0);
             }
         }
-        if self.owes_close() {
+        if self.needs_close_notify() {
             self.tls.send_close_notify();
-            self.closing = true;
+            self.write_closed = true;
         }
         while self.tls.wants_write() {
-            // What it writes to is memory.
+            // Writing to memory does not fail.
             if self.tls.write_tls(&mut self.output).is_err() {
                 break;
             }
         }
-        // The inner machine sees to what it has to say itself, and until then to its handshake.
-        if self.open && self.carried == 0 && !self.output.is_empty() {
-            self.send_by.get_or_insert(now.saturating_add(STALL));
+        // Bytes of the inner protocol have its deadline, and so has the handshake.
+        if self.open && self.inner_in_flight == 0 && !self.output.is_empty() {
+            self.send_deadline.get_or_insert(now.saturating_add(RECORD_TIMEOUT));
         }
     }
 
-    /// What was encrypted last is out.
-    pub(super) fn settle(&mut self, now: Instant) {
-        (self.output, self.sent, self.send_by) = (Vec::new(), 0, None);
-        let carried = std::mem::take(&mut self.carried);
-        if carried > 0 {
-            self.inner.handle_transmitted(carried, now);
+    /// All of `output` has left: reports the bytes in it to the inner protocol.
+    pub(super) fn output_transmitted(&mut self, now: Instant) {
+        (self.output, self.output_sent, self.send_deadline) = (Vec::new(), 0, None);
+        let transmitted = std::mem::take(&mut self.inner_in_flight);
+        if transmitted > 0 {
+            self.inner.handle_transmitted(transmitted, now);
         }
     }
 
-    /// Once an inner machine that failed has nothing more to say, what is left has a moment to leave.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        if self.inner_failed && self.inner.is_done() && !self.is_drained() {
-            let soon = now.saturating_add(LAST_WORD);
-            self.send_by = Some(self.send_by.map_or(soon, |at| at.min(soon)));
+    /// Limits the time for the remaining output of a failed inner protocol that is done.
+    pub(super) fn limit_final_flush(&mut self, now: Instant) {
+        if self.inner_failed && self.inner.is_done() && !self.is_output_drained() {
+            let limit = now.saturating_add(FINAL_FLUSH_TIMEOUT);
+            self.send_deadline = Some(self.send_deadline.map_or(limit, |at| at.min(limit)));
         }
     }
 
-    pub(super) fn is_drained(&self) -> bool {
-        self.sent == self.output.len() && !self.tls.wants_write()
+    pub(super) fn is_output_drained(&self) -> bool {
+        self.output_sent == self.output.len() && !self.tls.wants_write()
     }
 
-    /// Whether the inner machine has ended its direction in order, and close_notify is to say so. After
-    /// an error there is none, so that the peer can tell the end from one that was meant; nor while
-    /// nobody has asked whether there is one.
-    pub(super) fn owes_close(&self) -> bool {
-        !self.closing && !self.has_failed() && !self.in_doubt && self.inner.wants_shutdown()
+    /// Whether the inner protocol has ended its direction in order, so that close_notify is due.
+    ///
+    /// After an error there is no close_notify, so that the peer sees a truncation and not an
+    /// intended end. While `inner_unpolled`, an error may exist that has not been reported yet.
+    pub(super) fn needs_close_notify(&self) -> bool {
+        !self.write_closed
+            && !self.has_failed()
+            && !self.inner_unpolled
+            && self.inner.wants_shutdown()
     }
 
-    /// Drops what waits to be transmitted.
-    pub(super) fn forget_output(&mut self) {
+    /// Drops all output that has not left.
+    pub(super) fn discard_output(&mut self) {
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut std::io::sink()).is_err() {
                 break;
             }
         }
-        (self.output, self.sent, self.send_by) = (Vec::new(), 0, None);
+        (self.output, self.output_sent, self.send_deadline) = (Vec::new(), 0, None);
     }
 }

@@ -1,136 +1,147 @@
-//! Every byte cut off, every byte changed, in every record of a handshake and of what follows.
+//! Truncation after every byte of a session, and a bit flip in every byte: the handshake, the messages
+//! and the end.
 
 use countersign::{Error, Role, Truncated};
 
-use crate::ends::{End, Inside, Link};
+use crate::endpoint::Endpoint;
+use crate::inner::Inner;
+use crate::link::Link;
 use crate::pki::{Pki, Version};
 
-/// What is between the two, and does to one direction what a test wants.
-struct Wire {
+/// A link whose bytes in one direction can be tampered with.
+struct TamperedLink {
     link: Link,
-    /// Whose bytes are touched.
-    from: Role,
-    /// How many bytes came from there.
-    said: usize,
+    /// The sender in that direction.
+    sender: Role,
+    /// Bytes that `sender` has sent.
+    sent: usize,
 }
 
-impl Wire {
-    fn new(link: Link, from: Role) -> Self {
-        Self { link, from, said: 0 }
+/// Changes bytes of the sender in transit. Its first argument is the number of bytes sent before.
+trait Tamper: FnMut(usize, &mut Vec<u8>) {}
+
+impl<T: FnMut(usize, &mut Vec<u8>)> Tamper for T {}
+
+impl TamperedLink {
+    fn new(link: Link, sender: Role) -> Self {
+        Self { link, sender, sent: 0 }
     }
 
-    fn ends(&mut self) -> (&mut End, &mut End) {
+    /// The sender and the receiver.
+    fn endpoints(&mut self) -> (&mut Endpoint, &mut Endpoint) {
         let Link { client, server, .. } = &mut self.link;
-        match self.from {
+        match self.sender {
             Role::Client => (client, server),
             Role::Server => (server, client),
         }
     }
 
-    /// One exchange in which `touch` changes what `from` said, of which so many bytes came before.
-    /// Whether anything moved.
-    fn turn(&mut self, touch: &mut impl FnMut(usize, &mut Vec<u8>)) -> bool {
-        let before = self.said;
-        let (from, to) = self.ends();
-        from.poll();
-        let mut bytes = from.said(usize::MAX);
+    /// Transfers pending bytes in both directions. Returns whether there were any.
+    fn exchange(&mut self, tamper: &mut impl Tamper) -> bool {
+        let before = self.sent;
+        let (sender, receiver) = self.endpoints();
+        sender.poll();
+        let mut bytes = sender.transmit();
         let (n, mut moved) = (bytes.len(), !bytes.is_empty());
-        touch(before, &mut bytes);
-        to.hears_all(&bytes);
-        let back = to.said(usize::MAX);
-        moved |= !back.is_empty();
-        from.hears_all(&back);
-        self.said += n;
+        tamper(before, &mut bytes);
+        receiver.receive_all(&bytes);
+        let answer = receiver.transmit();
+        moved |= !answer.is_empty();
+        sender.receive_all(&answer);
+        self.sent += n;
         moved
     }
 
-    /// A whole session: the handshake, two messages, an end.
-    fn session(&mut self, touch: &mut impl FnMut(usize, &mut Vec<u8>)) {
-        while self.turn(touch) {}
+    /// Runs a whole session: the handshake, two messages and the end.
+    fn run_session(&mut self, tamper: &mut impl Tamper) {
+        while self.exchange(tamper) {}
         for message in MESSAGES {
-            // One that is not let in, or has been told that it is over, says nothing.
-            if self.link.client.established && self.link.client.over.is_none() {
-                let _ = self.link.client.out().send(message);
+            if self.link.client.established && self.link.client.result.is_none() {
+                let _ = self.link.client.outbox().send(message);
             }
-            while self.turn(touch) {}
+            while self.exchange(tamper) {}
         }
         let now = self.link.client.now;
-        self.link.client.machine.finish(now);
-        while self.turn(touch) {}
+        self.link.client.protocol.finish(now);
+        while self.exchange(tamper) {}
     }
 }
 
 const MESSAGES: [&[u8]; 2] = [b"hello", b"world"];
-const WHOLE: [&[u8]; 2] = [b"helloworld", b"HELLOWORLD"];
+/// All data that the server receives, and all that the client receives.
+const REQUESTS: &[u8] = b"helloworld";
+const ANSWERS: &[u8] = b"HELLOWORLD";
 
-/// How many bytes `from` says in a whole session. The lengths of signatures differ by a byte or two.
-fn length(pki: &Pki, inside: Inside, version: Version, from: Role) -> usize {
-    let mut wire = Wire::new(pki.link(inside, version), from);
-    wire.session(&mut |_, _| {});
-    assert_eq!(wire.link.client.over, Some(Ok(())), "{inside:?} {version:?}");
-    assert_eq!(wire.link.server.over, Some(Ok(())), "{inside:?} {version:?}");
-    wire.said
+/// Bytes that `sender` sends in a whole session. It varies by a byte or two with the length of
+/// signatures.
+fn session_len(pki: &Pki, inner: Inner, version: Version, sender: Role) -> usize {
+    let mut link = TamperedLink::new(pki.link(inner, version), sender);
+    link.run_session(&mut |_, _| {});
+    assert_eq!(link.link.client.result, Some(Ok(())), "{inner:?} {version:?}");
+    assert_eq!(link.link.server.result, Some(Ok(())), "{inner:?} {version:?}");
+    link.sent
 }
 
-/// A session whose bytes from `from` end behind the first `len`.
-fn cut(pki: &Pki, (inside, version, from): (Inside, Version, Role), len: usize) {
-    let what = format!("{inside:?} {version:?} {from:?} {len}");
-    let mut wire = Wire::new(pki.link(inside, version), from);
+/// Cuts the stream of `sender` off after `len` bytes.
+fn truncate_at(pki: &Pki, (inner, version, sender): (Inner, Version, Role), len: usize) {
+    let case = format!("{inner:?} {version:?} {sender:?} {len}");
+    let mut link = TamperedLink::new(pki.link(inner, version), sender);
     let mut whole = true;
-    wire.session(&mut |before, bytes| {
-        let left = len.saturating_sub(before);
-        whole &= left >= bytes.len();
-        bytes.truncate(left);
+    link.run_session(&mut |before: usize, bytes: &mut Vec<u8>| {
+        let kept = len.saturating_sub(before);
+        whole &= kept >= bytes.len();
+        bytes.truncate(kept);
     });
-    let (_, to) = wire.ends();
-    to.ends();
-    to.poll();
-    to.said(usize::MAX);
-    let all = if from == Role::Client { WHOLE[0] } else { WHOLE[1] };
-    assert!(all.starts_with(&to.heard), "{what}");
+    let (_, receiver) = link.endpoints();
+    receiver.receive_eof();
+    receiver.poll();
+    receiver.transmit();
+    let all = if sender == Role::Client { REQUESTS } else { ANSWERS };
+    assert!(all.starts_with(&receiver.received), "{case}");
     if whole {
-        assert_eq!(to.over, Some(Ok(())), "{what}");
+        assert_eq!(receiver.result, Some(Ok(())), "{case}");
         return;
     }
-    if inside == Inside::Untagged && to.finished {
-        // The end of messages has come, and it is the peer's; what was cut off is that of TLS.
-        assert_eq!(to.heard, all, "{what}");
+    if inner == Inner::Untagged && receiver.peer_finished {
+        // The inner protocol's FIN was received. Only TLS's close_notify is missing.
+        assert_eq!(receiver.received, all, "{case}");
         return;
     }
-    // It did not see an end that was none.
-    assert!(!to.finished, "{what}");
-    let Some(Err(Error::Truncated(kind))) = to.over else { panic!("{what}: {:?}", to.over) };
-    assert_eq!(kind == Truncated::Handshake, !to.established, "{what}");
-    assert!(to.machine.is_done() && to.machine.wants_shutdown(), "{what}");
+    assert!(!receiver.peer_finished, "{case}");
+    let Some(Err(Error::Truncated(truncated))) = receiver.result else {
+        panic!("{case}: {:?}", receiver.result)
+    };
+    assert_eq!(truncated == Truncated::Handshake, !receiver.established, "{case}");
+    assert!(receiver.protocol.is_done() && receiver.protocol.wants_shutdown(), "{case}");
 }
 
-fn cut_everywhere(inside: Inside, version: Version) {
+fn truncate_everywhere(inner: Inner, version: Version) {
     let pki = Pki::new();
-    for from in [Role::Client, Role::Server] {
-        // And a little behind its end, where nothing is cut.
-        for len in 0..length(&pki, inside, version, from) + 4 {
-            cut(&pki, (inside, version, from), len);
+    for sender in [Role::Client, Role::Server] {
+        // The last lengths are beyond the end of the session, so that it is whole.
+        for len in 0..session_len(&pki, inner, version, sender) + 4 {
+            truncate_at(&pki, (inner, version, sender), len);
         }
     }
 }
 
 #[test]
-fn a_session_cut_off_after_whichever_byte_of_tls_1_3_is_truncated() {
-    cut_everywhere(Inside::None, Version::Tls13);
+fn tls13_session_cut_at_any_byte_is_truncated() {
+    truncate_everywhere(Inner::None, Version::Tls13);
 }
 
 #[test]
-fn a_session_cut_off_after_whichever_byte_of_tls_1_2_is_truncated() {
-    cut_everywhere(Inside::None, Version::Tls12);
+fn tls12_session_cut_at_any_byte_is_truncated() {
+    truncate_everywhere(Inner::None, Version::Tls12);
 }
 
 #[test]
-fn a_mutual_session_cut_off_after_whichever_byte_is_truncated() {
-    cut_everywhere(Inside::Untagged, Version::Tls13);
+fn mutual_session_cut_at_any_byte_is_truncated() {
+    truncate_everywhere(Inner::Untagged, Version::Tls13);
 }
 
-/// Where in its record byte `at` of `records` is.
-fn offset(mut records: &[u8], mut at: usize) -> usize {
+/// The offset of byte `at` of `records` in its record.
+fn offset_in_record(mut records: &[u8], mut at: usize) -> usize {
     loop {
         let len = 5 + usize::from(u16::from_be_bytes([records[3], records[4]]));
         if at < len {
@@ -140,50 +151,51 @@ fn offset(mut records: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// A session in which a bit of byte `at` from `from` is flipped on the way.
-fn flip(pki: &Pki, version: Version, from: Role, at: usize) {
-    let what = format!("{version:?} {from:?} {at}");
-    let mut wire = Wire::new(pki.link(Inside::None, version), from);
+/// Flips a bit of byte `at` from `sender`.
+fn flip_bit_at(pki: &Pki, version: Version, sender: Role, at: usize) {
+    let case = format!("{version:?} {sender:?} {at}");
+    let mut link = TamperedLink::new(pki.link(Inner::None, version), sender);
     let mut flipped = None;
-    wire.session(&mut |before, bytes| {
+    link.run_session(&mut |before, bytes: &mut Vec<u8>| {
         let at = at.checked_sub(before).filter(|&at| at < bytes.len());
         if let Some(at) = at {
-            flipped = Some(offset(bytes, at));
+            flipped = Some(offset_in_record(bytes, at));
             bytes[at] ^= 1 << (at % 8);
         }
     });
     let Some(offset) = flipped else { return };
-    let Link { client, server, .. } = &mut wire.link;
-    for end in [&mut *client, server] {
-        if end.over.is_none() && !end.established {
-            // It waits for more, and not for long.
-            end.at(5);
-        } else if end.over.is_none() {
-            end.ends();
-            end.poll();
+    let Link { client, server, .. } = &mut link.link;
+    for endpoint in [&mut *client, server] {
+        if endpoint.result.is_none() && !endpoint.established {
+            // It waits for more bytes, until the handshake deadline.
+            endpoint.set_time(5);
+        } else if endpoint.result.is_none() {
+            endpoint.receive_eof();
+            endpoint.poll();
         }
     }
-    assert!(WHOLE[0].starts_with(&server.heard) && WHOLE[1].starts_with(&client.heard), "{what}");
-    // The version in a record's header says nothing, nor in TLS 1.3 does the type: its own is inside.
-    let all_is_well = [client.over, server.over] == [Some(Ok(())); 2];
-    assert!(!all_is_well || matches!(offset, 0..=2), "{what}, {offset}: nobody noticed");
+    let authentic = REQUESTS.starts_with(&server.received) && ANSWERS.starts_with(&client.received);
+    assert!(authentic, "{case}");
+    // The version in a record header is ignored, and in TLS 1.3 its type too: the real one is encrypted.
+    let unnoticed = [client.result, server.result] == [Some(Ok(())); 2];
+    assert!(!unnoticed || matches!(offset, 0..=2), "{case}, {offset}: the flip was not noticed");
 }
 
 fn flip_everywhere(version: Version) {
     let pki = Pki::new();
-    for from in [Role::Client, Role::Server] {
-        for at in 0..length(&pki, Inside::None, version, from) {
-            flip(&pki, version, from, at);
+    for sender in [Role::Client, Role::Server] {
+        for at in 0..session_len(&pki, Inner::None, version, sender) {
+            flip_bit_at(&pki, version, sender, at);
         }
     }
 }
 
 #[test]
-fn a_bit_changed_in_whichever_byte_of_tls_1_3_is_no_message_and_no_end() {
+fn tls13_bit_flip_at_any_byte_is_no_data_and_no_end() {
     flip_everywhere(Version::Tls13);
 }
 
 #[test]
-fn a_bit_changed_in_whichever_byte_of_tls_1_2_is_no_message_and_no_end() {
+fn tls12_bit_flip_at_any_byte_is_no_data_and_no_end() {
     flip_everywhere(Version::Tls12);
 }

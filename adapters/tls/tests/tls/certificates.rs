@@ -1,44 +1,45 @@
-//! Who is let in by their certificates, and what everybody else is told.
+//! Which certificates are accepted, and the errors and alerts for the others.
 
 use countersign::{Error, Role};
 use countersign_tls::{Credentials, CredentialsError, TlsError, TlsFactory};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 
-use crate::ends::{Inside, Link};
-use crate::pki::{Ca, Pem, credentials};
+use crate::inner::Inner;
+use crate::link::Link;
+use crate::pki::{CertificateAuthority, Identity, credentials};
 
-/// Two ends inside TLS with nothing of their own to prove, after all they had to say.
-fn meet(client: &Credentials, server: &Credentials, name: &str) -> Link {
-    let mut link = Link::new(Inside::None.client(client, name), Inside::None.server(server));
+/// Runs a client and a server, of the scheme `none` inside TLS, until nothing moves.
+fn connect(client: &Credentials, server: &Credentials, name: &str) -> Link {
+    let mut link = Link::new(Inner::None.client(client, name), Inner::None.server(server));
     link.run();
     link
 }
 
-/// How the client ends, and the server.
-fn refused(client: &Credentials, server: &Credentials, name: &str) -> (TlsError, TlsError) {
-    let link = meet(client, server, name);
-    match (link.client.error(), link.server.error()) {
-        (client, server) => (TlsError::of(client).unwrap(), TlsError::of(server).unwrap()),
-    }
+/// The errors of the client and the server, both of which must fail.
+fn errors(client: &Credentials, server: &Credentials, name: &str) -> (TlsError, TlsError) {
+    let link = connect(client, server, name);
+    let [client, server] = [link.client.error(), link.server.error()];
+    (TlsError::of(client).unwrap(), TlsError::of(server).unwrap())
 }
 
-fn open(client: &Credentials, server: &Credentials, name: &str) {
-    let link = meet(client, server, name);
-    assert!(link.is_open(), "{:?} {:?}", link.client.over, link.server.over);
+#[track_caller]
+fn assert_accepted(client: &Credentials, server: &Credentials, name: &str) {
+    let link = connect(client, server, name);
+    assert!(link.is_established(), "{:?} {:?}", link.client.result, link.server.result);
 }
 
-/// A self-signed certificate, as `change` has it.
-fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Pem {
+/// A self-signed certificate, with its parameters changed by `change`.
+fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["self.example".into()]).unwrap();
     change(&mut params);
     let certificate = params.self_signed(&key).unwrap();
-    Pem { certificate: certificate.pem(), key: key.serialize_pem() }
+    Identity { certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
 #[test]
-fn each_end_is_told_what_is_wrong_with_the_others_certificate() {
-    let (ca, other) = (Ca::new("a CA"), Ca::new("another CA"));
+fn invalid_certificates_are_rejected_with_their_alert() {
+    let (ca, other) = (CertificateAuthority::new("a CA"), CertificateAuthority::new("another CA"));
     let good = ca.sign("server.example");
     let expired = ca.sign_with("server.example", |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -52,49 +53,49 @@ fn each_end_is_told_what_is_wrong_with_the_others_certificate() {
     let misused = ca.sign_with("server.example", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
     });
-    let client = credentials(Some(&good), Some(&ca.pem));
-    let server = |own: &Pem| credentials(Some(own), Some(&ca.pem));
-    for (own, why, alert) in [
+    let client = credentials(Some(&good), Some(&ca.identity));
+    let server = |identity: &Identity| credentials(Some(identity), Some(&ca.identity));
+    for (identity, error, alert) in [
         (&expired, TlsError::Expired, 45),
         (&early, TlsError::Expired, 45),
         (&elsewhere, TlsError::Untrusted, 48),
         (&misused, TlsError::Unusable, 43),
     ] {
-        let (client, server) = refused(&client, &server(own), "server.example");
-        assert_eq!((client, server), (why, TlsError::Alert(alert)));
+        let (client, server) = errors(&client, &server(identity), "server.example");
+        assert_eq!((client, server), (error, TlsError::Alert(alert)));
     }
-    let (told, server_told) = refused(&client, &server(&good), "other.example");
-    assert_eq!((told, server_told), (TlsError::WrongName, TlsError::Alert(42)));
+    let of_both = errors(&client, &server(&good), "other.example");
+    assert_eq!(of_both, (TlsError::WrongName, TlsError::Alert(42)));
 
-    for (own, why, alert) in [
+    for (identity, error, alert) in [
         (Some(&expired), TlsError::Expired, 45),
         (Some(&early), TlsError::Expired, 45),
         (Some(&elsewhere), TlsError::Untrusted, 48),
         (Some(&misused), TlsError::Unusable, 43),
         (None, TlsError::NoCertificate, 116),
     ] {
-        let client = credentials(own, Some(&ca.pem));
-        let (client, server) = refused(&client, &server(&good), "server.example");
-        assert_eq!((server, client), (why, TlsError::Alert(alert)));
+        let client = credentials(identity, Some(&ca.identity));
+        let (client, server) = errors(&client, &server(&good), "server.example");
+        assert_eq!((server, client), (error, TlsError::Alert(alert)));
         assert!(
             Error::from(server).is_authentication_failure()
                 && !Error::from(client).is_authentication_failure()
         );
     }
-    open(&client, &server(&good), "server.example");
+    assert_accepted(&client, &server(&good), "server.example");
 }
 
 #[test]
-fn a_server_that_trusts_nobody_asks_for_no_certificate_and_vouches_for_no_client() {
-    let ca = Ca::new("a CA");
+fn server_without_trust_does_not_authenticate_clients() {
+    let ca = CertificateAuthority::new("a CA");
     let server = credentials(Some(&ca.sign("server.example")), None);
-    let link = meet(&credentials(None, Some(&ca.pem)), &server, "server.example");
-    assert!(!link.server.machine.peer().unwrap().authenticated);
-    assert!(link.client.machine.peer().unwrap().authenticated);
+    let link = connect(&credentials(None, Some(&ca.identity)), &server, "server.example");
+    assert!(!link.server.protocol.peer().unwrap().authenticated);
+    assert!(link.client.protocol.peer().unwrap().authenticated);
 }
 
 #[test]
-fn a_certificate_that_is_no_cas_is_a_pin_whose_name_and_dates_do_not_matter() {
+fn pin_is_accepted_whatever_its_name_and_dates() {
     let leaf = self_signed(|params| {
         params.is_ca = IsCa::ExplicitNoCa;
         params.not_after = date_time_ymd(2001, 1, 1);
@@ -102,44 +103,44 @@ fn a_certificate_that_is_no_cas_is_a_pin_whose_name_and_dates_do_not_matter() {
     });
     let client = self_signed(|params| params.is_ca = IsCa::NoCa);
     let server = credentials(Some(&leaf), Some(&client));
-    open(&credentials(Some(&client), Some(&leaf)), &server, "whatever.example");
-    // The like of it is not it.
+    assert_accepted(&credentials(Some(&client), Some(&leaf)), &server, "whatever.example");
+    // Another certificate with the same name is not the pin.
     let another = self_signed(|params| params.is_ca = IsCa::NoCa);
-    let (why, told) = refused(&credentials(Some(&client), Some(&another)), &server, "self.example");
-    assert_eq!((why, told), (TlsError::Untrusted, TlsError::Alert(48)));
-    let (told, why) = refused(&credentials(Some(&another), Some(&leaf)), &server, "self.example");
-    assert_eq!((why, told), (TlsError::Untrusted, TlsError::Alert(48)));
+    let of_both = errors(&credentials(Some(&client), Some(&another)), &server, "self.example");
+    assert_eq!(of_both, (TlsError::Untrusted, TlsError::Alert(48)));
+    let of_both = errors(&credentials(Some(&another), Some(&leaf)), &server, "self.example");
+    assert_eq!(of_both, (TlsError::Alert(48), TlsError::Untrusted));
 }
 
 #[test]
-fn a_ca_may_show_itself_where_it_is_pinned() {
+fn pinned_ca_may_present_itself() {
     let own = self_signed(|params| {
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     });
     let server = credentials(Some(&own), Some(&own));
-    open(&credentials(Some(&own), Some(&own)), &server, "self.example");
+    assert_accepted(&credentials(Some(&own), Some(&own)), &server, "self.example");
 }
 
 #[test]
-fn a_pin_signs_for_nobody_else() {
-    // It has a key like any CA's, and says that it is none.
+fn pin_does_not_vouch_for_other_certificates() {
+    // A self-signed certificate that is not a CA's, whose key signs another certificate.
     let leaf_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["leaf.example".into()]).unwrap();
     params.is_ca = IsCa::NoCa;
     let leaf = params.self_signed(&leaf_key).unwrap();
-    let pinned = Pem { certificate: leaf.pem(), key: leaf_key.serialize_pem() };
+    let pinned = Identity { certificate: leaf.pem(), key: leaf_key.serialize_pem() };
     let issuer = rcgen::Issuer::new(params, leaf_key);
     let key = KeyPair::generate().unwrap();
     let forged = CertificateParams::new(vec!["server.example".into()]).unwrap();
     let forged = forged.signed_by(&key, &issuer).unwrap();
-    let forged = Pem { certificate: forged.pem(), key: key.serialize_pem() };
+    let forged = Identity { certificate: forged.pem(), key: key.serialize_pem() };
     let client = credentials(None, Some(&pinned));
-    let (why, _) = refused(&client, &credentials(Some(&forged), None), "server.example");
-    assert_eq!(why, TlsError::Untrusted);
+    let (error, _) = errors(&client, &credentials(Some(&forged), None), "server.example");
+    assert_eq!(error, TlsError::Untrusted);
 }
 
 #[test]
-fn a_pinned_certificate_without_its_key_proves_nothing() {
+fn key_of_another_certificate_is_a_mismatch() {
     let own = self_signed(|params| params.is_ca = IsCa::NoCa);
     let other = self_signed(|params| params.is_ca = IsCa::NoCa);
     let mismatch =
@@ -148,10 +149,10 @@ fn a_pinned_certificate_without_its_key_proves_nothing() {
 }
 
 #[test]
-fn credentials_that_are_none_are_refused_with_what_is_wrong() {
-    let pem = self_signed(|_| {});
+fn invalid_credentials_are_refused_with_the_reason() {
+    let identity = self_signed(|_| {});
     let new = Credentials::new;
-    let (chain, key) = (pem.certificate.as_bytes(), pem.key.as_bytes());
+    let (chain, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
     assert_eq!(new().with_certificate(b"", key).unwrap_err(), CredentialsError::NoCertificate);
     assert_eq!(new().with_certificate(key, key).unwrap_err(), CredentialsError::NoCertificate);
     assert_eq!(new().with_certificate(chain, b"").unwrap_err(), CredentialsError::Key);
@@ -160,14 +161,14 @@ fn credentials_that_are_none_are_refused_with_what_is_wrong() {
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(new().with_trust(broken).unwrap_err(), CredentialsError::Certificate);
     assert_eq!(new().with_certificate(broken, key).unwrap_err(), CredentialsError::Certificate);
-    let cut = &chain[..chain.len() / 2];
-    assert!(new().with_trust(cut).is_err());
+    let truncated = &chain[..chain.len() / 2];
+    assert!(new().with_trust(truncated).is_err());
 
-    let sessions = || Inside::None.sessions(Role::Server);
+    let sessions = || Inner::None.sessions(Role::Server);
     let server = TlsFactory::server(sessions(), &new()).unwrap_err();
-    assert_eq!(server, CredentialsError::ServerWithout);
+    assert_eq!(server, CredentialsError::MissingServerCertificate);
     let client = TlsFactory::client(sessions(), &new(), "server.example").unwrap_err();
-    assert_eq!(client, CredentialsError::TrustNothing);
+    assert_eq!(client, CredentialsError::MissingTrust);
     let trusting = new().with_trust(chain).unwrap();
     for name in ["", "a b", "-", "server.example:1"] {
         let client = TlsFactory::client(sessions(), &trusting, name).unwrap_err();
@@ -176,12 +177,15 @@ fn credentials_that_are_none_are_refused_with_what_is_wrong() {
 }
 
 #[test]
-fn credentials_show_no_key() {
-    let pem = self_signed(|_| {});
-    let all = Credentials::new()
-        .with_certificate(pem.certificate.as_bytes(), pem.key.as_bytes())
+fn debug_output_of_credentials_has_no_key() {
+    let identity = self_signed(|_| {});
+    let credentials = Credentials::new()
+        .with_certificate(identity.certificate.as_bytes(), identity.key.as_bytes())
         .unwrap()
-        .with_trust(pem.certificate.as_bytes())
+        .with_trust(identity.certificate.as_bytes())
         .unwrap();
-    assert_eq!(format!("{all:?}"), "Credentials { shows: true, trusts: true }");
+    assert_eq!(
+        format!("{credentials:?}"),
+        "Credentials { has_certificate: true, has_trust: true }"
+    );
 }

@@ -1,69 +1,71 @@
-//! Peers and applications that are slow, or stand still.
+//! Back-pressure and deadlines: slow peers, slow applications, and refusals.
 
 use countersign::{Error, Role, SendError, TimedOut};
 
-use crate::ends::{End, Inside, Link};
+use crate::endpoint::Endpoint;
+use crate::inner::Inner;
+use crate::link::Link;
 use crate::pki::{Pki, Version};
 
-/// More than all buffers of an end together, in bytes: a record that was read, one that was decrypted,
-/// and what a session keeps to receive and to send.
+/// More bytes than all buffers of an endpoint hold: a received record, a decrypted one, and the session's
+/// receive and send buffers.
 const BUFFERS: usize = 100 << 10;
 
-/// Everyone, in either version.
-fn each(check: impl Fn(Inside, Link)) {
+/// Runs `check` with an established link of every inner protocol and TLS version.
+fn for_each_link(check: impl Fn(Inner, Link)) {
     let pki = Pki::new();
     for version in Version::ALL {
-        for inside in Inside::ALL {
-            let mut link = pki.link(inside, version);
+        for inner in Inner::ALL {
+            let mut link = pki.link(inner, version);
             link.run();
-            assert!(link.is_open(), "{inside:?} {version:?}");
-            check(inside, link);
+            assert!(link.is_established(), "{inner:?} {version:?}");
+            check(inner, link);
         }
     }
 }
 
-/// Has the client say as much as it can of what `rounds` hold, and the server hear what it takes. How
-/// many bytes it took.
-fn pour(link: &mut Link, wire: &mut Vec<u8>, said: &mut Vec<u8>, rounds: usize) -> usize {
-    let mut taken = 0;
-    for round in 0..rounds {
+/// The client sends 1000 times, and the server's output never leaves.
+/// Returns how many bytes the server read. `in_flight` gets those that it did not read, and `sent` the
+/// content of all messages.
+fn flood(link: &mut Link, in_flight: &mut Vec<u8>, sent: &mut Vec<u8>) -> usize {
+    let mut read = 0;
+    for round in 0..1000 {
         let message = [b'a' + (round % 26) as u8; 1000];
-        match link.client.out().send(&message) {
-            Ok(()) => said.extend(message),
+        match link.client.outbox().send(&message) {
+            Ok(()) => sent.extend(message),
             Err(SendError::Full) => {}
             Err(error) => panic!("{error}"),
         }
         link.client.poll();
-        wire.extend(link.client.said(usize::MAX));
-        let n = link.server.hears(wire);
-        wire.drain(..n);
-        taken += n;
+        in_flight.extend(link.client.transmit());
+        let n = link.server.receive(in_flight);
+        in_flight.drain(..n);
+        read += n;
         link.server.poll();
-        // It would say this, and nobody takes it.
-        let _ = link.server.machine.poll_transmit(link.server.now);
+        // Encrypts the pending output, of which nothing is transmitted.
+        let _ = link.server.protocol.poll_transmit(link.server.now);
     }
-    taken
+    read
 }
 
 #[test]
-fn an_application_that_is_slow_stops_its_peer_and_loses_nothing() {
-    each(|inside, mut link| {
-        link.server.holds = true;
-        let (mut wire, mut said) = (Vec::new(), Vec::new());
-        let taken = pour(&mut link, &mut wire, &mut said, 1000);
-        assert!(taken < BUFFERS, "{inside:?} took {taken} bytes");
-        assert!(!link.server.machine.wants_read(), "{inside:?}");
-        link.server.holds = false;
-        link.server.go_on();
+fn slow_application_stops_its_peer_without_loss() {
+    for_each_link(|inner, mut link| {
+        link.server.paused = true;
+        let (mut in_flight, mut sent) = (Vec::new(), Vec::new());
+        let read = flood(&mut link, &mut in_flight, &mut sent);
+        assert!(read < BUFFERS, "{inner:?} read {read} bytes");
+        assert!(!link.server.protocol.wants_read(), "{inner:?}");
+        link.server.resume();
         loop {
             link.server.poll();
-            let n = link.server.hears(&wire);
-            wire.drain(..n);
-            let answer = link.server.said(usize::MAX);
+            let n = link.server.receive(&in_flight);
+            in_flight.drain(..n);
+            let answer = link.server.transmit();
             let mut answer = &answer[..];
             let moved = n > 0 || !answer.is_empty();
             while !answer.is_empty() {
-                answer = &answer[link.client.hears(answer)..];
+                answer = &answer[link.client.receive(answer)..];
                 link.client.poll();
             }
             if !moved {
@@ -71,135 +73,133 @@ fn an_application_that_is_slow_stops_its_peer_and_loses_nothing() {
             }
         }
         link.run();
-        assert!(link.server.heard == said, "{inside:?}");
-        assert!(link.client.heard == said.to_ascii_uppercase(), "{inside:?}");
+        assert!(link.server.received == sent, "{inner:?}");
+        assert!(link.client.received == sent.to_ascii_uppercase(), "{inner:?}");
     });
 }
 
 #[test]
-fn who_stops_within_a_record_while_nobody_reads_has_thirty_seconds_once_somebody_would() {
-    each(|inside, mut link| {
-        link.server.holds = true;
-        let mut wire = Vec::new();
-        while link.server.machine.wants_read() {
-            let _ = link.client.out().send(&[b'a'; 1000]);
+fn partial_record_times_out_30_s_after_reading_resumes() {
+    for_each_link(|inner, mut link| {
+        link.server.paused = true;
+        let mut in_flight = Vec::new();
+        while link.server.protocol.wants_read() {
+            let _ = link.client.outbox().send(&[b'a'; 1000]);
             link.client.poll();
-            wire.extend(link.client.said(usize::MAX));
-            // The last byte of a record is still to come.
-            let n = link.server.hears(&wire[..wire.len() - 1]);
-            wire.drain(..n);
+            in_flight.extend(link.client.transmit());
+            // The last byte of a record never arrives.
+            let n = link.server.receive(&in_flight[..in_flight.len() - 1]);
+            in_flight.drain(..n);
             link.server.poll();
         }
-        assert!(link.server.machine.recv_space().is_empty(), "{inside:?}");
-        link.server.holds = false;
-        link.server.go_on();
-        // What was read is dealt with, and what is not read there is no more of.
+        assert!(link.server.protocol.recv_space().is_empty(), "{inner:?}");
+        link.server.resume();
+        // The server handles what it has read; no more arrives.
         loop {
             link.server.poll();
-            if link.server.said(usize::MAX).is_empty() {
+            if link.server.transmit().is_empty() {
                 break;
             }
         }
-        assert!(link.server.machine.wants_read() && !link.server.machine.is_idle(), "{inside:?}");
-        link.server.at(31);
-        let late = link.server.error();
-        assert!(matches!(late, Error::TimedOut(TimedOut::Receive)), "{inside:?}: {late:?}");
+        assert!(link.server.protocol.wants_read() && !link.server.protocol.is_idle(), "{inner:?}");
+        link.server.set_time(31);
+        let error = link.server.error();
+        assert!(matches!(error, Error::TimedOut(TimedOut::Receive)), "{inner:?}: {error:?}");
     });
 }
 
 #[test]
-fn a_peer_that_never_reads_is_borne_with_for_so_much_and_so_long() {
-    each(|inside, mut link| {
-        // Nothing that the server says leaves.
-        let (mut wire, mut said) = (Vec::new(), Vec::new());
-        let taken = pour(&mut link, &mut wire, &mut said, 1000);
-        assert!(taken < BUFFERS, "{inside:?} took {taken} bytes");
-        assert!(!link.server.machine.wants_read(), "{inside:?}");
-        link.server.at(31);
-        let late = link.server.error();
-        assert!(matches!(late, Error::TimedOut(TimedOut::Send)), "{inside:?}: {late:?}");
-        link.server.at(62);
-        assert!(link.server.machine.is_done(), "{inside:?}");
+fn peer_that_never_reads_is_bounded_and_times_out() {
+    for_each_link(|inner, mut link| {
+        let (mut in_flight, mut sent) = (Vec::new(), Vec::new());
+        let read = flood(&mut link, &mut in_flight, &mut sent);
+        assert!(read < BUFFERS, "{inner:?} read {read} bytes");
+        assert!(!link.server.protocol.wants_read(), "{inner:?}");
+        link.server.set_time(31);
+        let error = link.server.error();
+        assert!(matches!(error, Error::TimedOut(TimedOut::Send)), "{inner:?}: {error:?}");
+        link.server.set_time(62);
+        assert!(link.server.protocol.is_done(), "{inner:?}");
     });
 }
 
 #[test]
-fn the_handshake_has_one_deadline_tls_included_however_its_bytes_drip() {
+fn one_deadline_covers_tls_and_session_handshakes() {
     let pki = Pki::new();
     for version in Version::ALL {
-        for inside in Inside::ALL {
+        for inner in Inner::ALL {
             for role in [Role::Client, Role::Server] {
-                let mut link = pki.link(inside, version);
-                let hello = link.client.said(usize::MAX);
-                let (end, bytes): (&mut End, _) = match role {
+                let mut link = pki.link(inner, version);
+                let hello = link.client.transmit();
+                let (endpoint, bytes): (&mut Endpoint, _) = match role {
                     Role::Server => (&mut link.server, hello),
                     Role::Client => {
-                        link.server.hears_all(&hello);
-                        let flight = link.server.said(usize::MAX);
+                        link.server.receive_all(&hello);
+                        let flight = link.server.transmit();
                         (&mut link.client, flight)
                     }
                 };
                 for (second, byte) in bytes.iter().enumerate().take(5) {
-                    end.at(second as u64);
-                    assert_eq!(end.hears(&[*byte]), 1);
-                    end.poll();
-                    assert!(end.over.is_none());
-                    assert_eq!(end.machine.poll_timeout().unwrap().as_micros(), 5_000_000);
+                    endpoint.set_time(second as u64);
+                    assert_eq!(endpoint.receive(&[*byte]), 1);
+                    endpoint.poll();
+                    assert!(endpoint.result.is_none());
+                    assert_eq!(endpoint.protocol.poll_timeout().unwrap().as_micros(), 5_000_000);
                 }
-                end.at(5);
-                assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake), "{inside:?}");
-                // Not a word, and no close_notify either.
-                assert!(end.said(usize::MAX).is_empty(), "{inside:?} {version:?} {role:?}");
-                assert!(end.machine.is_done() && end.machine.wants_shutdown());
+                endpoint.set_time(5);
+                assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake), "{inner:?}");
+                // Neither an alert nor close_notify.
+                assert!(endpoint.transmit().is_empty(), "{inner:?} {version:?} {role:?}");
+                assert!(endpoint.protocol.is_done() && endpoint.protocol.wants_shutdown());
             }
         }
     }
 }
 
-/// It is in no buffer of the session's: only TLS knows of it.
+/// Such a record is in no buffer of the session: only TLS knows of it.
 #[test]
-fn half_a_record_has_thirty_seconds_however_its_bytes_drip_and_is_not_idle() {
-    each(|inside, mut link| {
+fn partial_record_times_out_and_is_not_idle() {
+    for_each_link(|inner, mut link| {
         let server = &mut link.server;
-        let mut said = || {
-            link.client.out().send(&[b'x'; 1000]).unwrap();
-            link.client.said(usize::MAX)
+        let mut next_record = || {
+            link.client.outbox().send(&[b'x'; 1000]).unwrap();
+            link.client.transmit()
         };
-        let (first, second) = (said(), said());
-        // One that is whole in time has had its own.
+        let (first, second) = (next_record(), next_record());
+        // A record that is complete in time. The next one has a deadline of its own.
         let (most, last) = first.split_at(first.len() - 1);
-        server.hears_all(most);
-        assert_eq!(server.machine.poll_timeout().unwrap().as_micros(), 30_000_000);
-        server.at(29);
-        server.hears_all(last);
-        assert_eq!(server.heard.len(), 1000, "{inside:?}");
-        server.said(usize::MAX);
-        assert!(server.machine.is_idle() && server.machine.poll_timeout().is_none(), "{inside:?}");
+        server.receive_all(most);
+        assert_eq!(server.protocol.poll_timeout().unwrap().as_micros(), 30_000_000);
+        server.set_time(29);
+        server.receive_all(last);
+        assert_eq!(server.received.len(), 1000, "{inner:?}");
+        server.transmit();
+        assert!(server.protocol.is_idle() && server.protocol.poll_timeout().is_none(), "{inner:?}");
 
         for (byte, second) in second.iter().zip(29..59) {
-            server.at(second);
-            assert_eq!(server.hears(&[*byte]), 1);
+            server.set_time(second);
+            assert_eq!(server.receive(&[*byte]), 1);
             server.poll();
-            assert_eq!(server.machine.poll_timeout().unwrap().as_micros(), 59_000_000);
-            assert!(!server.machine.is_idle() && server.machine.is_receiving());
-            assert!(server.over.is_none());
+            assert_eq!(server.protocol.poll_timeout().unwrap().as_micros(), 59_000_000);
+            assert!(!server.protocol.is_idle() && server.protocol.is_receiving());
+            assert!(server.result.is_none());
         }
-        server.at(59);
-        assert_eq!(server.error(), Error::TimedOut(TimedOut::Receive), "{inside:?}");
+        server.set_time(59);
+        assert_eq!(server.error(), Error::TimedOut(TimedOut::Receive), "{inner:?}");
     });
 }
 
 #[test]
-fn a_refusal_inside_tls_is_heard_before_the_end() {
+fn inner_refusal_arrives_before_the_end() {
     let pki = Pki::new();
     for version in Version::ALL {
-        let mut link = pki.link(Inside::Mutual, version);
+        let mut link = pki.link(Inner::Mutual, version);
         link.client.secret = b"another key than that of the server";
         link.run();
         assert_eq!(link.server.error(), Error::WrongKey);
-        // Its alert, and TLS's end behind it.
+        // The refusal is sent first, then close of TLS.
         let refused = Error::Alert(countersign::Alert::Refused);
         assert_eq!(link.client.error(), refused, "{version:?}");
-        assert!(link.server.machine.is_done() && link.server.machine.wants_shutdown());
+        assert!(link.server.protocol.is_done() && link.server.protocol.wants_shutdown());
     }
 }

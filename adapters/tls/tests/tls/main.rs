@@ -1,13 +1,15 @@
-//! Ends inside TLS, in memory: with each other, with a peer that is rustls alone, and with somebody who
-//! has the wire.
+//! TLS in memory: two endpoints of ours, an endpoint of ours with rustls alone, and an attacker who
+//! controls the network between them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-/// Who takes part.
-mod ends;
-mod peer;
+// Helpers.
+mod endpoint;
+mod inner;
+mod link;
 mod pki;
+mod rustls_peer;
 
-/// What is tested.
+// Tests.
 mod alerts;
 mod bytes;
 mod certificates;

@@ -1,110 +1,121 @@
-//! One who sits between the two, and one who pretends.
+//! An attacker between the two endpoints: relaying between two TLS connections, or removing TLS.
 
 use std::task::Waker;
 
 use countersign::{Alert, Error, Instant, Role};
 use countersign_host::ProtocolFactory;
 
-use crate::ends::{End, Inside, Link};
+use crate::endpoint::Endpoint;
+use crate::inner::Inner;
+use crate::link::Link;
 use crate::pki::{Pki, Version};
 
-/// Somebody who has certificates that both sides trust sits between them, and passes on what the client
-/// of the first says inside TLS to the server of the second, and back.
-fn pass_on(pki: &Pki, inside: Inside, front: Version, back: Version) -> (End, End) {
-    let mut up = Link::new(pki.client(inside, front), pki.server(Inside::Raw, front));
-    let mut down = Link::new(pki.client(Inside::Raw, back), pki.server(inside, back));
-    up.server.answers = false;
+/// An attacker with certificates that both sides trust terminates the client's TLS connection, opens
+/// one to the server, and relays the plaintext in both directions. Returns the client and the server.
+fn relay(
+    pki: &Pki,
+    inner: Inner,
+    client_version: Version,
+    server_version: Version,
+) -> (Endpoint, Endpoint) {
+    let mut front =
+        Link::new(pki.client(inner, client_version), pki.server(Inner::Raw, client_version));
+    let mut back =
+        Link::new(pki.client(Inner::Raw, server_version), pki.server(inner, server_version));
+    front.server.answers = false;
     for _ in 0..40 {
-        up.run();
-        down.run();
-        let said = std::mem::take(&mut up.server.heard);
-        let answered = std::mem::take(&mut down.client.heard);
-        // An end that is over takes nothing.
-        if !said.is_empty() {
-            let _ = down.client.out().send(&said);
+        front.run();
+        back.run();
+        let from_client = std::mem::take(&mut front.server.received);
+        let from_server = std::mem::take(&mut back.client.received);
+        // Sending fails on a connection that has ended.
+        if !from_client.is_empty() {
+            let _ = back.client.outbox().send(&from_client);
         }
-        if !answered.is_empty() {
-            let _ = up.server.out().send(&answered);
+        if !from_server.is_empty() {
+            let _ = front.server.outbox().send(&from_server);
         }
     }
-    (up.client, down.server)
+    (front.client, back.server)
 }
 
-fn each_way(check: impl Fn(&Pki, Version, Version)) {
+fn for_all_versions(check: impl Fn(&Pki, Version, Version)) {
     let pki = Pki::new();
-    for front in Version::ALL {
-        for back in Version::ALL {
-            check(&pki, front, back);
+    for client_version in Version::ALL {
+        for server_version in Version::ALL {
+            check(&pki, client_version, server_version);
         }
     }
 }
 
 #[test]
-fn mutual_is_not_passed_on_between_tls_connections_of_any_versions() {
-    each_way(|pki, front, back| {
-        for inside in [Inside::Mutual, Inside::Untagged] {
-            let (client, server) = pass_on(pki, inside, front, back);
+fn mutual_cannot_be_relayed_between_tls_connections() {
+    for_all_versions(|pki, client_version, server_version| {
+        for inner in [Inner::Mutual, Inner::Untagged] {
+            let (client, server) = relay(pki, inner, client_version, server_version);
             assert!(!client.established && !server.established);
-            assert_eq!(server.error(), Error::WrongKey, "{inside:?} {front:?} {back:?}");
+            let versions = format!("{inner:?} {client_version:?} {server_version:?}");
+            assert_eq!(server.error(), Error::WrongKey, "{versions}");
             assert_eq!(client.error(), Error::Alert(Alert::Refused));
         }
     });
 }
 
-/// They cannot know; and this is how it looks when it works.
+/// They have no channel binding. This also shows that the relay works.
 #[test]
-fn the_other_schemes_are_passed_on() {
-    each_way(|pki, front, back| {
-        for inside in [Inside::Challenge, Inside::Multiprocessing] {
-            let (client, server) = pass_on(pki, inside, front, back);
-            assert!(client.established && server.established, "{inside:?} {front:?} {back:?}");
+fn unbound_schemes_can_be_relayed() {
+    for_all_versions(|pki, client_version, server_version| {
+        for inner in [Inner::Challenge, Inner::Multiprocessing] {
+            let (client, server) = relay(pki, inner, client_version, server_version);
+            let versions = format!("{inner:?} {client_version:?} {server_version:?}");
+            assert!(client.established && server.established, "{versions}");
         }
     });
 }
 
-/// The same session without TLS.
-fn bare(role: Role) -> End {
-    let sessions = Inside::Mutual.sessions(role);
-    let made = match role {
+/// A `mutual` session without TLS.
+fn plain_endpoint(role: Role) -> Endpoint {
+    let sessions = Inner::Mutual.sessions(role);
+    let protocol = match role {
         Role::Client => sessions.client(Waker::noop(), Instant::EPOCH),
         Role::Server => sessions.server(Waker::noop(), Instant::EPOCH),
     };
-    End::new(made.unwrap())
+    Endpoint::new(protocol.unwrap())
 }
 
 #[test]
-fn whoever_takes_tls_off_on_the_way_brings_a_bound_end_and_an_unbound_one_no_closer() {
+fn bound_and_unbound_endpoints_do_not_authenticate() {
     let pki = Pki::new();
     for version in Version::ALL {
-        // TLS towards the client alone.
-        let mut up =
-            Link::new(pki.client(Inside::Mutual, version), pki.server(Inside::Raw, version));
-        let mut server = bare(Role::Server);
-        up.server.answers = false;
+        // The attacker uses TLS with the client only.
+        let mut front =
+            Link::new(pki.client(Inner::Mutual, version), pki.server(Inner::Raw, version));
+        let mut server = plain_endpoint(Role::Server);
+        front.server.answers = false;
         for _ in 0..10 {
-            up.run();
-            server.hears_all(&std::mem::take(&mut up.server.heard));
-            let said = server.said(usize::MAX);
-            if !said.is_empty() {
-                let _ = up.server.out().send(&said);
+            front.run();
+            server.receive_all(&std::mem::take(&mut front.server.received));
+            let from_server = server.transmit();
+            if !from_server.is_empty() {
+                let _ = front.server.outbox().send(&from_server);
             }
         }
-        assert!(!up.client.established && !server.established);
+        assert!(!front.client.established && !server.established);
         assert_eq!(server.error(), Error::WrongKey);
 
-        // And towards the server alone.
-        let mut down =
-            Link::new(pki.client(Inside::Raw, version), pki.server(Inside::Mutual, version));
-        let mut client = bare(Role::Client);
+        // The attacker uses TLS with the server only.
+        let mut back =
+            Link::new(pki.client(Inner::Raw, version), pki.server(Inner::Mutual, version));
+        let mut client = plain_endpoint(Role::Client);
         for _ in 0..10 {
-            down.run();
-            client.hears_all(&std::mem::take(&mut down.client.heard));
-            let said = client.said(usize::MAX);
-            if !said.is_empty() {
-                let _ = down.client.out().send(&said);
+            back.run();
+            client.receive_all(&std::mem::take(&mut back.client.received));
+            let from_client = client.transmit();
+            if !from_client.is_empty() {
+                let _ = back.client.outbox().send(&from_client);
             }
         }
-        assert!(!client.established && !down.server.established);
-        assert_eq!(down.server.error(), Error::WrongKey);
+        assert!(!client.established && !back.server.established);
+        assert_eq!(back.server.error(), Error::WrongKey);
     }
 }

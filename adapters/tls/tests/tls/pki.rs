@@ -1,4 +1,5 @@
-//! Certificates, and ends of one version of TLS that show them.
+//! [`Pki`] and [`CertificateAuthority`]: certificates, and endpoints of one TLS version that present
+//! them.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -17,24 +18,27 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::ends::{Inside, Link};
+use crate::inner::Inner;
+use crate::link::Link;
 
+/// The name in the server's certificate.
 pub(crate) const NAME: &str = "server.example";
 
-/// A certificate and its key, in PEM.
+/// A certificate and its private key, in PEM.
 #[derive(Clone)]
-pub(crate) struct Pem {
+pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
 
-/// A CA, and whom it signs.
-pub(crate) struct Ca {
-    pub(crate) pem: Pem,
+/// A CA.
+pub(crate) struct CertificateAuthority {
+    /// The CA's own certificate and key.
+    pub(crate) identity: Identity,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Ca {
+impl CertificateAuthority {
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -42,34 +46,38 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = params.self_signed(&key).unwrap();
-        let pem = Pem { certificate: certificate.pem(), key: key.serialize_pem() };
-        Self { pem, issuer: Issuer::new(params, key) }
+        let identity = Identity { certificate: certificate.pem(), key: key.serialize_pem() };
+        Self { identity, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate for `name`, as `change` has it.
-    pub(crate) fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+    /// A certificate for `name`, with its parameters changed by `change`.
+    pub(crate) fn sign_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.into()]).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Pem { certificate: certificate.pem(), key: key.serialize_pem() }
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    pub(crate) fn sign(&self, name: &str) -> Pem {
+    pub(crate) fn sign(&self, name: &str) -> Identity {
         self.sign_with(name, |_| {})
     }
 }
 
-pub(crate) fn credentials(own: Option<&Pem>, trust: Option<&Pem>) -> Credentials {
+pub(crate) fn credentials(identity: Option<&Identity>, trusted: Option<&Identity>) -> Credentials {
     let mut credentials = Credentials::new();
-    if let Some(own) = own {
-        let (chain, key) = (own.certificate.as_bytes(), own.key.as_bytes());
+    if let Some(identity) = identity {
+        let (chain, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
         credentials = credentials.with_certificate(chain, key).unwrap();
     }
-    if let Some(trust) = trust {
-        credentials = credentials.with_trust(trust.certificate.as_bytes()).unwrap();
+    if let Some(trusted) = trusted {
+        credentials = credentials.with_trust(trusted.certificate.as_bytes()).unwrap();
     }
     credentials
 }
@@ -91,35 +99,35 @@ impl Version {
     }
 }
 
-fn chain(pem: &Pem) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.certificate.as_bytes()).map(Result::unwrap).collect()
+fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).map(Result::unwrap).collect()
 }
 
-fn key(pem: &Pem) -> PrivateKeyDer<'static> {
-    PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap()
+fn private_key(identity: &Identity) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap()
 }
 
-/// A CA, and a certificate of its for each end.
+/// A CA, and a certificate of that CA for each endpoint.
 pub(crate) struct Pki {
     roots: Arc<RootCertStore>,
-    client: Pem,
-    server: Pem,
+    client: Identity,
+    server: Identity,
 }
 
 impl Pki {
     pub(crate) fn new() -> Self {
-        let ca = Ca::new("a CA");
+        let ca = CertificateAuthority::new("a CA");
         let mut roots = RootCertStore::empty();
-        roots.add(chain(&ca.pem).remove(0)).unwrap();
+        roots.add(chain(&ca.identity).remove(0)).unwrap();
         Self { roots: Arc::new(roots), client: ca.sign("client"), server: ca.sign(NAME) }
     }
 
     pub(crate) fn client_config(&self, version: Version) -> ClientConfig {
-        self.client_config_by(ring::default_provider(), version)
+        self.client_config_with(ring::default_provider(), version)
     }
 
-    /// The same with other ciphers than usual.
-    pub(crate) fn client_config_by(
+    /// A configuration with the cipher suites of `provider`.
+    pub(crate) fn client_config_with(
         &self,
         provider: CryptoProvider,
         version: Version,
@@ -129,23 +137,23 @@ impl Pki {
             .with_protocol_versions(&[version.rustls()])
             .unwrap()
             .with_root_certificates(self.roots.clone())
-            .with_client_auth_cert(chain(&self.client), key(&self.client))
+            .with_client_auth_cert(chain(&self.client), private_key(&self.client))
             .unwrap()
     }
 
-    /// A client of this one's that trusts the server of another, which does not trust it.
-    pub(crate) fn stranger_to(&self, other: &Self, version: Version) -> ClientConfig {
+    /// A client that trusts the servers of `other`, which do not trust its certificate.
+    pub(crate) fn untrusted_client_config(&self, other: &Self, version: Version) -> ClientConfig {
         let roots = other.roots.clone();
         Self { roots, client: self.client.clone(), server: self.server.clone() }
             .client_config(version)
     }
 
     pub(crate) fn server_config(&self, version: Version) -> ServerConfig {
-        self.server_config_by(ring::default_provider(), version)
+        self.server_config_with(ring::default_provider(), version)
     }
 
-    /// The same with other ciphers than usual.
-    pub(crate) fn server_config_by(
+    /// A configuration with the cipher suites of `provider`.
+    pub(crate) fn server_config_with(
         &self,
         provider: CryptoProvider,
         version: Version,
@@ -157,25 +165,25 @@ impl Pki {
             .with_protocol_versions(&[version.rustls()])
             .unwrap()
             .with_client_cert_verifier(clients.build().unwrap())
-            .with_single_cert(chain(&self.server), key(&self.server))
+            .with_single_cert(chain(&self.server), private_key(&self.server))
             .unwrap()
     }
 
-    pub(crate) fn client(&self, inside: Inside, version: Version) -> BoxedProtocol {
+    pub(crate) fn client(&self, inner: Inner, version: Version) -> BoxedProtocol {
         let name = ServerName::try_from(NAME).unwrap();
         let config = self.client_config(version);
-        let sessions = inside.sessions(Role::Client);
-        let sessions = TlsFactory::with_client_config(sessions, config, name);
-        sessions.client(Waker::noop(), Instant::EPOCH).unwrap()
+        let sessions = inner.sessions(Role::Client);
+        let factory = TlsFactory::with_client_config(sessions, config, name);
+        factory.client(Waker::noop(), Instant::EPOCH).unwrap()
     }
 
-    pub(crate) fn server(&self, inside: Inside, version: Version) -> BoxedProtocol {
-        let sessions = inside.sessions(Role::Server);
-        let sessions = TlsFactory::with_server_config(sessions, self.server_config(version));
-        sessions.server(Waker::noop(), Instant::EPOCH).unwrap()
+    pub(crate) fn server(&self, inner: Inner, version: Version) -> BoxedProtocol {
+        let sessions = inner.sessions(Role::Server);
+        let factory = TlsFactory::with_server_config(sessions, self.server_config(version));
+        factory.server(Waker::noop(), Instant::EPOCH).unwrap()
     }
 
-    pub(crate) fn link(&self, inside: Inside, version: Version) -> Link {
-        Link::new(self.client(inside, version), self.server(inside, version))
+    pub(crate) fn link(&self, inner: Inner, version: Version) -> Link {
+        Link::new(self.client(inner, version), self.server(inner, version))
     }
 }

@@ -1,21 +1,21 @@
-//! `countersign certs`, and files that will not do.
+//! `countersign certs`, and wrong or missing files.
 
 use std::fs;
 
-use super::{OURS, THEIRS, connect, serve, with_certs};
-use crate::common::{Scratch, countersign};
-use crate::process::{Ran, Running, at_once, file, mode, run};
+use super::{CLIENT_TLS, SERVER_TLS, connect, serve, with_certs};
+use crate::common::{TempDir, countersign};
+use crate::process::{Output, Process, file, in_parallel, mode, run};
 
 const NAMES: [&str; 6] =
     ["root.crt", "root.key", "server.crt", "server.key", "client.crt", "client.key"];
 
-fn certs(scratch: &Scratch, args: &[&str]) -> Ran {
-    run(countersign(scratch).arg("certs").args(args), b"")
+fn certs(dir: &TempDir, args: &[&str]) -> Output {
+    run(countersign(dir).arg("certs").args(args), b"")
 }
 
-/// The names in a directory.
-fn names(scratch: &Scratch) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(scratch.path())
+/// The names of the files in a directory.
+fn names(dir: &TempDir) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -24,12 +24,12 @@ fn names(scratch: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn keys_are_for_their_owner_alone_and_nothing_is_printed() {
-    let scratch = Scratch::new();
-    let ran = certs(&scratch, &["there/and/there"]).exited(0);
-    assert!(ran.out.is_empty() && ran.err.is_empty(), "{ran:?}");
+fn certs_writes_private_keys_for_the_owner_only() {
+    let dir = TempDir::new();
+    let output = certs(&dir, &["there/and/there"]).expect_code(0);
+    assert!(output.out.is_empty() && output.err.is_empty(), "{output:?}");
     for name in NAMES {
-        let path = scratch.path().join("there/and/there").join(name);
+        let path = dir.path().join("there/and/there").join(name);
         let secret = name.ends_with(".key");
         assert_eq!(mode(&path) & 0o077 == 0, secret, "{name}");
         let text = fs::read_to_string(&path).unwrap();
@@ -39,156 +39,167 @@ fn keys_are_for_their_owner_alone_and_nothing_is_printed() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_nothing_written_beside_it() {
+fn certs_overwrites_nothing() {
     for name in NAMES {
-        let scratch = Scratch::new();
-        let path = file(&scratch, name, b"precious", 0o600);
-        let ran = certs(&scratch, &["."]).exited(2);
-        ran.said(name);
-        ran.said("remove it first");
-        assert_eq!(fs::read(path).unwrap(), b"precious");
-        assert_eq!(names(&scratch), [name]);
+        let dir = TempDir::new();
+        let path = file(&dir, name, b"contents", 0o600);
+        let output = certs(&dir, &["."]).expect_code(2);
+        output.expect_stderr(name);
+        output.expect_stderr("remove it first");
+        assert_eq!(fs::read(path).unwrap(), b"contents");
+        assert_eq!(names(&dir), [name]);
     }
-    let scratch = Scratch::new();
-    std::os::unix::fs::symlink("nowhere", scratch.path().join("client.key")).unwrap();
-    certs(&scratch, &["."]).exited(2).said("client.key");
-    assert_eq!(names(&scratch), ["client.key"]);
+    let dir = TempDir::new();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("client.key")).unwrap();
+    certs(&dir, &["."]).expect_code(2).expect_stderr("client.key");
+    assert_eq!(names(&dir), ["client.key"]);
 }
 
 #[test]
-fn a_server_is_called_what_it_is_to_be_called_beside_localhost() {
-    let scratch = Scratch::new();
-    certs(&scratch, &[".", "--name", "a.example", "--name", "192.0.2.7"]).exited(0);
-    let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
+fn certs_name_adds_names_to_localhost() {
+    let dir = TempDir::new();
+    certs(&dir, &[".", "--name", "a.example", "--name", "192.0.2.7"]).expect_code(0);
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
     let at = server.at[0].to_string();
-    let called = |name: &str| {
-        let ours = [&THEIRS[..], &["--tls-name", name]].concat();
-        Running::start(&mut connect(&scratch, &at, &ours)).end()
+    let connect_to = |name: &str| {
+        let ours = [&CLIENT_TLS[..], &["--tls-name", name]].concat();
+        Process::start(&mut connect(&dir, &at, &ours)).wait()
     };
     for name in ["localhost", "127.0.0.1", "::1", "a.example", "A.EXAMPLE", "192.0.2.7"] {
-        called(name).exited(0);
+        connect_to(name).expect_code(0);
     }
     for name in ["b.example", "x.a.example", "192.0.2.8", "client"] {
-        called(name).exited(3).said("--tls-name");
+        connect_to(name).expect_code(3).expect_stderr("--tls-name");
     }
-    server.logged("reason=tls-alert");
+    server.wait_log("reason=tls-alert");
 }
 
 #[test]
-fn a_name_that_is_none_is_a_usage_error_and_nothing_is_written() {
+fn invalid_certs_options_write_nothing() {
     for bad in [&["--name", "Größe"][..], &["--days", "0"], &["--days", "many"], &["extra"]] {
-        let scratch = Scratch::new();
-        let ran = certs(&scratch, &[&["."], bad].concat()).exited(2);
-        assert!(ran.out.is_empty() && !ran.err.is_empty(), "{ran:?}");
-        assert!(names(&scratch).is_empty(), "{:?}", names(&scratch));
+        let dir = TempDir::new();
+        let output = certs(&dir, &[&["."], bad].concat()).expect_code(2);
+        assert!(output.out.is_empty() && !output.err.is_empty(), "{output:?}");
+        assert!(names(&dir).is_empty(), "{:?}", names(&dir));
     }
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_said() {
-    let scratch = Scratch::new();
-    file(&scratch, "file", b"", 0o644);
-    certs(&scratch, &["file/below"]).exited(1).said("file/below");
+fn certs_reports_a_directory_it_cannot_create() {
+    let dir = TempDir::new();
+    file(&dir, "file", b"", 0o644);
+    certs(&dir, &["file/below"]).expect_code(1).expect_stderr("file/below");
 }
 
-/// What becomes of `serve` and of `connect` with these files.
-fn fails(scratch: &Scratch, serve: &[&str], connect: &[&str], said: &str) {
+/// Checks that `serve` and `connect` fail with these options and with `message` in their error.
+fn expect_usage_error(dir: &TempDir, serve: &[&str], connect: &[&str], message: &str) {
     for (command, args) in [("serve", serve), ("connect", connect)] {
         if args.is_empty() {
             continue;
         }
-        let mut ran = countersign(scratch);
-        ran.arg(command);
-        // Nobody listens there: it does not come to that.
-        ran.args(if command == "serve" {
+        let mut command_line = countersign(dir);
+        command_line.arg(command);
+        command_line.args(if command == "serve" {
             ["--listen", "127.0.0.1:0"].as_slice()
         } else {
-            &["127.0.0.1:1"]
+            &["unix:absent"]
         });
-        let ran = run(ran.args(["--scheme", "none"]).args(args), b"").exited(2);
-        ran.said(said);
+        let output = run(command_line.args(["--scheme", "none"]).args(args), b"").expect_code(2);
+        output.expect_stderr(message);
     }
 }
 
 #[test]
-fn files_that_will_not_do_are_named_with_what_is_wrong() {
-    let scratch = with_certs();
+fn bad_tls_files_are_named_with_the_reason() {
+    let dir = with_certs();
     let other = with_certs();
     for name in ["server.key", "client.key"] {
         let key = fs::read(other.path().join(name)).unwrap();
-        file(&scratch, &format!("other-{name}"), &key, 0o600);
-        file(&scratch, &format!("open-{name}"), &key, 0o644);
+        file(&dir, &format!("other-{name}"), &key, 0o600);
+        file(&dir, &format!("open-{name}"), &key, 0o644);
     }
-    file(&scratch, "empty", b"", 0o600);
+    file(&dir, "empty", b"", 0o600);
     let with = |at: usize, args: &[&'static str], other: &'static str| {
         let mut args = args.to_vec();
         args[at] = other;
         args
     };
     let (serve, connect) =
-        (|at, other| with(at, &OURS, other), |at, other| with(at, &THEIRS, other));
-    // A key that others can read.
-    fails(&scratch, &serve(3, "open-server.key"), &connect(5, "open-client.key"), "chmod 600");
-    fails(
-        &scratch,
+        (|at, other| with(at, &SERVER_TLS, other), |at, other| with(at, &CLIENT_TLS, other));
+    // A key file that others can read.
+    expect_usage_error(
+        &dir,
+        &serve(3, "open-server.key"),
+        &connect(5, "open-client.key"),
+        "chmod 600",
+    );
+    expect_usage_error(
+        &dir,
         &serve(3, "other-server.key"),
         &connect(5, "other-client.key"),
         "belong together",
     );
     for at in [1, 3, 5] {
-        fails(&scratch, &serve(at, "missing"), &connect(at, "missing"), "missing: ");
-        fails(&scratch, &serve(at, "empty"), &connect(at, "empty"), "countersign certs");
+        expect_usage_error(&dir, &serve(at, "missing"), &connect(at, "missing"), "missing: ");
+        expect_usage_error(&dir, &serve(at, "empty"), &connect(at, "empty"), "countersign certs");
     }
-    fails(&scratch, &serve(1, "server.key"), &connect(3, "client.key"), "no certificate in it");
-    fails(&scratch, &serve(3, "open-server.key"), &[], "open-server.key");
+    expect_usage_error(
+        &dir,
+        &serve(1, "server.key"),
+        &connect(3, "client.key"),
+        "no certificate in it",
+    );
+    expect_usage_error(&dir, &serve(3, "open-server.key"), &[], "open-server.key");
 }
 
 #[test]
-fn half_of_what_tls_needs_is_a_usage_error() {
-    let scratch = with_certs();
+fn incomplete_tls_options_are_usage_errors() {
+    let dir = with_certs();
     for args in [
         &["serve", "--tls-cert", "server.crt"][..],
         &["serve", "--tls-key", "server.key"],
         &["serve", "--tls-client-ca", "root.crt"],
-        &["connect", "127.0.0.1:1", "--tls-cert", "client.crt", "--tls-key", "client.key"],
-        &["connect", "127.0.0.1:1", "--tls-ca", "root.crt", "--tls-cert", "client.crt"],
-        &["connect", "127.0.0.1:1", "--tls-ca", "root.crt", "--tls-key", "client.key"],
-        &["connect", "127.0.0.1:1", "--tls-name", "localhost"],
+        &["connect", "unix:absent", "--tls-cert", "client.crt", "--tls-key", "client.key"],
+        &["connect", "unix:absent", "--tls-ca", "root.crt", "--tls-cert", "client.crt"],
+        &["connect", "unix:absent", "--tls-ca", "root.crt", "--tls-key", "client.key"],
+        &["connect", "unix:absent", "--tls-name", "localhost"],
     ] {
-        let ran = run(countersign(&scratch).args(args), b"").exited(2);
-        ran.said("--tls-");
+        let output = run(countersign(&dir).args(args), b"").expect_code(2);
+        output.expect_stderr("--tls-");
     }
-    // Without a server there is no name to be wrong.
-    let ours = [&THEIRS[..], &["--tls-name", "a b"]].concat();
-    fails(&scratch, &[], &ours, "--tls-name a b");
+    // The name of a server is wrong.
+    let ours = [&CLIENT_TLS[..], &["--tls-name", "a b"]].concat();
+    expect_usage_error(&dir, &[], &ours, "--tls-name a b");
 }
 
 #[test]
-fn who_speaks_tls_to_whom_does_not_is_told_so() {
+fn tls_on_one_end_only_is_reported() {
     let schemes = ["none", "mutual", "challenge", "multiprocessing"];
-    at_once(schemes.into_iter().flat_map(|scheme| [(scheme, true), (scheme, false)]), |case| {
-        let (scheme, tls_is_ours) = case;
-        let scratch = with_certs();
-        let common = ["--scheme", scheme, "--handshake-timeout", "1"];
-        let tls: &[&str] = if tls_is_ours { &[] } else { &OURS };
-        let server = serve(&scratch, &[&common, tls].concat());
-        let mut connect = countersign(&scratch);
+    in_parallel(schemes.into_iter().flat_map(|scheme| [(scheme, true), (scheme, false)]), |case| {
+        let (scheme, tls_client) = case;
+        let dir = with_certs();
+        // Only a plain client of a TLS server waits for the timeout.
+        let timeout = if !tls_client && scheme != "none" { "2" } else { "60" };
+        let common = ["--scheme", scheme, "--handshake-timeout", timeout];
+        let tls: &[&str] = if tls_client { &[] } else { &SERVER_TLS };
+        let server = serve(&dir, &[&common, tls].concat());
+        let mut connect = countersign(&dir);
         connect.args(["connect", &server.at[0].to_string(), "--message", "hello"]).args(common);
-        if tls_is_ours {
-            connect.args(THEIRS);
+        if tls_client {
+            connect.args(CLIENT_TLS);
         }
-        let ran = run(connect.env("COUNTERSIGN_KEY", crate::KEY), b"");
+        let output = run(connect.env("COUNTERSIGN_KEY", crate::KEY), b"");
         let (codes, reason) = match case {
-            // What it takes for a length is too long; or it speaks first, and that is no TLS.
+            // The server reads the ClientHello as a frame header. A server that sends first sends no TLS.
             ("none", true) => ([4, 4], "frame-too-long"),
             ("challenge", true) => ([5, 5], "wrong-key"),
             (_, true) => ([5, 5], "malformed"),
             ("none", false) => ([5, 5], "tls-broken"),
-            // Each waits for the other to speak, and the first to give up says so.
+            // Both ends wait for the other to send first, until one of them times out.
             (_, false) => ([4, 5], ""),
         };
-        assert!(codes.map(Some).contains(&ran.code), "{ran:?}");
-        ran.said("check that ");
-        server.logged(&format!("reason={reason}"));
+        assert!(codes.map(Some).contains(&output.code), "{output:?}");
+        output.expect_stderr("check that ");
+        server.wait_log(&format!("reason={reason}"));
     });
 }

@@ -1,118 +1,119 @@
-//! What connections cost a server inside TLS. Prints it.
+//! The memory of a server for each connection inside TLS, measured and printed.
 
 use std::sync::Arc;
 
 use countersign_host::ProtocolFactory;
 
-use super::inside::{Insider, What, clients};
-use super::{OURS, serve, with_certs};
-use crate::common::{At, Server, allow_files};
-use crate::neighbour::Talk;
+use super::tls_client::{InnerScheme, TlsClient, clients};
+use super::{SERVER_TLS, serve, with_certs};
+use crate::common::{Server, ServerAddr, allow_files};
+use crate::honest_client::Conversation;
 use crate::peer::Peer;
-use crate::process::at_once;
+use crate::process::in_parallel;
 
 const HELD: usize = 2_000;
-/// The most that one may cost that is let in and has nothing to say, in bytes.
-const IDLE: u64 = 16 << 10;
-/// The most that a stranger may.
-const STRANGER: u64 = 96 << 10;
+/// The limit for an idle connection, in bytes.
+const MAX_IDLE: u64 = 16 << 10;
+/// The limit for an unfinished handshake, in bytes.
+const MAX_HANDSHAKE: u64 = 96 << 10;
 
-/// How a stranger comes to be.
-type Make<'a> = dyn Fn(&At, &Arc<dyn ProtocolFactory>) -> Peer + 'a;
+/// Makes an unfinished connection.
+type Make<'a> = dyn Fn(&ServerAddr, &Arc<dyn ProtocolFactory>) -> Peer + 'a;
 
-/// What each of as many as `HELD` made by `make` costs, once all it said has been looked at.
-fn cost<T>(what: What, make: impl Fn(&At, &Arc<dyn ProtocolFactory>) -> T) -> u64 {
-    let scheme = if what == What::Mutual { "mutual" } else { "none" };
-    let scratch = with_certs();
-    // None is to be late while the others come.
+/// The memory of the server for each of [`HELD`] connections made by `make`, after it has processed all
+/// input.
+fn cost<T>(inner: InnerScheme, make: impl Fn(&ServerAddr, &Arc<dyn ProtocolFactory>) -> T) -> u64 {
+    let scheme = if inner == InnerScheme::Mutual { "mutual" } else { "none" };
+    let dir = with_certs();
+    // No connection may time out while the others are made.
     let args = ["--scheme", scheme, "--handshake-timeout", "600", "--max-handshakes", "11000"];
-    // Not that of a thread for each.
-    let server = serve(&scratch, &[&args, &OURS[..], &["--adapter", "mio"]].concat());
-    let (at, clients) = (&server.at[0], clients(&scratch, what));
-    // Pays for what every server needs, and hears all that was said before it speaks.
-    let mut first = Insider::enter(at, &*clients);
-    assert_eq!(first.ask(b"first"), b"FIRST");
+    // The adapter std has a thread for each connection.
+    let server = serve(&dir, &[&args, &SERVER_TLS[..], &["--adapter", "mio"]].concat());
+    let (at, clients) = (&server.at[0], clients(&dir, inner));
+    // The first connection pays for one-time allocations. Later it shows that all input is processed.
+    let mut first = TlsClient::established(at, &*clients);
+    assert_eq!(first.request(b"first"), b"FIRST");
     let one = make(at, &clients);
-    let before = settled(&server, &mut first);
+    let before = settled_memory(&server, &mut first);
     let all: Vec<T> = (0..HELD).map(|_| make(at, &clients)).collect();
-    let each = settled(&server, &mut first).saturating_sub(before) / HELD as u64;
+    let each = settled_memory(&server, &mut first).saturating_sub(before) / HELD as u64;
     drop((one, all));
-    first.leave();
+    first.close();
     each
 }
 
-/// The server's memory when all that has come has been looked at: it gives everyone a turn before it
-/// gives anyone another.
-fn settled(server: &Server, asking: &mut Insider) -> u64 {
+/// The memory of the server after it has processed all input: it serves every ready connection before it
+/// serves one again.
+fn settled_memory(server: &Server, client: &mut TlsClient) -> u64 {
     for _ in 0..10 {
-        assert_eq!(asking.ask(b"and now"), b"AND NOW");
+        assert_eq!(client.request(b"and now"), b"AND NOW");
     }
     server.memory()
 }
 
-fn idle(what: What) -> u64 {
-    cost(what, |at, clients| {
-        let mut insider = Insider::enter(at, &**clients);
-        assert_eq!(insider.ask(b"hello"), b"HELLO");
-        // A long record leaves nothing behind either, though it be the last.
-        assert_eq!(insider.ask(&[b'a'; 16_000]), [b'A'; 16_000]);
-        insider
+fn idle(inner: InnerScheme) -> u64 {
+    cost(inner, |at, clients| {
+        let mut client = TlsClient::established(at, &**clients);
+        assert_eq!(client.request(b"hello"), b"HELLO");
+        // A long record must not leave a buffer behind.
+        assert_eq!(client.request(&[b'a'; 16_000]), [b'A'; 16_000]);
+        client
     })
 }
 
-/// A stranger that says the client's side of the handshake but for its last byte.
-fn all_but_finished(at: &At, clients: &Arc<dyn ProtocolFactory>) -> Peer {
-    let (mut insider, hello) = Insider::hello(at, &**clients);
-    insider.peer.send(&hello);
+/// A client that sends its side of the handshake except for the last byte.
+fn all_but_finished(at: &ServerAddr, clients: &Arc<dyn ProtocolFactory>) -> Peer {
+    let (mut client, hello) = TlsClient::hello(at, &**clients);
+    client.peer.send(&hello);
     let mut flight = Vec::new();
-    // With its certificate and more, and not the six bytes before that mean nothing.
+    // The flight with the certificate, not the change_cipher_spec of six bytes before it.
     while flight.len() < 300 {
-        insider.read();
-        flight.extend(insider.unsaid());
+        client.read();
+        flight.extend(client.take_output());
     }
-    insider.peer.send(&flight[..flight.len() - 1]);
-    insider.peer
+    client.peer.send(&flight[..flight.len() - 1]);
+    client.peer
 }
 
-/// A handshake's message that goes on for as long as one may.
-fn endless() -> Vec<u8> {
+/// An unfinished handshake message of the maximum length.
+fn longest_message() -> Vec<u8> {
     let mut message = vec![1, 0, 0xff, 0xf0];
     message.resize(0xfff0, 0);
     let records = message.chunks(1 << 14);
     records
-        .flat_map(|part| [&[22, 3, 1], &(part.len() as u16).to_be_bytes()[..], part].concat())
+        .flat_map(|chunk| [&[22, 3, 1], &(chunk.len() as u16).to_be_bytes()[..], chunk].concat())
         .collect()
 }
 
 #[test]
-fn thousands_inside_tls_cost_little_whether_they_are_let_in_or_not() {
+fn tls_connections_use_bounded_memory() {
     if !allow_files(HELD as u64 * 4 + 200) {
         return;
     }
-    at_once([What::None, What::Mutual], |what| {
-        let each = idle(what);
-        println!("memory per idle connection inside TLS, {what:?}: {each} bytes");
-        assert!(each <= IDLE, "{each} bytes");
+    in_parallel([InnerScheme::None, InnerScheme::Mutual], |inner| {
+        let each = idle(inner);
+        println!("memory per idle connection inside TLS, {inner:?}: {each} bytes");
+        assert!(each <= MAX_IDLE, "{each} bytes");
     });
-    let hello = |at: &At, clients: &Arc<dyn ProtocolFactory>, share: usize| {
-        let (insider, hello) = Insider::hello(at, &**clients);
-        insider.peer.send(&hello[..hello.len() / share]);
-        insider.peer
+    let hello = |at: &ServerAddr, clients: &Arc<dyn ProtocolFactory>, divisor: usize| {
+        let (client, hello) = TlsClient::hello(at, &**clients);
+        client.peer.send(&hello[..hello.len() / divisor]);
+        client.peer
     };
-    let strangers: [(&str, &Make<'_>); 5] = [
-        ("that says nothing", &|at, _| Peer::connect(at)),
+    let unfinished: [(&str, &Make<'_>); 5] = [
+        ("that sends nothing", &|at, _| Peer::connect(at)),
         ("with half a ClientHello", &|at, clients| hello(at, clients, 2)),
         ("with a ClientHello", &|at, clients| hello(at, clients, 1)),
-        ("short of Finished", &|at, clients| all_but_finished(at, clients)),
-        ("with an endless message", &|at, _| {
+        ("without Finished", &|at, clients| all_but_finished(at, clients)),
+        ("with an unfinished message", &|at, _| {
             let peer = Peer::connect(at);
-            peer.send(&endless());
+            peer.send(&longest_message());
             peer
         }),
     ];
-    for (who, stranger) in strangers {
-        let each = cost(What::Mutual, stranger);
-        println!("memory per stranger inside TLS {who}: {each} bytes");
-        assert!(each <= STRANGER, "{each} bytes");
+    for (what, make) in unfinished {
+        let each = cost(InnerScheme::Mutual, make);
+        println!("memory per connection inside TLS {what}: {each} bytes");
+        assert!(each <= MAX_HANDSHAKE, "{each} bytes");
     }
 }

@@ -1,5 +1,4 @@
-//! Who breaks off, falls silent or talks nonsense inside TLS or instead of it, beside one who must not
-//! notice.
+//! Clients that break off, stall or send garbage inside TLS or instead of it, beside an honest client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,85 +6,94 @@ use std::time::{Duration, Instant};
 use countersign::{Error, Truncated};
 use countersign_host::ProtocolFactory;
 
-use super::inside::{Insider, What, clients, neighbour};
-use super::{OURS, serve, with_certs};
-use crate::common::{At, Server};
-use crate::neighbour::Talk;
+use super::tls_client::{InnerScheme, TlsClient, clients, honest_client};
+use super::{SERVER_TLS, serve, with_certs};
+use crate::common::{Server, ServerAddr};
+use crate::honest_client::Conversation;
 use crate::peer::{Peer, frame};
-use crate::process::at_once;
+use crate::process::in_parallel;
 
-/// A server of one worker and of two, inside TLS, with a neighbour who must be served well while
-/// `attack` goes on.
-fn beside_a_neighbour(what: What, attack: impl Fn(&Server, &At, &Arc<dyn ProtocolFactory>) + Sync) {
-    let scheme = match what {
-        What::None => "none",
-        What::Mutual => "mutual",
+/// Runs `attack` against TLS servers with one and two workers, whose handshakes time out after `timeout`
+/// seconds. An honest client must be served without delay at the same time.
+fn beside_honest_client(
+    inner: InnerScheme,
+    timeout: &str,
+    attack: impl Fn(&Server, &ServerAddr, &Arc<dyn ProtocolFactory>) + Sync,
+) {
+    let scheme = match inner {
+        InnerScheme::None => "none",
+        InnerScheme::Mutual => "mutual",
     };
-    at_once(["1", "2"], |workers| {
-        let scratch = with_certs();
-        let args = ["--scheme", scheme, "--workers", workers, "--handshake-timeout", "2"];
-        let server = serve(&scratch, &[&args, &OURS[..]].concat());
-        let clients = clients(&scratch, what);
-        let neighbour = neighbour(&server.at[0], &clients);
+    in_parallel(["1", "2"], |workers| {
+        let dir = with_certs();
+        let args = ["--scheme", scheme, "--workers", workers, "--handshake-timeout", timeout];
+        let server = serve(&dir, &[&args, &SERVER_TLS[..]].concat());
+        let clients = clients(&dir, inner);
+        let honest = honest_client(&server.at[0], &clients);
         attack(&server, &server.at[0], &clients);
-        neighbour.move_out();
+        honest.finish();
     });
 }
 
-/// The type of the record that comes last, and that nothing comes behind it.
+/// The type of the last record. Fails unless `bytes` are complete records.
 fn last_record(mut bytes: &[u8]) -> Option<u8> {
     let mut last = None;
     while let [kind, _, _, high, low, rest @ ..] = bytes {
         last = Some(*kind);
         bytes = &rest[usize::from(*high) << 8 | usize::from(*low)..];
     }
-    assert!(bytes.is_empty(), "half a record");
+    assert!(bytes.is_empty(), "incomplete record");
     last
 }
 
+/// The type of an alert record.
 const ALERT: u8 = 21;
+/// The handshake timeout where a test waits for it.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// A handshake timeout that no test reaches, in seconds.
+const NO_TIMEOUT: &str = "600";
 
 #[test]
-fn half_a_hello_and_silence_has_the_handshakes_deadline() {
-    for what in [What::None, What::Mutual] {
-        beside_a_neighbour(what, |server, at, clients| {
+fn partial_client_hello_times_out() {
+    for inner in [InnerScheme::None, InnerScheme::Mutual] {
+        beside_honest_client(inner, &DEADLINE.as_secs().to_string(), |server, at, clients| {
             let since = Instant::now();
             let silent = Peer::connect(at);
-            let (half, bytes) = Insider::hello(at, &**clients);
+            let (half, bytes) = TlsClient::hello(at, &**clients);
             half.peer.send(&bytes[..bytes.len() / 2]);
-            let (whole, bytes) = Insider::hello(at, &**clients);
+            let (whole, bytes) = TlsClient::hello(at, &**clients);
             whole.peer.send(&bytes);
-            let (three, bytes) = Insider::hello(at, &**clients);
+            let (three, bytes) = TlsClient::hello(at, &**clients);
             three.peer.send(&bytes[..3]);
             for (peer, plain) in
                 [(silent, true), (half.peer, true), (three.peer, true), (whole.peer, false)]
             {
-                // Who has not said enough to be answered is told nothing.
-                let last = last_record(&peer.rest());
+                // A client that has not sent a complete ClientHello gets no alert.
+                let last = last_record(&peer.read_to_end());
                 assert_eq!(last.is_none(), plain, "{last:?}");
-                assert!(since.elapsed() >= Duration::from_millis(1800), "{:?}", since.elapsed());
+                assert!(since.elapsed() >= DEADLINE * 9 / 10, "{:?}", since.elapsed());
             }
-            server.logged("reason=handshake-timeout");
+            server.wait_log("reason=handshake-timeout");
         });
     }
 }
 
 #[test]
-fn a_handshake_may_come_byte_by_byte() {
-    for what in [What::None, What::Mutual] {
-        beside_a_neighbour(what, |_, at, clients| {
-            let mut insider = Insider::connect(at, &**clients);
-            insider.peer.0.set_tcp_nodelay(true).unwrap();
-            insider.piece = 1;
-            insider.until(Insider::is_in);
-            assert_eq!(insider.ask(b"hello"), b"HELLO");
-            insider.leave();
+fn tls_handshake_in_single_bytes_is_accepted() {
+    for inner in [InnerScheme::None, InnerScheme::Mutual] {
+        beside_honest_client(inner, NO_TIMEOUT, |_, at, clients| {
+            let mut client = TlsClient::connect(at, &**clients);
+            client.peer.0.set_tcp_nodelay(true).unwrap();
+            client.max_write = 1;
+            client.run_until(TlsClient::is_established);
+            assert_eq!(client.request(b"hello"), b"HELLO");
+            client.close();
         });
     }
 }
 
 #[test]
-fn garbage_is_answered_with_an_alert_and_the_end() {
+fn garbage_instead_of_tls_gets_an_alert() {
     let hello = |length: [u8; 3]| [&[22, 3, 1, 0, 4, 1][..], &length].concat();
     let garbage = [
         b"GET / HTTP/1.1\r\nHost: countersign.example\r\n\r\n".to_vec(),
@@ -101,108 +109,108 @@ fn garbage_is_answered_with_an_alert_and_the_end() {
         // The ClientHello of SSL 2.
         [&[0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10][..], &[0; 37]].concat(),
     ];
-    beside_a_neighbour(What::None, |server, at, _| {
+    beside_honest_client(InnerScheme::None, NO_TIMEOUT, |server, at, _| {
         for bytes in &garbage {
             let peer = Peer::connect(at);
             peer.send(bytes);
-            assert_eq!(last_record(&peer.rest()), Some(ALERT), "{bytes:?}");
+            assert_eq!(last_record(&peer.read_to_end()), Some(ALERT), "{bytes:?}");
         }
-        server.logged("scheme=tls+none reason=tls-broken");
-        // A hello that is announced as longer than may be: not waited for, and TLS has no word for it.
+        server.wait_log("scheme=tls+none reason=tls-broken");
+        // A ClientHello with an excessive length is rejected at its header, without an alert.
         let peer = Peer::connect(at);
         peer.send(&hello([0xff, 0xff, 0xff]));
-        assert!(peer.rest().is_empty());
+        assert!(peer.read_to_end().is_empty());
     });
 }
 
 #[test]
-fn an_end_without_close_notify_is_told_apart_by_where_it_comes() {
-    beside_a_neighbour(What::None, |server, at, clients| {
-        let cut_off = |peer: &Peer, reason: &str| {
+fn end_without_close_notify_is_truncation() {
+    beside_honest_client(InnerScheme::None, NO_TIMEOUT, |server, at, clients| {
+        let truncate = |peer: &Peer, reason: &str| {
             peer.finish();
-            // Its alert, or its close_notify, or nothing: in any case an end.
-            peer.rest();
+            // The server may send an alert, close_notify or nothing before it closes.
+            peer.read_to_end();
             let from = peer.0.local_addr().unwrap().as_socket().unwrap();
-            server.logged(&format!("peer={from} scheme=tls+none reason={reason}"));
+            server.wait_log(&format!("peer={from} scheme=tls+none reason={reason}"));
         };
-        cut_off(&Peer::connect(at), "truncated-handshake");
-        for part in [3, 40, usize::MAX] {
-            let (insider, bytes) = Insider::hello(at, &**clients);
-            insider.peer.send(&bytes[..bytes.len().min(part)]);
-            cut_off(&insider.peer, "truncated-handshake");
+        truncate(&Peer::connect(at), "truncated-handshake");
+        for len in [3, 40, usize::MAX] {
+            let (client, bytes) = TlsClient::hello(at, &**clients);
+            client.peer.send(&bytes[..bytes.len().min(len)]);
+            truncate(&client.peer, "truncated-handshake");
         }
-        let mut insider = Insider::enter(at, &**clients);
-        assert_eq!(insider.ask(b"hello"), b"HELLO");
-        cut_off(&insider.peer, "truncated-stream");
+        let mut client = TlsClient::established(at, &**clients);
+        assert_eq!(client.request(b"hello"), b"HELLO");
+        truncate(&client.peer, "truncated-stream");
 
-        let mut insider = Insider::enter(at, &**clients);
-        insider.say_part(b"all", 2);
-        insider.flush();
-        cut_off(&insider.peer, "truncated-message");
+        let mut client = TlsClient::established(at, &**clients);
+        client.queue_chunk(b"all", 2);
+        client.flush();
+        truncate(&client.peer, "truncated-message");
 
         // Within a record.
-        let mut insider = Insider::enter(at, &**clients);
-        insider.say(b"hello");
-        let record = insider.unsaid();
-        insider.peer.send(&record[..record.len() - 1]);
-        cut_off(&insider.peer, "truncated-stream");
+        let mut client = TlsClient::established(at, &**clients);
+        client.queue(b"hello");
+        let record = client.take_output();
+        client.peer.send(&record[..record.len() - 1]);
+        truncate(&client.peer, "truncated-stream");
 
-        // Behind a whole message, with its answer under way.
-        let mut insider = Insider::enter(at, &**clients);
-        insider.say(b"hello");
-        insider.flush();
-        cut_off(&insider.peer, "truncated-stream");
+        // After a complete message, with its reply in flight.
+        let mut client = TlsClient::established(at, &**clients);
+        client.queue(b"hello");
+        client.flush();
+        truncate(&client.peer, "truncated-stream");
     });
 }
 
 #[test]
-fn what_was_changed_on_the_way_ends_its_own_connection() {
-    beside_a_neighbour(What::None, |server, at, clients| {
-        let mut insider = Insider::enter(at, &**clients);
-        insider.say(b"hello");
-        let mut record = insider.unsaid();
+fn modified_record_ends_only_its_connection() {
+    beside_honest_client(InnerScheme::None, NO_TIMEOUT, |server, at, clients| {
+        let mut client = TlsClient::established(at, &**clients);
+        client.queue(b"hello");
+        let mut record = client.take_output();
         *record.last_mut().unwrap() ^= 1;
-        insider.peer.send(&record);
-        assert!(matches!(insider.end(), Err(Error::Channel(_))), "{:?}", insider.over);
-        server.logged("scheme=tls+none reason=tls-broken");
+        client.peer.send(&record);
+        assert!(matches!(client.run_to_end(), Err(Error::Channel(_))), "{:?}", client.result);
+        server.wait_log("scheme=tls+none reason=tls-broken");
     });
 }
 
 #[test]
-fn a_reset_at_any_stage_of_tls_harms_nobody_else() {
-    for what in [What::None, What::Mutual] {
-        beside_a_neighbour(what, |_, at, clients| {
+fn tls_resets_do_not_disturb_other_clients() {
+    for inner in [InnerScheme::None, InnerScheme::Mutual] {
+        beside_honest_client(inner, NO_TIMEOUT, |_, at, clients| {
             for _ in 0..3 {
                 Peer::connect(at).reset();
-                let (insider, bytes) = Insider::hello(at, &**clients);
-                insider.peer.send(&bytes[..bytes.len() / 2]);
-                insider.peer.reset();
-                let (insider, bytes) = Insider::hello(at, &**clients);
-                insider.peer.send(&bytes);
-                insider.peer.reset();
-                Insider::enter(at, &**clients).peer.reset();
-                let mut insider = Insider::enter(at, &**clients);
-                assert_eq!(insider.ask(b"hello"), b"HELLO");
-                insider.peer.reset();
-                // With answers on their way that nobody reads.
-                let mut insider = Insider::enter(at, &**clients);
+                let (client, bytes) = TlsClient::hello(at, &**clients);
+                client.peer.send(&bytes[..bytes.len() / 2]);
+                client.peer.reset();
+                let (client, bytes) = TlsClient::hello(at, &**clients);
+                client.peer.send(&bytes);
+                client.peer.reset();
+                TlsClient::established(at, &**clients).peer.reset();
+                let mut client = TlsClient::established(at, &**clients);
+                assert_eq!(client.request(b"hello"), b"HELLO");
+                client.peer.reset();
+                // With replies in flight that are never read.
+                let mut client = TlsClient::established(at, &**clients);
                 for _ in 0..20 {
-                    insider.say(&[b'x'; 10_000]);
-                    insider.flush();
+                    client.queue(&[b'x'; 10_000]);
+                    client.flush();
                 }
-                insider.peer.reset();
+                client.peer.reset();
             }
         });
     }
 }
 
 #[test]
-fn a_server_that_goes_away_is_missed() {
-    let scratch = with_certs();
-    let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
-    let mut insider = Insider::enter(&server.at[0], &*clients(&scratch, What::None));
-    assert_eq!(insider.ask(b"hello"), b"HELLO");
-    // Killed: nobody says close_notify.
+fn killed_tls_server_is_truncation() {
+    let dir = with_certs();
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
+    let mut client = TlsClient::established(&server.at[0], &*clients(&dir, InnerScheme::None));
+    assert_eq!(client.request(b"hello"), b"HELLO");
+    // Killed, so it sends no close_notify.
     drop(server);
-    assert_eq!(insider.end(), Err(Error::Truncated(Truncated::Stream)));
+    assert_eq!(client.run_to_end(), Err(Error::Truncated(Truncated::Stream)));
 }

@@ -1,80 +1,83 @@
-//! Somebody between the two whom both believe, for their certificates: real sockets, and Python's TLS.
+//! A proxy between client and server with certificates that both trust, written in Python.
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
-use super::{OURS, THEIRS, program, python, serve, sign, with_certs};
+use super::{CLIENT_TLS, SERVER_TLS, script, serve, sign, with_certs};
 use crate::KEY;
-use crate::common::{Scratch, Server, countersign};
-use crate::process::{Ran, Running, at_once, run};
+use crate::common::{Server, TempDir, countersign};
+use crate::process::{Output, Process, in_parallel, run};
+use crate::tools::has_python_ssl;
 
 const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
-fn middle(scratch: &Scratch, server: &Server, version: &str, how: &str) -> Server {
-    sign(scratch, "middle", ServerAuth, |params| params.extended_key_usages.push(ClientAuth));
+fn proxy(dir: &TempDir, server: &Server, version: &str, how: &str) -> Server {
+    sign(dir, "middle", ServerAuth, |params| params.extended_key_usages.push(ClientAuth));
     let (address, own) = (server.at[0].to_string(), ["middle.crt", "middle.key", "root.crt"]);
     let args = [&[&address, version], &own[..], &[how]].concat();
-    Server::spawn(program(scratch, "middle.py", &args), 1)
+    Server::spawn(script(dir, "middle.py", &args), 1)
 }
 
-fn connect(scratch: &Scratch, server: &Server, args: &[&str]) -> Ran {
-    let mut connect = countersign(scratch);
+fn connect(dir: &TempDir, server: &Server, args: &[&str]) -> Output {
+    let mut connect = countersign(dir);
     connect.args(["connect", &server.at[0].to_string(), "--message", "hello"]).args(args);
     run(connect.env("COUNTERSIGN_KEY", KEY), b"")
 }
 
 #[test]
-fn mutual_is_not_passed_on_by_one_whose_certificates_both_trust() {
-    if !python() {
+fn mutual_detects_a_trusted_tls_proxy() {
+    if !has_python_ssl() {
         return;
     }
-    at_once(VERSIONS, |version| {
-        let scratch = with_certs();
-        let server = serve(&scratch, &[&["--scheme", "mutual"], &OURS[..]].concat());
-        let middle = middle(&scratch, &server, version, "tls-tls");
-        connect(&scratch, &middle, &THEIRS).exited(3).printed("");
-        server.logged("scheme=tls+mutual reason=wrong-key");
-        // He is the only thing that is wrong.
-        connect(&scratch, &server, &THEIRS).exited(0).printed("HELLO\n");
+    in_parallel(VERSIONS, |version| {
+        let dir = with_certs();
+        let server = serve(&dir, &[&["--scheme", "mutual"], &SERVER_TLS[..]].concat());
+        let proxy = proxy(&dir, &server, version, "tls-tls");
+        connect(&dir, &proxy, &CLIENT_TLS).expect_code(3).expect_stdout("");
+        server.wait_log("scheme=tls+mutual reason=wrong-key");
+        // Without the proxy, the same ends connect.
+        connect(&dir, &server, &CLIENT_TLS).expect_code(0).expect_stdout("HELLO\n");
     });
 }
 
 #[test]
-fn what_proves_nothing_about_tls_is_passed_on() {
-    if !python() {
+fn other_schemes_do_not_detect_a_trusted_tls_proxy() {
+    if !has_python_ssl() {
         return;
     }
-    at_once(VERSIONS, |version| {
+    in_parallel(VERSIONS, |version| {
         for scheme in ["none", "challenge", "multiprocessing"] {
-            let scratch = with_certs();
-            let server = serve(&scratch, &[&["--scheme", scheme], &OURS[..]].concat());
-            let middle = middle(&scratch, &server, version, "tls-tls");
-            let mut connect = countersign(&scratch);
-            connect.args(["connect", &middle.at[0].to_string(), "--scheme", scheme]).args(THEIRS);
-            let mut connect = Running::start(connect.env("COUNTERSIGN_KEY", KEY));
-            // He does not pass on how they end.
-            connect.type_in(b"hello\n");
+            let dir = with_certs();
+            let server = serve(&dir, &[&["--scheme", scheme], &SERVER_TLS[..]].concat());
+            let proxy = proxy(&dir, &server, version, "tls-tls");
+            let mut connect = countersign(&dir);
+            connect
+                .args(["connect", &proxy.at[0].to_string(), "--scheme", scheme])
+                .args(CLIENT_TLS);
+            let mut connect = Process::start(connect.env("COUNTERSIGN_KEY", KEY));
+            // The proxy does not forward the end of the streams.
+            connect.write_stdin(b"hello\n");
             connect.out.wait("an answer", |text, _| text.starts_with("HELLO"));
         }
     });
 }
 
 #[test]
-fn a_bound_end_and_an_unbound_one_do_not_come_together() {
-    if !python() {
+fn bound_and_unbound_ends_do_not_connect() {
+    if !has_python_ssl() {
         return;
     }
-    at_once(VERSIONS, |version| {
-        // The client believes that it is inside TLS with the server, which knows of none.
-        let scratch = with_certs();
-        let server = serve(&scratch, &["--scheme", "mutual"]);
-        let between = middle(&scratch, &server, version, "tls-plain");
-        connect(&scratch, &between, &THEIRS).exited(3).printed("");
-        server.logged("scheme=mutual reason=");
-        connect(&scratch, &server, &[]).exited(0).printed("HELLO\n");
+    in_parallel(VERSIONS, |version| {
+        // The client speaks TLS to the proxy, the server speaks no TLS.
+        let dir = with_certs();
+        let server = serve(&dir, &["--scheme", "mutual"]);
+        let proxied = proxy(&dir, &server, version, "tls-plain");
+        connect(&dir, &proxied, &CLIENT_TLS).expect_code(3).expect_stdout("");
+        server.wait_log("scheme=mutual reason=");
+        connect(&dir, &server, &[]).expect_code(0).expect_stdout("HELLO\n");
 
-        let server = serve(&scratch, &[&["--scheme", "mutual"], &OURS[..]].concat());
-        let between = middle(&scratch, &server, version, "plain-tls");
-        connect(&scratch, &between, &[]).exited(3).printed("");
-        server.logged("scheme=tls+mutual reason=");
+        let server = serve(&dir, &[&["--scheme", "mutual"], &SERVER_TLS[..]].concat());
+        let proxied = proxy(&dir, &server, version, "plain-tls");
+        connect(&dir, &proxied, &[]).expect_code(3).expect_stdout("");
+        server.wait_log("scheme=tls+mutual reason=");
     });
 }

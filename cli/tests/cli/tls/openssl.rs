@@ -1,192 +1,193 @@
-//! `openssl s_client` and `openssl s_server`.
+//! `openssl s_client` and `openssl s_server` against ours.
 
 use std::process::Command;
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
-use super::{OURS, THEIRS, connect, expired, openssl, serve, sign, with_certs};
-use crate::common::{At, Scratch};
+use super::{CLIENT_TLS, SERVER_TLS, connect, expired, serve, sign, with_certs};
+use crate::common::{ServerAddr, TempDir};
 use crate::peer::frame;
-use crate::process::{Ran, Running, at_once, file};
+use crate::process::{Output, Process, file, in_parallel};
+use crate::tools::has_openssl;
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")];
-/// TLS 1.1, for which OpenSSL itself wants to be asked twice.
+/// TLS 1.1, which OpenSSL allows only at security level 0.
 const OLD: [&str; 3] = ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"];
-const CLIENT: [&str; 4] = ["-cert", "client.crt", "-key", "client.key"];
-const ANY_CLIENT: [&str; 4] = ["--tls-cert", "server.crt", "--tls-key", "server.key"];
+const CLIENT_CERT: [&str; 4] = ["-cert", "client.crt", "-key", "client.key"];
+/// The options of a server that requires no client certificate.
+const SERVER_TLS_ONLY: [&str; 4] = ["--tls-cert", "server.crt", "--tls-key", "server.key"];
 
-/// A configuration of OpenSSL in which TLS 1.2 has no extended master secret.
+/// A configuration of OpenSSL without the extended master secret in TLS 1.2.
 const NO_EMS: &str = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n\
                       Options = -ExtendedMasterSecret\n";
 
-fn command(scratch: &Scratch, args: &[&str]) -> Command {
+fn command(dir: &TempDir, args: &[&str]) -> Command {
     let mut command = Command::new("openssl");
-    command.current_dir(scratch.path()).args(args);
+    command.current_dir(dir.path()).args(args);
     command
 }
 
-fn without_ems(scratch: &Scratch, mut command: Command) -> Command {
-    let path = file(scratch, "openssl.cnf", NO_EMS.as_bytes(), 0o644);
+fn without_ems(dir: &TempDir, mut command: Command) -> Command {
+    let path = file(dir, "openssl.cnf", NO_EMS.as_bytes(), 0o644);
     command.env("OPENSSL_CONF", path);
     command
 }
 
-fn client(scratch: &Scratch, at: &At, args: &[&str]) -> Command {
-    let mut client = command(scratch, &["s_client", "-connect", &at.to_string(), "-brief"]);
+fn client(dir: &TempDir, at: &ServerAddr, args: &[&str]) -> Command {
+    let mut client = command(dir, &["s_client", "-connect", &at.to_string(), "-brief"]);
     client.args(["-CAfile", "root.crt", "-verify_return_error", "-verify_ip", "127.0.0.1"]);
     client.args(args);
     client
 }
 
-/// What becomes of a client that is refused.
-fn turned_away(mut client: Command) -> Ran {
-    let running = Running::start(&mut client);
-    // Its input stays open: it is not the one to leave.
-    running.err.whole();
-    running.end().exited(1)
+/// Runs a client that must be refused.
+fn expect_refusal(mut client: Command) -> Output {
+    let running = Process::start(&mut client);
+    // Its input stays open, so that the server closes first.
+    running.err.wait_end();
+    running.wait().expect_code(1)
 }
 
 #[test]
-fn openssl_is_served_in_either_version() {
-    if !openssl() {
+fn openssl_client_is_served() {
+    if !has_openssl() {
         return;
     }
-    at_once(VERSIONS, |(option, version)| {
-        for (ours, theirs) in [(&OURS[..], &CLIENT[..]), (&ANY_CLIENT, &[])] {
-            let scratch = with_certs();
-            let server = serve(&scratch, &[&["--scheme", "none", "--log", "debug"], ours].concat());
+    in_parallel(VERSIONS, |(option, version)| {
+        for (ours, theirs) in [(&SERVER_TLS[..], &CLIENT_CERT[..]), (&SERVER_TLS_ONLY, &[])] {
+            let dir = with_certs();
+            let server = serve(&dir, &[&["--scheme", "none", "--log", "debug"], ours].concat());
             let args = [&[option, "-nocommands"], theirs].concat();
-            let mut running = Running::start(&mut client(&scratch, &server.at[0], &args));
+            let mut running = Process::start(&mut client(&dir, &server.at[0], &args));
             for message in [&b"hello"[..], b"", b"again"] {
-                running.type_in(&frame(message));
+                running.write_stdin(&frame(message));
                 let answer = String::from_utf8(frame(&message.to_ascii_uppercase())).unwrap();
                 running.out.wait(&answer, |text, _| text.ends_with(&answer));
             }
-            let ran = running.end().exited(0);
-            ran.said(version);
-            ran.said("Verification: OK");
-            // It said close_notify, and so did we.
-            server.logged("closed peer=");
+            let output = running.wait().expect_code(0);
+            output.expect_stderr(version);
+            output.expect_stderr("Verification: OK");
+            // Both ends have sent close_notify.
+            server.wait_log("closed peer=");
         }
     });
 }
 
 #[test]
-fn openssl_that_speaks_older_tls_is_refused_and_so_is_it_without_extended_master_secret() {
-    if !openssl() {
+fn openssl_client_with_old_tls_or_without_ems_is_refused() {
+    if !has_openssl() {
         return;
     }
-    let scratch = with_certs();
-    let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
-    let old = client(&scratch, &server.at[0], &[&OLD[..], &CLIENT].concat());
-    turned_away(old).said("alert");
-    server.logged("scheme=tls+none reason=tls-nothing-in-common");
+    let dir = with_certs();
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
+    let old = client(&dir, &server.at[0], &[&OLD[..], &CLIENT_CERT].concat());
+    expect_refusal(old).expect_stderr("alert");
+    server.wait_log("scheme=tls+none reason=tls-nothing-in-common");
 
-    let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
-    let args = [&["-tls1_2"], &CLIENT[..]].concat();
-    let bare = without_ems(&scratch, client(&scratch, &server.at[0], &args));
-    turned_away(bare).said("alert");
-    server.logged("scheme=tls+none reason=tls-nothing-in-common");
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
+    let args = [&["-tls1_2"], &CLIENT_CERT[..]].concat();
+    let no_ems = without_ems(&dir, client(&dir, &server.at[0], &args));
+    expect_refusal(no_ems).expect_stderr("alert");
+    server.wait_log("scheme=tls+none reason=tls-nothing-in-common");
 }
 
 #[test]
-fn openssl_with_the_wrong_certificate_is_told_by_an_alert_and_the_log_says_why() {
-    if !openssl() {
+fn openssl_client_with_bad_certificate_gets_an_alert() {
+    if !has_openssl() {
         return;
     }
-    at_once(VERSIONS, |(version, _)| {
-        let (scratch, elsewhere) = (with_certs(), with_certs());
-        sign(&scratch, "expired", ClientAuth, expired);
+    in_parallel(VERSIONS, |(version, _)| {
+        let (dir, elsewhere) = (with_certs(), with_certs());
+        sign(&dir, "expired", ClientAuth, expired);
         for name in ["client.crt", "client.key"] {
-            let other = scratch.path().join(format!("other-{name}"));
+            let other = dir.path().join(format!("other-{name}"));
             std::fs::copy(elsewhere.path().join(name), other).unwrap();
         }
         for (name, reason, alert) in [
             ("", "tls-no-certificate", 116),
             ("expired", "tls-certificate-expired", 45),
-            // By a CA of the same name as ours.
+            // Signed by another CA with the same name.
             ("other-client", "tls-certificate-untrusted", 51),
             ("server", "tls-certificate-unusable", 43),
         ] {
-            let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
+            let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
             let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
             let shown = ["-cert", &certificate, "-key", &key];
             let shown = if name.is_empty() { &[][..] } else { &shown };
-            let client = client(&scratch, &server.at[0], &[&[version], shown].concat());
-            turned_away(client).said(&format!("alert number {alert}"));
-            server.logged(&format!("scheme=tls+none reason={reason}"));
+            let client = client(&dir, &server.at[0], &[&[version], shown].concat());
+            expect_refusal(client).expect_stderr(&format!("alert number {alert}"));
+            server.wait_log(&format!("scheme=tls+none reason={reason}"));
         }
     });
 }
 
 #[test]
-fn a_server_that_wants_to_see_nothing_is_not_believed_by_openssl_under_another_name() {
-    if !openssl() {
+fn openssl_client_rejects_our_certificate_for_another_name() {
+    if !has_openssl() {
         return;
     }
-    let scratch = with_certs();
-    let server = serve(&scratch, &[&["--scheme", "none"], &ANY_CLIENT[..]].concat());
-    let mut other = command(&scratch, &["s_client", "-connect", &server.at[0].to_string()]);
+    let dir = with_certs();
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS_ONLY[..]].concat());
+    let mut other = command(&dir, &["s_client", "-connect", &server.at[0].to_string()]);
     other.args(["-CAfile", "root.crt", "-verify_return_error", "-verify_hostname", "elsewhere"]);
-    turned_away(other).said("hostname mismatch");
-    server.logged("scheme=tls+none reason=tls-alert");
+    expect_refusal(other).expect_stderr("hostname mismatch");
+    server.wait_log("scheme=tls+none reason=tls-alert");
 }
 
 #[test]
-fn nobody_renegotiates_with_us() {
-    if !openssl() {
+fn renegotiation_is_refused() {
+    if !has_openssl() {
         return;
     }
-    let scratch = with_certs();
-    let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
-    let args = [&["-tls1_2"], &CLIENT[..]].concat();
-    let mut running = Running::start(&mut client(&scratch, &server.at[0], &args));
+    let dir = with_certs();
+    let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
+    let args = [&["-tls1_2"], &CLIENT_CERT[..]].concat();
+    let mut running = Process::start(&mut client(&dir, &server.at[0], &args));
     running.err.wait("a connection", |text, _| text.contains("TLSv1.2"));
-    running.type_in(b"R\n");
+    running.write_stdin(b"R\n");
     running.err.wait("a refusal", |text, _| text.contains("no renegotiation"));
-    running.end().exited(1);
-    server.logged("ended peer=");
+    running.wait().expect_code(1);
+    server.wait_log("ended peer=");
 
-    // As a client: it hears of it, goes on, and OpenSSL gives up.
-    let (mut theirs, at) = s_server(command(&scratch, &["s_server"]), &["-tls1_2"]);
-    let mut ours = Running::start(&mut connect(&scratch, &at, &THEIRS));
-    ours.type_in(b"hello\n");
+    // As a client: it refuses and goes on, then OpenSSL ends the connection.
+    let (mut theirs, at) = s_server(command(&dir, &["s_server"]), &["-tls1_2"]);
+    let mut ours = Process::start(&mut connect(&dir, &at, &CLIENT_TLS));
+    ours.write_stdin(b"hello\n");
     theirs.out.wait("a message", |text, _| text.contains("hello"));
-    theirs.type_in(b"R\n");
+    theirs.write_stdin(b"R\n");
     theirs.err.wait("a refusal", |text, _| text.contains("no renegotiation"));
-    ours.end().exited(5).said("alert 40");
+    ours.wait().expect_code(5).expect_stderr("alert 40");
 }
 
 #[test]
-fn we_say_that_we_close_and_openssl_hears_it() {
-    if !openssl() {
+fn openssl_client_receives_our_close_notify() {
+    if !has_openssl() {
         return;
     }
     for (option, _) in VERSIONS {
-        let scratch = with_certs();
-        let server = serve(&scratch, &[&["--scheme", "none"], &OURS[..]].concat());
-        let args = [&[option, "-nocommands", "-state"], &CLIENT[..]].concat();
-        let mut running = Running::start(&mut client(&scratch, &server.at[0], &args));
-        running.type_in(&frame(b"hello"));
+        let dir = with_certs();
+        let server = serve(&dir, &[&["--scheme", "none"], &SERVER_TLS[..]].concat());
+        let args = [&[option, "-nocommands", "-state"], &CLIENT_CERT[..]].concat();
+        let mut running = Process::start(&mut client(&dir, &server.at[0], &args));
+        running.write_stdin(&frame(b"hello"));
         running.out.wait("an answer", |text, _| text.contains("HELLO"));
         server.signal(rustix::process::Signal::TERM);
-        // OpenSSL leaves by itself: without close_notify it would be an error.
-        running.out.whole();
-        let ran = running.end().exited(0);
-        ran.said("SSL3 alert read:warning:close notify");
-        server.end().exited(0);
+        // OpenSSL exits by itself. Without close_notify it would report an error.
+        running.out.wait_end();
+        let output = running.wait().expect_code(0);
+        output.expect_stderr("SSL3 alert read:warning:close notify");
+        server.wait().expect_code(0);
     }
 }
 
-/// A server by OpenSSL that wants to see a certificate, unless `args` say otherwise, and where it
-/// listens.
-fn s_server(mut command: Command, args: &[&str]) -> (Running, String) {
+/// Starts a server by OpenSSL that requires a certificate, with `args`. Returns it with its address.
+fn s_server(mut command: Command, args: &[&str]) -> (Process, String) {
     command.args(["-accept", "127.0.0.1:0", "-naccept", "1", "-CAfile", "root.crt"]);
     command.args(["-Verify", "1", "-verify_return_error"]).args(args);
     if !args.contains(&"-cert") {
         command.args(["-cert", "server.crt", "-key", "server.key"]);
     }
-    let running = Running::start(&mut command);
+    let running = Process::start(&mut command);
     let ready = |text: &str| {
         let (_, rest) = text.split_once("ACCEPT ")?;
         Some(rest.split_once('\n')?.0.to_owned())
@@ -196,110 +197,117 @@ fn s_server(mut command: Command, args: &[&str]) -> (Running, String) {
 }
 
 #[test]
-fn openssl_serves_us_in_either_version() {
-    if !openssl() {
+fn connect_works_with_openssl_server() {
+    if !has_openssl() {
         return;
     }
-    at_once(VERSIONS, |(option, _)| {
-        let scratch = with_certs();
-        let (mut theirs, at) = s_server(command(&scratch, &["s_server"]), &[option]);
-        let mut ours = Running::start(&mut connect(&scratch, &at, &THEIRS));
-        // It takes our close_notify for the end of both directions: the answer comes first.
-        ours.type_in(b"hello\n");
+    in_parallel(VERSIONS, |(option, _)| {
+        let dir = with_certs();
+        let (mut theirs, at) = s_server(command(&dir, &["s_server"]), &[option]);
+        let mut ours = Process::start(&mut connect(&dir, &at, &CLIENT_TLS));
+        // OpenSSL treats close_notify as the end of both directions, so the reply comes first.
+        ours.write_stdin(b"hello\n");
         theirs.out.wait("a message", |text, _| text.contains("hello"));
-        theirs.type_in(&frame(b"HELLO"));
+        theirs.write_stdin(&frame(b"HELLO"));
         ours.out.wait("an answer", |text, _| text == "HELLO\n");
-        ours.end().exited(0);
-        // Without close_notify that would be an error.
-        let theirs = theirs.end().exited(0);
+        ours.wait().expect_code(0);
+        // Without close_notify OpenSSL would report an error.
+        let theirs = theirs.wait().expect_code(0);
         assert!(theirs.out.contains("CONNECTION CLOSED"), "{theirs:?}");
         assert!(!theirs.out.contains("ERROR") && !theirs.err.contains("error"), "{theirs:?}");
     });
 }
 
 #[test]
-fn replies_are_awaited_before_openssl_is_told_that_no_more_comes() {
-    if openssl() {
-        let scratch = with_certs();
-        let (mut theirs, at) = s_server(command(&scratch, &["s_server"]), &["-tls1_2"]);
-        let mut connect = connect(&scratch, &at, &THEIRS);
+fn replies_are_read_before_close_notify_in_tls_1_2() {
+    if has_openssl() {
+        let dir = with_certs();
+        let (mut theirs, at) = s_server(command(&dir, &["s_server"]), &["-tls1_2"]);
+        let mut connect = connect(&dir, &at, &CLIENT_TLS);
         connect.args(["--message", "one", "--message", "two", "--linger", "60"]);
-        let ours = Running::start(&mut connect);
+        let ours = Process::start(&mut connect);
         theirs.out.wait("the messages", |text, _| text.contains("two"));
-        // Told that it were the end, it would have left by now, or would now leave.
+        // After our close_notify, OpenSSL would exit without sending replies.
         for reply in ["ONE", "TWO"] {
-            theirs.type_in(&frame(reply.as_bytes()));
+            theirs.write_stdin(&frame(reply.as_bytes()));
             ours.out.wait("a reply", |text, _| text.ends_with(&format!("{reply}\n")));
         }
-        ours.end().exited(0).printed("ONE\nTWO\n");
-        theirs.end().exited(0);
+        ours.wait().expect_code(0).expect_stdout("ONE\nTWO\n");
+        theirs.wait().expect_code(0);
     }
 }
 
-/// What `connect` makes of a server by OpenSSL with `args`.
-fn refuses(scratch: &Scratch, server: Command, args: &[&str], ours: &[&str]) -> Ran {
+/// Runs `connect` against a server by OpenSSL with `args`.
+fn connect_to_openssl(dir: &TempDir, server: Command, args: &[&str], ours: &[&str]) -> Output {
     let (_theirs, at) = s_server(server, args);
-    Running::start(&mut connect(scratch, &at, ours)).end()
+    Process::start(&mut connect(dir, &at, ours)).wait()
 }
 
 #[test]
-fn a_server_that_is_not_who_it_should_be_is_refused_with_the_remedy() {
-    if !openssl() {
+fn openssl_server_with_bad_certificate_is_refused() {
+    if !has_openssl() {
         return;
     }
-    at_once(VERSIONS, |(version, _)| {
-        let scratch = with_certs();
-        sign(&scratch, "expired", ServerAuth, expired);
-        sign(&scratch, "elsewhere", ServerAuth, |params| {
+    in_parallel(VERSIONS, |(version, _)| {
+        let dir = with_certs();
+        sign(&dir, "expired", ServerAuth, expired);
+        sign(&dir, "elsewhere", ServerAuth, |params| {
             params.subject_alt_names.truncate(1);
         });
         let refused = |name: &str, remedy: &str, alert: u8| {
             let shown = [&format!("{name}.crt"), &format!("{name}.key")];
             let args = [version, "-cert", shown[0], "-key", shown[1]];
-            let (theirs, at) = s_server(command(&scratch, &["s_server"]), &args);
-            Running::start(&mut connect(&scratch, &at, &THEIRS)).end().exited(3).said(remedy);
-            theirs.end().said(&format!("alert number {alert}"));
+            let (theirs, at) = s_server(command(&dir, &["s_server"]), &args);
+            Process::start(&mut connect(&dir, &at, &CLIENT_TLS))
+                .wait()
+                .expect_code(3)
+                .expect_stderr(remedy);
+            theirs.wait().expect_stderr(&format!("alert number {alert}"));
         };
         refused("expired", "check both clocks", 45);
         refused("elsewhere", "give --tls-name", 42);
-        refused("client", "cannot be verified as one of its kind", 43);
+        refused("client", "cannot be verified", 43);
 
-        let strange = with_certs();
-        let root = std::fs::read(strange.path().join("root.crt")).unwrap();
-        file(&scratch, "other-root.crt", &root, 0o644);
-        let server = command(&scratch, &["s_server"]);
-        refuses(&scratch, server, &[version], &["--tls-ca", "other-root.crt"])
-            .exited(3)
-            .said("check --tls-ca");
-        // It wants to see a certificate, and this one is not what it wants to see.
+        let other = with_certs();
+        let root = std::fs::read(other.path().join("root.crt")).unwrap();
+        file(&dir, "other-root.crt", &root, 0o644);
+        let server = command(&dir, &["s_server"]);
+        connect_to_openssl(&dir, server, &[version], &["--tls-ca", "other-root.crt"])
+            .expect_code(3)
+            .expect_stderr("check --tls-ca");
+        // The server requires a certificate and rejects this one.
         let expired =
             ["--tls-ca", "root.crt", "--tls-cert", "expired.crt", "--tls-key", "expired.key"];
-        let server = command(&scratch, &["s_server"]);
-        refuses(&scratch, server, &[version], &expired).exited(3).said("check --tls-cert");
-        // None at all, for which TLS 1.2 has no alert of its own.
-        let server = command(&scratch, &["s_server"]);
-        let ran = refuses(&scratch, server, &[version], &expired[..2]);
+        let server = command(&dir, &["s_server"]);
+        connect_to_openssl(&dir, server, &[version], &expired)
+            .expect_code(3)
+            .expect_stderr("check --tls-cert");
+        // No certificate at all, for which TLS 1.2 has no specific alert.
+        let server = command(&dir, &["s_server"]);
+        let output = connect_to_openssl(&dir, server, &[version], &expired[..2]);
         if version == "-tls1_3" {
-            ran.exited(3).said("check --tls-cert");
+            output.expect_code(3).expect_stderr("check --tls-cert");
         } else {
-            ran.exited(5).said("alert 40");
+            output.expect_code(5).expect_stderr("alert 40");
         }
-        // The name that counts is that of the address, unless another is given.
-        let server = command(&scratch, &["s_server"]);
-        let ours = [&THEIRS[..], &["--tls-name", "elsewhere.example"]].concat();
-        refuses(&scratch, server, &[version], &ours).exited(3).said("countersign certs --name");
+        // --tls-name overrides the host in the address.
+        let server = command(&dir, &["s_server"]);
+        let ours = [&CLIENT_TLS[..], &["--tls-name", "elsewhere.example"]].concat();
+        connect_to_openssl(&dir, server, &[version], &ours)
+            .expect_code(3)
+            .expect_stderr("countersign certs --name");
     });
 }
 
 #[test]
-fn a_server_of_older_tls_or_without_extended_master_secret_is_none_for_us() {
-    if !openssl() {
+fn openssl_server_with_old_tls_or_without_ems_is_refused() {
+    if !has_openssl() {
         return;
     }
-    let scratch = with_certs();
-    let server = command(&scratch, &["s_server"]);
-    refuses(&scratch, server, &OLD, &THEIRS).exited(5);
-    let server = without_ems(&scratch, command(&scratch, &["s_server"]));
-    let ran = refuses(&scratch, server, &["-tls1_2"], &THEIRS).exited(5);
-    ran.said("1.2 with the extended master secret");
+    let dir = with_certs();
+    let server = command(&dir, &["s_server"]);
+    connect_to_openssl(&dir, server, &OLD, &CLIENT_TLS).expect_code(5);
+    let server = without_ems(&dir, command(&dir, &["s_server"]));
+    let output = connect_to_openssl(&dir, server, &["-tls1_2"], &CLIENT_TLS).expect_code(5);
+    output.expect_stderr("1.2 with the extended master secret");
 }

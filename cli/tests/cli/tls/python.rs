@@ -1,15 +1,16 @@
-//! Python's `ssl` on either side, with certificates of every origin.
+//! Python's `ssl` at either end, with certificates of every source.
 
 use std::process::Command;
 
-use super::{openssl, program, python, serve, with_certs};
-use crate::common::{Scratch, Server, countersign};
-use crate::process::{Ran, at_once, run};
+use super::{script, serve, with_certs};
+use crate::common::{Server, TempDir, countersign};
+use crate::process::{Output, in_parallel, run};
+use crate::tools::{has_openssl, has_python_ssl};
 
 const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
-/// As a tutorial has them, with the answers to its questions that pressing Enter gives; by OpenSSL 3.0
-/// they are of version 1, without extensions. All have one name, so each looks like its own issuer.
+/// The commands of a common tutorial, with default answers. With OpenSSL 3.0 the certificates have version 1
+/// and no extensions. All have the same name, so each looks self-signed.
 const TUTORIAL: &str = "
 openssl genrsa -out root.key 2048
 openssl req -new -key root.key -out root.csr -subj $subject
@@ -23,159 +24,172 @@ openssl x509 -days 3650 -req -CA root.crt -CAkey root.key -CAcreateserial -in cl
 ";
 const SUBJECT: &str = "/C=AU/ST=Some-State/O=Example Ltd";
 
-/// Each its own CA.
+/// Self-signed certificates.
 const SELF_SIGNED: &str = "
 openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -subj /CN=server
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -out client.crt -subj /CN=client
 ";
 
-/// Where certificates come from.
+/// The program that makes the certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PeerAddr {
+pub(crate) enum CertificateSource {
     Certs,
     Tutorial,
     SelfSigned,
 }
 
-impl PeerAddr {
+impl CertificateSource {
     const ALL: [Self; 3] = [Self::Certs, Self::Tutorial, Self::SelfSigned];
 
-    fn make(self) -> Scratch {
+    fn make(self) -> TempDir {
         let commands = match self {
             Self::Certs => return with_certs(),
             Self::Tutorial => TUTORIAL,
             Self::SelfSigned => SELF_SIGNED,
         };
-        let scratch = Scratch::new();
+        let dir = TempDir::new();
         let mut shell = Command::new("sh");
         let commands = commands.replace("$subject", "\"$subject\"");
-        shell.args(["-ec", &commands]).env("subject", SUBJECT).current_dir(scratch.path());
-        run(&mut shell, b"").exited(0);
-        scratch
+        shell.args(["-ec", &commands]).env("subject", SUBJECT).current_dir(dir.path());
+        run(&mut shell, b"").expect_code(0);
+        dir
     }
 
-    /// What one who wants to see this certificate, or those of its CA, trusts.
-    pub(crate) fn trust(self, whom: &'static str) -> &'static str {
-        if self == Self::Certs { "root.crt" } else { whom }
+    /// The file to trust for this certificate: its CA, or the certificate itself.
+    pub(crate) fn trust(self, certificate: &'static str) -> &'static str {
+        if self == Self::Certs { "root.crt" } else { certificate }
     }
 }
 
-pub(crate) fn each(check: impl Fn(PeerAddr, &Scratch, &str) + Sync) {
-    if python() && openssl() {
-        at_once(PeerAddr::ALL, |origin| {
-            let scratch = origin.make();
+/// Runs `check` for every source of certificates and version of TLS.
+pub(crate) fn for_each_certificate_source(
+    check: impl Fn(CertificateSource, &TempDir, &str) + Sync,
+) {
+    if has_python_ssl() && has_openssl() {
+        in_parallel(CertificateSource::ALL, |source| {
+            let dir = source.make();
             for version in VERSIONS {
-                check(origin, &scratch, version);
+                check(source, &dir, version);
             }
         });
     }
 }
 
-fn server(origin: PeerAddr, scratch: &Scratch, args: &[&str]) -> Server {
-    let trust = origin.trust("client.crt");
+fn server(source: CertificateSource, dir: &TempDir, args: &[&str]) -> Server {
+    let trust = source.trust("client.crt");
     let ours = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-client-ca", trust];
-    serve(scratch, &[&ours[..], &["--log", "debug"], args].concat())
+    serve(dir, &[&ours[..], &["--log", "debug"], args].concat())
 }
 
-/// What a client in Python makes of `server`, which sends `messages` and leaves as `leave` says.
+/// Runs a Python client against `server`. It sends `messages` and closes as `leave` says.
 fn client(
-    (origin, scratch, version): (PeerAddr, &Scratch, &str),
+    (source, dir, version): (CertificateSource, &TempDir, &str),
     server: &Server,
     own: &str,
     (leave, messages): (&str, &[&str]),
-) -> Ran {
-    let (address, trust) = (server.at[0].to_string(), origin.trust("server.crt"));
+) -> Output {
+    let (address, trust) = (server.at[0].to_string(), source.trust("server.crt"));
     let (certificate, key) = (format!("{own}.crt"), format!("{own}.key"));
     let args = [&address, version, &certificate, &key, trust, leave];
-    run(&mut program(scratch, "client.py", &[&args, messages].concat()), b"")
+    run(&mut script(dir, "client.py", &[&args, messages].concat()), b"")
 }
 
 #[test]
-fn a_python_client_is_served_whatever_made_the_certificates() {
-    each(|origin, scratch, version| {
-        let server = server(origin, scratch, &["--scheme", "none"]);
-        let who = (origin, scratch, version);
-        let ran = client(who, &server, "client", ("unwrap", &["hello", "Größe 1", ""])).exited(0);
-        ran.printed(&format!("TLSv{version}\nHELLO\nGRößE 1\n\n"));
-        server.logged("closed peer=");
+fn python_tls_client_is_served() {
+    for_each_certificate_source(|source, dir, version| {
+        let server = server(source, dir, &["--scheme", "none"]);
+        let who = (source, dir, version);
+        let output =
+            client(who, &server, "client", ("unwrap", &["hello", "Größe 1", ""])).expect_code(0);
+        output.expect_stdout(&format!("TLSv{version}\nHELLO\nGRößE 1\n\n"));
+        server.wait_log("closed peer=");
     });
 }
 
 #[test]
-fn a_python_client_that_leaves_without_a_word_is_cut_off() {
-    each(|origin, scratch, version| {
-        let who = (origin, scratch, version);
+fn python_tls_client_without_close_notify_is_truncation() {
+    for_each_certificate_source(|source, dir, version| {
+        let who = (source, dir, version);
         for (leave, reason) in [("close", "truncated-stream"), ("within", "truncated-message")] {
-            let server = server(origin, scratch, &["--scheme", "none"]);
-            client(who, &server, "client", (leave, &["hello"])).exited(0);
-            server.logged(&format!("scheme=tls+none reason={reason}"));
-            // Nobody else is.
-            client(who, &server, "client", ("unwrap", &["hello"])).exited(0);
+            let server = server(source, dir, &["--scheme", "none"]);
+            client(who, &server, "client", (leave, &["hello"])).expect_code(0);
+            server.wait_log(&format!("scheme=tls+none reason={reason}"));
+            // The next client is served.
+            client(who, &server, "client", ("unwrap", &["hello"])).expect_code(0);
         }
     });
 }
 
 #[test]
-fn a_python_client_with_another_certificate_than_is_pinned_is_refused() {
-    each(|origin, scratch, version| {
-        let server = server(origin, scratch, &["--scheme", "none"]);
-        // Its own, which nobody expects of a client.
-        let ran = client((origin, scratch, version), &server, "server", ("unwrap", &["hello"]));
-        ran.exited(1).said("refused: ");
-        let reason = match origin {
-            PeerAddr::Tutorial => "tls-certificate-untrusted",
-            // For servers, and a CA's.
-            PeerAddr::Certs | PeerAddr::SelfSigned => "tls-certificate-unusable",
+fn python_tls_client_with_unpinned_certificate_is_refused() {
+    for_each_certificate_source(|source, dir, version| {
+        let server = server(source, dir, &["--scheme", "none"]);
+        // The server's own certificate.
+        let output = client((source, dir, version), &server, "server", ("unwrap", &["hello"]));
+        output.expect_code(1).expect_stderr("refused: ");
+        let reason = match source {
+            CertificateSource::Tutorial => "tls-certificate-untrusted",
+            // A server certificate, and a CA certificate.
+            CertificateSource::Certs | CertificateSource::SelfSigned => "tls-certificate-unusable",
         };
-        server.logged(&format!("scheme=tls+none reason={reason}"));
+        server.wait_log(&format!("scheme=tls+none reason={reason}"));
     });
 }
 
-/// A server in Python.
-fn listens(origin: PeerAddr, scratch: &Scratch, version: &str, leave: &str) -> Server {
-    let files = [version, "server.crt", "server.key", origin.trust("client.crt"), leave];
-    Server::spawn(program(scratch, "server.py", &files), 1)
+/// Starts a Python server.
+fn python_server(source: CertificateSource, dir: &TempDir, version: &str, leave: &str) -> Server {
+    let files = [version, "server.crt", "server.key", source.trust("client.crt"), leave];
+    Server::spawn(script(dir, "server.py", &files), 1)
 }
 
-/// What we make of it.
-fn connects(origin: PeerAddr, scratch: &Scratch, server: &Server, own: &str) -> Ran {
-    let mut connect = countersign(scratch);
+/// Runs `connect` against a Python server.
+fn connect_to_python(
+    source: CertificateSource,
+    dir: &TempDir,
+    server: &Server,
+    own: &str,
+) -> Output {
+    let mut connect = countersign(dir);
     connect.args(["connect", &server.at[0].to_string(), "--scheme", "none"]);
     connect.args(["--message", "hello", "--message", "Größe 1"]);
-    connect.args(["--tls-ca", origin.trust("server.crt")]);
+    connect.args(["--tls-ca", source.trust("server.crt")]);
     connect.args(["--tls-cert", &format!("{own}.crt"), "--tls-key", &format!("{own}.key")]);
     run(&mut connect, b"")
 }
 
 #[test]
-fn a_python_server_serves_us_whatever_made_the_certificates() {
-    each(|origin, scratch, version| {
-        let server = listens(origin, scratch, version, "unwrap");
+fn connect_works_with_python_tls_server() {
+    for_each_certificate_source(|source, dir, version| {
+        let server = python_server(source, dir, version, "unwrap");
         for _ in 0..2 {
-            connects(origin, scratch, &server, "client").exited(0).printed("HELLO\nGRößE 1\n");
+            connect_to_python(source, dir, &server, "client")
+                .expect_code(0)
+                .expect_stdout("HELLO\nGRößE 1\n");
         }
     });
 }
 
 #[test]
-fn a_python_server_that_leaves_without_a_word_has_cut_us_off() {
-    each(|origin, scratch, version| {
-        let server = listens(origin, scratch, version, "close");
-        let ran = connects(origin, scratch, &server, "client").exited(4);
-        ran.printed("HELLO\n");
-        ran.said("had not said that it had finished");
+fn python_tls_server_without_close_notify_is_truncation() {
+    for_each_certificate_source(|source, dir, version| {
+        let server = python_server(source, dir, version, "close");
+        let output = connect_to_python(source, dir, &server, "client").expect_code(4);
+        output.expect_stdout("HELLO\n");
+        output.expect_stderr("without the peer's end of stream");
 
-        let server = listens(origin, scratch, version, "within");
-        let ran = connects(origin, scratch, &server, "client").exited(4);
-        ran.said("in the middle of a message");
+        let server = python_server(source, dir, version, "within");
+        let output = connect_to_python(source, dir, &server, "client").expect_code(4);
+        output.expect_stderr("within a message");
     });
 }
 
 #[test]
-fn a_python_server_that_wants_another_certificate_refuses_us_with_the_remedy() {
-    each(|origin, scratch, version| {
-        let server = listens(origin, scratch, version, "unwrap");
-        connects(origin, scratch, &server, "server").exited(3).said("check --tls-cert");
-        connects(origin, scratch, &server, "client").exited(0);
+fn python_tls_server_refuses_unpinned_certificate() {
+    for_each_certificate_source(|source, dir, version| {
+        let server = python_server(source, dir, version, "unwrap");
+        connect_to_python(source, dir, &server, "server")
+            .expect_code(3)
+            .expect_stderr("check --tls-cert");
+        connect_to_python(source, dir, &server, "client").expect_code(0);
     });
 }

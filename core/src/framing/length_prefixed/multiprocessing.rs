@@ -1,12 +1,11 @@
-//! Frames as CPython's `multiprocessing.connection` has them (docs/PROTOCOL.md,
-//! "multiprocessing"): `i32 n`, big-endian, then n bytes; or, where they are more than an i32 can
-//! say, -1, `u64 n` and n bytes.
+//! The frames of CPython's `multiprocessing.connection` (docs/PROTOCOL.md, "multiprocessing
+//! frames"): `i32 n`, big-endian, then n bytes. Lengths beyond an `i32` are sent as -1, then `u64 n`.
 
 use super::Length;
 use crate::error::FrameError;
 use crate::framing::HEADER_LEN;
 
-/// Says that the length follows.
+/// Announces a length of 8 bytes.
 const LONG: i32 = -1;
 const LONG_LEN: usize = HEADER_LEN + 8;
 
@@ -15,7 +14,7 @@ pub(crate) struct Prefix;
 impl super::Prefix for Prefix {
     const MAX_LEN: usize = LONG_LEN;
 
-    /// The long form is taken for short frames too, as CPython does.
+    /// Accepts the long form for short frames too, as CPython does.
     fn read(bytes: &[u8]) -> Result<Length, FrameError> {
         let Some((n, behind)) = bytes.split_first_chunk() else {
             return Ok(Length::Need(HEADER_LEN));

@@ -8,7 +8,7 @@ fn chunk(header: usize, len: usize, first: bool, remaining: Remaining) -> Result
 }
 
 #[test]
-fn a_short_frame_is_one_part() {
+fn short_frame_is_one_chunk() {
     let mut decoder = Decoder::<U32>::new();
     assert_eq!(decoder.parse(b"\0\0\0", LIMITS), Ok(Parsed::Need(4)));
     assert_eq!(decoder.parse(b"\0\0\0\x03ab", LIMITS), Ok(Parsed::Need(7)));
@@ -19,7 +19,7 @@ fn a_short_frame_is_one_part() {
 }
 
 #[test]
-fn a_long_frame_comes_in_equal_parts() {
+fn long_frame_is_split_into_equal_chunks() {
     let mut decoder = Decoder::<U32>::new();
     assert_eq!(decoder.parse(b"\0\0\0\x0aabc", LIMITS), Ok(Parsed::Need(8)));
     assert_eq!(
@@ -35,7 +35,7 @@ fn a_long_frame_comes_in_equal_parts() {
 }
 
 #[test]
-fn a_frame_over_the_limit_is_refused_by_its_header() {
+fn oversized_frame_is_rejected_at_its_header() {
     let mut decoder = Decoder::<U32>::new();
     assert_eq!(decoder.parse(b"\0\0\0\x0b", LIMITS), Err(Error::FrameTooLong { len: 11 }));
     assert_eq!(
@@ -58,7 +58,7 @@ fn commit(
 }
 
 #[test]
-fn the_first_part_announces_the_whole() {
+fn first_chunk_carries_the_total_length() {
     let mut encoder = Encoder::new();
     assert_eq!(commit(&mut encoder, 3, Remaining::End), Ok([4, 0, 0, 0, 3]));
     assert_eq!(commit(&mut encoder, 3, Remaining::Bytes(0x1_0000)), Ok([4, 0, 1, 0, 3]));
@@ -68,7 +68,7 @@ fn the_first_part_announces_the_whole() {
 }
 
 #[test]
-fn lengths_must_be_known_and_add_up() {
+fn message_length_must_be_known_and_consistent() {
     let mut encoder = Encoder::new();
     for remaining in [Remaining::More, Remaining::Unknown] {
         assert_eq!(commit(&mut encoder, 1, remaining), Err(SendError::LengthNeeded));

@@ -1,4 +1,4 @@
-//! Frames of `u32 N`, big-endian, then N bytes (docs/PROTOCOL.md, "u32").
+//! The frames of the framing `u32` (docs/PROTOCOL.md, "u32"): `u32 N`, big-endian, then N bytes.
 
 use super::Length;
 use crate::error::FrameError;

@@ -8,11 +8,11 @@ fn nonce() -> Nonce {
 }
 
 #[test]
-fn a_message_names_its_digest_and_has_40_random_bytes() {
+fn message_is_a_digest_label_and_40_random_bytes() {
     let check = |digest: Digest, label: &[u8]| {
         let message = Message::new(digest, nonce()).unwrap();
         assert_eq!(message.bytes(), [label, &[0x6e; 40]].concat());
-        assert_eq!(asked(message.bytes()), Ok((digest, true)));
+        assert_eq!(parse_challenge(message.bytes()), Ok((digest, true)));
         assert!(label.len() <= MAX_LABEL && digest.tag_len() <= MAX_TAG);
     };
     check(Digest::Sha256, b"{sha256}");
@@ -26,37 +26,37 @@ fn a_message_names_its_digest_and_has_40_random_bytes() {
 
 #[cfg(feature = "digests")]
 #[test]
-fn a_message_for_md5_is_20_random_bytes_as_ever() {
+fn md5_message_is_20_random_bytes() {
     let message = Message::new(Digest::Md5, nonce()).unwrap();
     assert_eq!(message.bytes(), [0x6e; 20]);
-    assert_eq!(asked(message.bytes()), Ok((Digest::Md5, false)));
+    assert_eq!(parse_challenge(message.bytes()), Ok((Digest::Md5, false)));
 }
 
 #[cfg(feature = "digests")]
 #[test]
-fn python_knows_neither_sha1_nor_sha512() {
+fn sha1_and_sha512_have_no_label() {
     for digest in [Digest::Sha1, Digest::Sha512] {
         assert_eq!(label(digest), None);
         assert_eq!(Message::new(digest, nonce()).err(), Some(ConfigError::Digest));
     }
-    assert_eq!(asked(b"{sha512}0123456789abcdef"), Err(Error::Incompatible));
+    assert_eq!(parse_challenge(b"{sha512}0123456789abcdef"), Err(Error::Incompatible));
 }
 
 #[test]
-fn a_message_of_20_bytes_is_a_legacy_peers_whatever_it_begins_with() {
+fn message_of_20_bytes_is_from_a_legacy_peer() {
     let legacy = LEGACY.map(|digest| (digest, false)).ok_or(Error::Incompatible);
-    assert_eq!(asked(b"{sha256}0123456789ab"), legacy);
-    assert_eq!(asked(b"01234567890123456789"), legacy);
-    assert_eq!(asked(b"{sha256}0123456789abc"), Ok((Digest::Sha256, true)));
+    assert_eq!(parse_challenge(b"{sha256}0123456789ab"), legacy);
+    assert_eq!(parse_challenge(b"01234567890123456789"), legacy);
+    assert_eq!(parse_challenge(b"{sha256}0123456789abc"), Ok((Digest::Sha256, true)));
 }
 
 #[test]
-fn a_message_is_not_short_and_names_a_digest() {
+fn message_must_be_long_enough_and_name_a_digest() {
     for len in 0..20 {
         let short: Vec<u8> = b"{sha256}".iter().copied().cycle().take(len).collect();
-        assert_eq!(asked(&short), Err(Error::Malformed), "{len}");
+        assert_eq!(parse_challenge(&short), Err(Error::Malformed), "{len}");
     }
-    let named = |label: &[u8]| asked(&[label, &[0x6e; 40]].concat());
+    let named = |label: &[u8]| parse_challenge(&[label, &[0x6e; 40]].concat());
     assert_eq!(named(b""), Err(Error::Malformed));
     for unknown in [&b"{sha224}"[..], b"{SHA256}", b"{}", b"{sha256", b"{{sha256}", b"{sha256 }"] {
         assert_eq!(named(unknown), Err(Error::Incompatible), "{}", unknown.escape_ascii());
@@ -67,36 +67,39 @@ fn a_message_is_not_short_and_names_a_digest() {
 }
 
 #[test]
-fn a_response_is_as_long_as_its_digest_says() {
-    let bare = [0x7f; 16];
-    assert_eq!(given(&bare), LEGACY.map(|digest| (digest, &bare[..])).ok_or(Error::Incompatible));
+fn response_length_must_match_its_digest() {
+    let unlabelled = [0x7f; 16];
+    assert_eq!(
+        parse_response(&unlabelled),
+        LEGACY.map(|digest| (digest, &unlabelled[..])).ok_or(Error::Incompatible)
+    );
     for &digest in Digest::ALL {
         let Some(label) = label(digest) else { continue };
         for len in 0..80 {
             let response = [label, &[0x7f; 80][..len]].concat();
-            let right = len == digest.tag_len();
+            let correct = len == digest.tag_len();
             let expected = match (response.len(), LEGACY) {
-                // Sixteen bytes are a tag, whatever they begin with.
+                // A response of 16 bytes is an MD5 tag without a label, even if it starts with one.
                 (16, Some(legacy)) => Ok((legacy, &response[..])),
                 (16, None) => Err(Error::Incompatible),
-                _ if right => Ok((digest, &response[label.len()..])),
+                _ if correct => Ok((digest, &response[label.len()..])),
                 _ => Err(Error::Malformed),
             };
-            assert_eq!(given(&response), expected, "{digest}, {len}");
+            assert_eq!(parse_response(&response), expected, "{digest}, {len}");
         }
     }
     for len in (0..80).filter(|&len| len != 16) {
-        assert_eq!(given(&[0x7f; 80][..len]), Err(Error::Malformed), "{len}");
+        assert_eq!(parse_response(&[0x7f; 80][..len]), Err(Error::Malformed), "{len}");
     }
-    assert_eq!(given(b"{sha224}xxxxxxxxxxxxxxxxxxxxxxxxxxxx"), Err(Error::Incompatible));
+    assert_eq!(parse_response(b"{sha224}xxxxxxxxxxxxxxxxxxxxxxxxxxxx"), Err(Error::Incompatible));
 }
 
 #[test]
-fn a_policy_that_is_strict_has_one_digest_and_a_compatible_one_all_that_python_knows() {
+fn strict_policy_has_one_digest_and_compatible_has_all() {
     for &digest in Digest::ALL {
         let strict = config::Multiprocessing::new(digest);
-        let own: Vec<Digest> = strict.digests().collect();
-        assert_eq!(own, label(digest).map(|_| digest).into_iter().collect::<Vec<_>>());
+        let strict_digests: Vec<Digest> = strict.digests().collect();
+        assert_eq!(strict_digests, label(digest).map(|_| digest).into_iter().collect::<Vec<_>>());
         let all: Vec<Digest> = strict.compatible().digests().collect();
         assert!(Digest::ALL.iter().all(|d| all.contains(d) == label(*d).is_some()));
         for other in Digest::ALL {
@@ -106,13 +109,13 @@ fn a_policy_that_is_strict_has_one_digest_and_a_compatible_one_all_that_python_k
 }
 
 #[test]
-fn the_buffer_holds_all_that_is_said_and_heard() {
+fn buffer_lengths_cover_every_message() {
     assert_eq!(FAILURE_FRAME, [&(FAILURE.len() as u32).to_be_bytes(), FAILURE].concat());
     assert_eq!((RECEIVE_LEN, TRANSMIT_LEN), (3 * 268, 12 + 11 + 50 + 58 + 9));
 }
 
 #[test]
-fn a_greeting_is_a_challenge_behind_its_header() {
+fn greeting_is_a_challenge_after_its_header() {
     assert!(is_greeting(b"\0\0\0\x3b#CHALLENGE#{sha256}"));
     assert!(!is_greeting(b"\0\0\0\x3b#CHALLENG"));
     assert!(!is_greeting(b"#CHALLENGE##CHALLENGE#"));

@@ -1,6 +1,7 @@
-//! The messages of the scheme `mutual`: `u32 N`, then N bytes, the first of which is the type.
+//! The messages of the scheme `mutual` (docs/PROTOCOL.md, "Messages"): M1, M2, M3 and the alert.
 //!
-//! Every length is exact. What was parsed borrows from the message.
+//! `u32 N`, then N bytes, the first of which is the type. Every length is exact: a message with missing
+//! or trailing bytes is malformed. Parsed messages borrow from the buffer.
 
 use crate::config::is_heartbeat;
 use crate::error::{Alert, Error};
@@ -8,13 +9,13 @@ use crate::framing::MIN_MAX_FRAME;
 use crate::name::{KeyId, Name};
 use crate::process_id::ProcessId;
 
-/// Length of a message's header in bytes.
+/// Length of the header of a message, in bytes.
 pub(super) const HEADER_LEN: usize = 4;
-/// Length of a proof in bytes.
+/// Length of a proof, in bytes.
 pub(super) const MAC_LEN: usize = 32;
 const NONCE_LEN: usize = 32;
 
-/// The version of the protocol that we speak.
+/// The supported version of the protocol.
 pub(super) const VERSION: u8 = 1;
 const MAGIC: &[u8; 4] = b"CSGN";
 const MAX_SUITES: usize = 8;
@@ -24,7 +25,7 @@ const M2: u8 = 0x02;
 const M3: u8 = 0x03;
 const ALERT: u8 = 0x7f;
 
-/// The longest of each, their headers included, in bytes.
+/// Length of the longest message of each type with its header, in bytes.
 pub(super) const MAX_M1: usize = HEADER_LEN + 1 + MAGIC.len() + 3 + MAX_SUITES + NONCE_LEN;
 pub(super) const MAX_M2: usize = HEADER_LEN
     + 3
@@ -37,12 +38,12 @@ pub(super) const MAX_M2: usize = HEADER_LEN
 pub(super) const MAX_M3: usize =
     HEADER_LEN + 1 + (1 + Name::MAX_LEN) + ProcessId::ID_LEN + 4 + 4 + MAC_LEN;
 
-/// Where in M2 the version and the suite are.
+/// Where in M2 the version is, followed by the suite.
 const M2_VERSION: usize = HEADER_LEN + 1;
 
-/// What a message begins with: its length, the header included.
+/// Parses the header of a message: its length, including the header.
 ///
-/// No message is longer than 512 bytes, and `longest` is what the one that is expected can have.
+/// Fails before the body is read if the length exceeds `longest`, which is at most 512 bytes.
 pub(super) fn whole_len(header: [u8; HEADER_LEN], longest: usize) -> Result<u16, Error> {
     u16::try_from(u32::from_be_bytes(header))
         .ok()
@@ -51,31 +52,31 @@ pub(super) fn whole_len(header: [u8; HEADER_LEN], longest: usize) -> Result<u16,
         .ok_or(Error::Malformed)
 }
 
-/// What the server sends in place of its next message.
+/// The alert with `code`, which a server sends in place of its next message.
 pub(super) const fn alert(code: u8) -> [u8; HEADER_LEN + 2] {
     [0, 0, 0, 2, ALERT, code]
 }
 
-/// The server's first message.
+/// M1: the first message of the server.
 pub(super) struct ServerHello<'a> {
     pub(super) versions: (u8, u8),
     pub(super) suites: &'a [u8],
 }
 
-/// The client's message.
+/// M2: the message of the client.
 pub(super) struct ClientProof<'a> {
     pub(super) version: u8,
     pub(super) suite: u8,
     pub(super) kid: &'a str,
     pub(super) name: &'a str,
-    /// Empty: any.
+    /// Empty for any server.
     pub(super) expected: &'a str,
     pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
     pub(super) max_frame: u32,
     pub(super) mac: &'a [u8; MAC_LEN],
 }
 
-/// The server's second message.
+/// M3: the second message of the server.
 pub(super) struct ServerProof<'a> {
     pub(super) name: &'a str,
     pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
@@ -84,7 +85,7 @@ pub(super) struct ServerProof<'a> {
     pub(super) mac: &'a [u8; MAC_LEN],
 }
 
-/// Whether `body` begins as that of an M1.
+/// Whether `body` begins like that of an M1.
 pub(super) fn is_hello(body: &[u8]) -> bool {
     body.strip_prefix(&[M1]).is_some_and(|rest| rest.starts_with(MAGIC))
 }
@@ -106,7 +107,7 @@ impl<'a> ServerHello<'a> {
 impl<'a> ClientProof<'a> {
     /// Parses a whole M2.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
-        // There is no alert to a server.
+        // A client sends no alerts.
         parse(message, M2, |from| {
             let (version, suite) = (from.byte()?, from.byte()?);
             let kid = from.text(1..=KeyId::MAX_LEN)?;
@@ -161,7 +162,7 @@ fn parse<'a, T>(
     }
 }
 
-/// What is left of a message.
+/// The unread rest of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -187,7 +188,7 @@ impl<'a> Reader<'a> {
         self.u32().filter(|&len| len >= MIN_MAX_FRAME)
     }
 
-    /// `u8 len`, then so many bytes of printable ASCII.
+    /// `u8 len`, then `len` bytes of printable ASCII; `len` must be in `lens`.
     fn text(&mut self, lens: core::ops::RangeInclusive<usize>) -> Option<&'a str> {
         let len = usize::from(self.byte()?);
         let bytes = self.take(len).filter(|_| lens.contains(&len))?;
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes M1 to the front of `to`; returns its length.
+/// Writes M1 to the front of `to`. Returns its length.
 pub(super) fn write_hello(to: &mut [u8], suites: &[u8], nonce: &[u8; NONCE_LEN]) -> usize {
     write(to, M1, |to| {
         to.put(MAGIC);
@@ -205,7 +206,7 @@ pub(super) fn write_hello(to: &mut [u8], suites: &[u8], nonce: &[u8; NONCE_LEN])
     })
 }
 
-/// What an M2 says, but for version, suite and proof.
+/// The fields of M2 without version, suite and proof.
 pub(super) struct Client<'a> {
     pub(super) kid: &'a str,
     pub(super) name: &'a str,
@@ -215,7 +216,7 @@ pub(super) struct Client<'a> {
     pub(super) nonce: &'a [u8; NONCE_LEN],
 }
 
-/// Writes an M2 to the front of `to`, whose version, suite and proof are 0.
+/// Writes M2 to the front of `to`, with version, suite and proof 0.
 pub(super) fn write_client(to: &mut [u8], client: &Client<'_>) {
     write(to, M2, |to| {
         to.put(&[0, 0]);
@@ -229,12 +230,12 @@ pub(super) fn write_client(to: &mut [u8], client: &Client<'_>) {
     });
 }
 
-/// Fills in what [`write_client`] left open, but for the proof.
+/// Sets the version and suite of an M2 by [`write_client`].
 pub(super) fn choose(message: &mut [u8], suite: u8) {
     message[M2_VERSION..][..2].copy_from_slice(&[VERSION, suite]);
 }
 
-/// What an M3 says, but for the proof.
+/// The fields of M3 without the proof.
 pub(super) struct Server<'a> {
     pub(super) name: &'a str,
     pub(super) process_id: &'a [u8; ProcessId::ID_LEN],
@@ -242,7 +243,7 @@ pub(super) struct Server<'a> {
     pub(super) heartbeat_ms: u32,
 }
 
-/// Writes an M3 to the front of `to`, whose proof is 0.
+/// Writes M3 to the front of `to`, with proof 0.
 pub(super) fn write_server(to: &mut [u8], server: &Server<'_>) {
     write(to, M3, |to| {
         to.text(server.name);
@@ -253,12 +254,12 @@ pub(super) fn write_server(to: &mut [u8], server: &Server<'_>) {
     });
 }
 
-/// The whole message that `bytes` begin with; they begin with one that was checked or written here.
+/// The first message in `bytes`, which begin with a valid header.
 pub(super) fn first(bytes: &[u8]) -> &[u8] {
     &bytes[..len_of_first(bytes)]
 }
 
-/// The same, to write to.
+/// The first message in `bytes`, writable.
 pub(super) fn first_mut(bytes: &mut [u8]) -> &mut [u8] {
     let len = len_of_first(bytes);
     &mut bytes[..len]
@@ -269,13 +270,13 @@ fn len_of_first(bytes: &[u8]) -> usize {
     (HEADER_LEN + u32::from_be_bytes(header) as usize).min(bytes.len())
 }
 
-/// `message` in two: all but the proof, and the proof.
+/// Splits `message` into the bytes that the proof covers and the proof.
 pub(super) fn split_proof(message: &[u8]) -> (&[u8], &[u8]) {
     message.split_at(message.len().saturating_sub(MAC_LEN))
 }
 
-/// Writes a header, `kind` and what `body` puts behind; returns the length of it all. There is
-/// room: the longest of each message is known.
+/// Writes a message of the type `kind` with the given body. Returns its length. `to` must have room
+/// for the longest message of the type.
 fn write(to: &mut [u8], kind: u8, body: impl FnOnce(&mut Writer<'_>)) -> usize {
     let (header, rest) = to.split_at_mut(HEADER_LEN);
     let mut writer = Writer { to: rest, len: 0 };

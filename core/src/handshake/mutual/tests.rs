@@ -1,10 +1,10 @@
-//! What the tests of the machine share: one end of a handshake, without its session.
+//! Helpers shared by the tests of the handshake `mutual`: one endpoint, without a session.
 
 extern crate std;
 
 mod agree;
 mod client;
-mod forge;
+mod forged_server;
 mod server;
 
 use super::*;
@@ -17,12 +17,13 @@ use core::time::Duration;
 use std::vec;
 use std::vec::Vec;
 
-/// The largest N that each end takes.
+/// The maximum frame length that each side announces.
 const CLIENT_FRAME: u32 = 0x0101_0101;
 const SERVER_FRAME: u32 = 0x0202_0202;
 
-const CLIENT_INSTANCE: [u8; 16] = [0xc3; 16];
-const SERVER_INSTANCE: [u8; 16] = [0xd4; 16];
+const CLIENT_PROCESS_ID: [u8; 16] = [0xc3; 16];
+const SERVER_PROCESS_ID: [u8; 16] = [0xd4; 16];
+/// The bytes of the dummy key, which stands in for a key that the server does not have.
 const DUMMY: [u8; 32] = [0xdd; 32];
 
 fn name(name: &str) -> Name {
@@ -36,27 +37,27 @@ fn process_id(id: [u8; 16]) -> ProcessId {
 }
 
 fn client() -> config::Mutual {
-    config::Mutual::new(name("client"), process_id(CLIENT_INSTANCE))
+    config::Mutual::new(name("client"), process_id(CLIENT_PROCESS_ID))
 }
 
 fn server() -> config::Mutual {
-    config::Mutual::new(name("server"), process_id(SERVER_INSTANCE))
+    config::Mutual::new(name("server"), process_id(SERVER_PROCESS_ID))
 }
 
 fn key(secret: u8) -> Key {
     Key::mutual(&[secret; 32]).unwrap()
 }
 
-/// One end, its buffer, and what it holds.
-struct Side {
+/// One side of a handshake and its buffer.
+struct Endpoint {
     handshake: Handshake,
     buffer: HandshakeBuffer<Vec<u8>>,
 }
 
-impl Side {
+impl Endpoint {
     fn new(mutual: &config::Mutual, role: Role) -> Self {
         let scheme = Scheme::Mutual(mutual.clone());
-        // Whatever was in the buffer before.
+        // The buffer starts with arbitrary content.
         let mut buffer = HandshakeBuffer::new(vec![0xee; 1024], &scheme);
         let (nonce, max_frame) = match role {
             Role::Client => (Nonce::from_bytes([0xb2; Nonce::LEN]), CLIENT_FRAME),
@@ -75,19 +76,19 @@ impl Side {
     }
 
     fn step(&mut self, input: Input<'_>) -> Result<(), Error> {
-        let gone = Handshake::Complete { authenticated: false };
-        let handshake = core::mem::replace(&mut self.handshake, gone);
+        let placeholder = Handshake::Complete { authenticated: false };
+        let handshake = core::mem::replace(&mut self.handshake, placeholder);
         let (received, mut out) = self.buffer.split();
         self.handshake = handshake.step(input, received, &mut out)?;
         Ok(())
     }
 
-    /// Has all of `bytes` read, no more at a time than are wanted.
-    fn hears(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    /// Delivers all of `bytes`, never more at a time than the handshake wants.
+    fn deliver(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let space = self.buffer.space(self.handshake.want());
             let n = space.len().min(bytes.len());
-            assert!(n > 0, "{} bytes are not wanted", bytes.len());
+            assert!(n > 0, "the handshake does not want {} bytes", bytes.len());
             space[..n].copy_from_slice(&bytes[..n]);
             self.buffer.commit(n);
             bytes = &bytes[n..];
@@ -98,17 +99,18 @@ impl Side {
         Ok(())
     }
 
-    fn says(&mut self) -> Vec<u8> {
-        let said = self.buffer.pending().to_vec();
-        self.buffer.handle_transmitted(said.len());
-        said
+    /// Transmits all pending bytes.
+    fn transmit(&mut self) -> Vec<u8> {
+        let transmitted = self.buffer.pending().to_vec();
+        self.buffer.handle_transmitted(transmitted.len());
+        transmitted
     }
 
-    fn key(&mut self, key: &Key) -> Result<(), Error> {
+    fn provide_key(&mut self, key: &Key) -> Result<(), Error> {
         self.step(Input::Key(Ok(Candidates::one(key))))
     }
 
-    fn request(&self) -> Option<KeyRequest<'_>> {
+    fn key_request(&self) -> Option<KeyRequest<'_>> {
         assert_eq!(
             self.handshake.key_purpose().is_some(),
             self.handshake.key_request(self.buffer.view()).is_some()
@@ -116,12 +118,12 @@ impl Side {
         self.handshake.key_request(self.buffer.view())
     }
 
-    /// Whether it waits for neither bytes nor a binding.
-    fn wants_nothing(&self) -> bool {
+    /// Whether the handshake waits for neither bytes nor a channel binding.
+    fn wants_no_input(&self) -> bool {
         self.handshake.want() <= self.buffer.received_len()
     }
 
-    fn is_agreed(&self) -> bool {
+    fn is_complete(&self) -> bool {
         assert_eq!(self.output().is_some(), self.handshake.is_over());
         self.handshake.is_over()
     }
@@ -131,49 +133,50 @@ impl Side {
     }
 }
 
-/// A client that has proved itself to a server that has not looked at it yet, and M1 and M2.
-fn proved(
+/// A client and a server after M2, before the server verifies it; and the bytes of M1 and M2.
+fn exchange_m1_m2(
     client: &config::Mutual,
     server: &config::Mutual,
     key: &Key,
-) -> (Side, Side, [Vec<u8>; 2]) {
-    let (mut client, mut server) = (Side::client(client), Side::server(server));
-    let m1 = server.says();
-    client.hears(&m1).unwrap();
-    client.key(key).unwrap();
-    let m2 = client.says();
-    server.hears(&m2).unwrap();
+) -> (Endpoint, Endpoint, [Vec<u8>; 2]) {
+    let (mut client, mut server) = (Endpoint::client(client), Endpoint::server(server));
+    let m1 = server.transmit();
+    client.deliver(&m1).unwrap();
+    client.provide_key(key).unwrap();
+    let m2 = client.transmit();
+    server.deliver(&m2).unwrap();
     (client, server, [m1, m2])
 }
 
-/// The server's verdict if it is given `answer`; unless it is the right one it says nothing.
-fn verdict(
+/// The result of a server that answers its key request with `answer`, for a client with the key
+/// `held`. The server sends M3 exactly if it accepts the client; the client then agrees with it.
+fn verify_client(
     client: &config::Mutual,
     server: &config::Mutual,
     held: &Key,
     answer: Result<Candidates<'_>, KeyRejection>,
 ) -> Result<(), Error> {
-    let (mut client, mut server, _) = proved(client, server, held);
+    let (mut client, mut server, _) = exchange_m1_m2(client, server, held);
     let verdict = server.step(Input::Key(answer));
-    let m3 = server.says();
+    let m3 = server.transmit();
     assert_eq!(verdict.is_ok(), !m3.is_empty());
     if verdict.is_ok() {
-        client.hears(&m3).unwrap();
-        client.key(held).unwrap();
-        assert_eq!(identity(&client), identity(&server));
+        client.deliver(&m3).unwrap();
+        client.provide_key(held).unwrap();
+        assert_eq!(session_identity(&client), session_identity(&server));
     }
     verdict
 }
 
-/// What an end that has agreed takes this session and its key for.
-fn identity(side: &Side) -> ([u8; 16], [u8; 32], Fingerprint) {
-    let peer = side.output().unwrap().peer;
+/// Session id, exporter and key fingerprint at an endpoint whose handshake is complete.
+fn session_identity(endpoint: &Endpoint) -> ([u8; 16], [u8; 32], Fingerprint) {
+    let peer = endpoint.output().unwrap().peer;
     let (id, exporter) = peer.session.unwrap();
     (id, *exporter, peer.fingerprint.unwrap())
 }
 
 #[test]
-fn an_alert_tells_a_class_and_no_more() {
+fn alert_reveals_only_the_error_class() {
     let reasons = [KeyRejection::Unknown, KeyRejection::OutOfDate, KeyRejection::WrongRole]
         .map(Error::Refused);
     let identities = [
@@ -200,7 +203,7 @@ fn an_alert_tells_a_class_and_no_more() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_is_refused() {
+fn invalid_configuration_is_rejected() {
     let new = |mutual: &config::Mutual| {
         let mut buffer = HandshakeBuffer::new(vec![0; 1024], &Scheme::Mutual(mutual.clone()));
         let nonce = Nonce::from_bytes([0; Nonce::LEN]);
@@ -210,23 +213,23 @@ fn a_configuration_that_cannot_be_is_refused() {
     assert_eq!(new(&server().without_tags()), Err(ConfigError::Unprotected));
     assert_eq!(new(&server().with_channel_binding()), Ok(()));
     assert_eq!(new(&server().with_channel_binding().without_tags()), Ok(()));
-    let hurried = server().with_heartbeat(Duration::from_millis(999));
-    assert_eq!(new(&hurried), Err(ConfigError::Heartbeat));
+    let short_heartbeat = server().with_heartbeat(Duration::from_millis(999));
+    assert_eq!(new(&short_heartbeat), Err(ConfigError::Heartbeat));
 }
 
 #[test]
-fn each_message_fits_the_longest_that_is_received_and_that_is_sent() {
+fn longest_messages_fit_the_handshake_buffer() {
     let long = |letter: &str, len| letter.repeat(len);
-    let kid = KeyId::new(&long("k", 32)).unwrap();
-    let client = config::Mutual::new(name(&long("c", 64)), process_id(CLIENT_INSTANCE))
-        .with_key_id(kid)
+    let key_id = KeyId::new(&long("k", 32)).unwrap();
+    let client = config::Mutual::new(name(&long("c", 64)), process_id(CLIENT_PROCESS_ID))
+        .with_key_id(key_id)
         .with_expected_server(name(&long("s", 64)));
-    let server = config::Mutual::new(name(&long("s", 64)), process_id(SERVER_INSTANCE));
+    let server = config::Mutual::new(name(&long("s", 64)), process_id(SERVER_PROCESS_ID));
     let key = key(1);
-    let (mut client, mut server, [m1, m2]) = proved(&client, &server, &key);
-    server.key(&key).unwrap();
-    let m3 = server.says();
-    client.hears(&m3).unwrap();
+    let (mut client, mut server, [m1, m2]) = exchange_m1_m2(&client, &server, &key);
+    server.provide_key(&key).unwrap();
+    let m3 = server.transmit();
+    client.deliver(&m3).unwrap();
     assert_eq!(m2.len(), message::MAX_M2);
     assert_eq!(m3.len(), message::MAX_M3);
     assert!(m2.len() <= RECEIVE_LEN && message::MAX_M1 + m3.len() <= RECEIVE_LEN);
@@ -236,14 +239,14 @@ fn each_message_fits_the_longest_that_is_received_and_that_is_sent() {
 }
 
 #[test]
-fn debug_tells_the_state_and_nothing_secret() {
+fn debug_shows_the_state_and_no_secret() {
     let key = key(0x5e);
-    let shown = |side: &Side| std::format!("{:?}", side.handshake);
-    let (mut client, mut server, _) = proved(&client(), &server(), &key);
-    assert_eq!(shown(&server), "Mutual(Mutual { role: Server, state: \"AwaitVerificationKey\" })");
-    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"AwaitServerProof\" })");
-    server.key(&key).unwrap();
-    client.hears(&server.says()).unwrap();
-    assert_eq!(shown(&server), "Mutual(Mutual { role: Server, state: \"Agreed\" })");
-    assert_eq!(shown(&client), "Mutual(Mutual { role: Client, state: \"AwaitAuthorization\" })");
+    let debug = |endpoint: &Endpoint| std::format!("{:?}", endpoint.handshake);
+    let (mut client, mut server, _) = exchange_m1_m2(&client(), &server(), &key);
+    assert_eq!(debug(&server), "Mutual(Mutual { role: Server, state: \"AwaitVerificationKey\" })");
+    assert_eq!(debug(&client), "Mutual(Mutual { role: Client, state: \"AwaitServerProof\" })");
+    server.provide_key(&key).unwrap();
+    client.deliver(&server.transmit()).unwrap();
+    assert_eq!(debug(&server), "Mutual(Mutual { role: Server, state: \"Agreed\" })");
+    assert_eq!(debug(&client), "Mutual(Mutual { role: Client, state: \"AwaitAuthorization\" })");
 }

@@ -1,91 +1,93 @@
+//! Failed and aborted sessions.
+
 use super::*;
 
 #[test]
-fn an_error_is_the_same_for_ever() {
-    let mut end = End::open(&framed(Framing::U32).with_max_frame(1));
-    end.feed(&frame(b"too long"));
-    let error = end.error();
+fn first_error_is_sticky() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32).with_max_frame(1));
+    endpoint.feed(&frame(b"too long"));
+    let error = endpoint.error();
     assert_eq!(error, Error::FrameTooLong { len: 8 });
-    end.session.abort(CloseReason::Shutdown, end.now);
-    assert_eq!(end.error(), error);
-    end.eof();
-    end.finish();
-    end.consume();
-    end.at(u64::MAX);
-    assert_eq!(end.offer(b"more"), 0);
-    end.session.handle_received(9, end.now);
-    assert_eq!(end.error(), error);
-    assert_eq!(end.error(), error);
+    endpoint.session.abort(CloseReason::Shutdown, endpoint.now);
+    assert_eq!(endpoint.error(), error);
+    endpoint.eof();
+    endpoint.finish();
+    endpoint.consume();
+    endpoint.advance_to(u64::MAX);
+    assert_eq!(endpoint.offer(b"more"), 0);
+    endpoint.session.handle_received(9, endpoint.now);
+    assert_eq!(endpoint.error(), error);
+    assert_eq!(endpoint.error(), error);
 }
 
 #[test]
-fn what_was_queued_before_an_error_still_drains() {
-    let mut end = End::open(&framed(Framing::U32).with_max_frame(1));
-    end.send(b"the last word").unwrap();
-    end.feed(&frame(b"too long"));
-    let error = end.error();
-    assert!(!end.session.is_done() && !end.session.wants_shutdown());
-    assert!(end.session.wants_write());
-    let mut sent = end.transmit(3);
-    assert_eq!(end.error(), error);
-    assert!(!end.session.is_done());
-    sent.extend(end.sent());
-    assert_eq!(sent, frame(b"the last word"));
-    assert!(end.session.is_done() && end.session.wants_shutdown());
-    assert_eq!(end.error(), error);
-    assert_eq!(end.timeout(), None);
+fn queued_messages_drain_after_an_error() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32).with_max_frame(1));
+    endpoint.send(b"queued before").unwrap();
+    endpoint.feed(&frame(b"too long"));
+    let error = endpoint.error();
+    assert!(!endpoint.session.is_done() && !endpoint.session.wants_shutdown());
+    assert!(endpoint.session.wants_write());
+    let mut transmitted = endpoint.transmit(3);
+    assert_eq!(endpoint.error(), error);
+    assert!(!endpoint.session.is_done());
+    transmitted.extend(endpoint.transmit_all());
+    assert_eq!(transmitted, frame(b"queued before"));
+    assert!(endpoint.session.is_done() && endpoint.session.wants_shutdown());
+    assert_eq!(endpoint.error(), error);
+    assert_eq!(endpoint.timeout(), None);
 }
 
 #[test]
-fn after_an_error_nothing_is_read_and_no_part_is_at_hand() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(&frame(b"part"));
-    assert_eq!(end.events(), [whole()]);
-    end.session.abort(CloseReason::Protocol, end.now);
-    assert_eq!(end.chunk(), b"");
-    assert!(!end.session.wants_read());
-    assert!(end.session.recv_space().is_empty());
-    assert_eq!(end.error(), Error::Aborted(CloseReason::Protocol));
+fn failed_session_reads_nothing_and_drops_its_chunk() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(&frame(b"chunk"));
+    assert_eq!(endpoint.events(), [whole_message()]);
+    endpoint.session.abort(CloseReason::Protocol, endpoint.now);
+    assert_eq!(endpoint.chunk(), b"");
+    assert!(!endpoint.session.wants_read());
+    assert!(endpoint.session.recv_space().is_empty());
+    assert_eq!(endpoint.error(), Error::Aborted(CloseReason::Protocol));
 }
 
 #[test]
-fn an_error_announces_no_room() {
-    let mut end = End::open(&framed(Framing::Raw));
-    end.send(&[1; 64]).unwrap();
-    assert_eq!(end.send(b"more"), Err(SendError::Full));
-    end.session.abort(CloseReason::Timeout, end.now);
-    end.sent();
-    assert_eq!(end.error(), Error::Aborted(CloseReason::Timeout));
+fn failed_session_emits_no_writable() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.send(&[1; 64]).unwrap();
+    assert_eq!(endpoint.send(b"more"), Err(SendError::Full));
+    endpoint.session.abort(CloseReason::Timeout, endpoint.now);
+    endpoint.transmit_all();
+    assert_eq!(endpoint.error(), Error::Aborted(CloseReason::Timeout));
 }
 
 #[test]
-fn aborting_gives_the_reason_at_any_time_but_the_end() {
-    let abort = |mut end: End| {
-        end.session.abort(CloseReason::Application, end.now);
-        end.sent();
-        assert!(end.session.is_done() && end.session.wants_shutdown());
-        assert_eq!(end.pools.held(), (0, 0, 0));
-        assert_eq!(end.timeout(), None);
-        end.error()
+fn abort_reports_its_reason_unless_already_closed() {
+    let abort = |mut endpoint: Endpoint| {
+        endpoint.session.abort(CloseReason::Application, endpoint.now);
+        endpoint.transmit_all();
+        assert!(endpoint.session.is_done() && endpoint.session.wants_shutdown());
+        assert_eq!(endpoint.pools.held(), (0, 0, 0));
+        assert_eq!(endpoint.timeout(), None);
+        endpoint.error()
     };
     let aborted = Error::Aborted(CloseReason::Application);
-    assert_eq!(abort(End::server(&challenge(Digest::Sha256))), aborted);
-    assert_eq!(abort(End::client(&challenge(Digest::Sha256))), aborted);
-    assert_eq!(abort(End::server(&framed(Framing::U32))), aborted);
-    let mut end = End::open(&framed(Framing::U32));
-    end.eof();
-    end.finish();
-    assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
-    end.session.abort(CloseReason::Application, end.now);
-    assert_eq!(end.events(), [], "an orderly end is an end");
+    assert_eq!(abort(Endpoint::server(&challenge(Digest::Sha256))), aborted);
+    assert_eq!(abort(Endpoint::client(&challenge(Digest::Sha256))), aborted);
+    assert_eq!(abort(Endpoint::server(&framed(Framing::U32))), aborted);
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.eof();
+    endpoint.finish();
+    assert_eq!(endpoint.events(), [Event::PeerFinished, Event::Closed]);
+    endpoint.session.abort(CloseReason::Application, endpoint.now);
+    assert_eq!(endpoint.events(), [], "a closed session stays closed");
 }
 
 #[test]
-fn a_peer_is_not_forgotten_when_its_session_fails() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.session.abort(CloseReason::Application, end.now);
-    assert!(end.session.peer().is_some());
-    let mut end = End::server(&framed(Framing::U32));
-    end.session.abort(CloseReason::Application, end.now);
-    assert!(end.session.peer().is_none(), "it was never established");
+fn peer_info_outlives_session_failure() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.session.abort(CloseReason::Application, endpoint.now);
+    assert!(endpoint.session.peer().is_some());
+    let mut endpoint = Endpoint::server(&framed(Framing::U32));
+    endpoint.session.abort(CloseReason::Application, endpoint.now);
+    assert!(endpoint.session.peer().is_none(), "the session was never established");
 }

@@ -1,319 +1,324 @@
+//! Heartbeats, and the detection of a silent peer.
+
 use super::pair::*;
+use super::scripted_peer::*;
 use super::*;
 
 const HEARTBEAT: u64 = 1_000_000;
-const GIVEN_UP: u64 = 2 * HEARTBEAT + 5_000_000;
+const PEER_TIMEOUT: u64 = 2 * HEARTBEAT + 5_000_000;
 
 const SILENT: Error = Error::TimedOut(TimedOut::Peer);
 
-fn beating() -> Config {
+/// A server that announces a heartbeat.
+fn heartbeat_server() -> Config {
     sealed(mutual("server", 2).with_heartbeat(Duration::from_micros(HEARTBEAT)))
 }
 
-/// A client of a peer that says when it lives.
-fn listening() -> (End, Rogue) {
-    against(&client(), Role::Client, &beating())
+/// A client of a server that announces a heartbeat.
+fn client_of_heartbeat_server() -> (Endpoint, ScriptedPeer) {
+    with_scripted_peer(&client(), Role::Client, &heartbeat_server())
 }
 
 #[test]
-fn a_peer_that_has_shut_its_write_side_is_not_waited_for() {
-    for told_first in [true, false] {
-        let (mut end, mut peer) = listening();
-        end.feed(&peer.frame(0x04, b""));
-        if told_first {
-            assert_eq!(end.events(), [Event::PeerFinished]);
-            end.eof();
+fn half_closed_peer_is_not_timed_out() {
+    for polled_first in [true, false] {
+        let (mut endpoint, mut peer) = client_of_heartbeat_server();
+        endpoint.feed(&peer.frame(FIN, b""));
+        if polled_first {
+            assert_eq!(endpoint.events(), [Event::PeerFinished]);
+            endpoint.eof();
         } else {
-            end.eof();
-            assert_eq!(end.events(), [Event::PeerFinished]);
+            endpoint.eof();
+            assert_eq!(endpoint.events(), [Event::PeerFinished]);
         }
         for n in 1..100 {
-            end.at(n * HEARTBEAT);
-            assert_eq!(end.events(), []);
-            assert_eq!(peer.read(&end.sent()).len(), 1, "we go on");
+            endpoint.advance_to(n * HEARTBEAT);
+            assert_eq!(endpoint.events(), []);
+            assert_eq!(peer.receive_from(&mut endpoint).len(), 1, "our own heartbeat continues");
         }
     }
 }
 
-/// The frames that `end` sends, all of them PINGs; how many.
-fn pings(peer: &mut Rogue, end: &mut End) -> usize {
-    let frames = peer.read(&end.sent());
-    assert!(frames.iter().all(|(kind, token)| *kind == 0x01 && token.len() == 8), "{frames:?}");
+/// Transmits all pending frames, which must be PINGs; returns their number.
+fn pings(peer: &mut ScriptedPeer, endpoint: &mut Endpoint) -> usize {
+    let frames = peer.receive_from(endpoint);
+    assert!(frames.iter().all(|(kind, token)| *kind == PING && token.len() == 8), "{frames:?}");
     frames.len()
 }
 
 #[test]
-fn a_silent_end_gives_a_sign_of_life_every_heartbeat() {
+fn idle_session_pings_every_heartbeat() {
     for role in [Role::Client, Role::Server] {
-        let (mut end, mut peer) = match role {
-            Role::Client => listening(),
-            Role::Server => against(&beating(), role, &client()),
+        let (mut endpoint, mut peer) = match role {
+            Role::Client => client_of_heartbeat_server(),
+            Role::Server => with_scripted_peer(&heartbeat_server(), role, &client()),
         };
         let mut tokens = Vec::new();
         for n in 1..=5 {
-            assert_eq!(end.timeout(), Some(n * HEARTBEAT));
-            end.at(n * HEARTBEAT - 1);
-            assert!(!end.session.wants_write());
-            end.at(n * HEARTBEAT);
-            assert_eq!(end.events(), []);
-            assert!(end.session.wants_write() && !end.session.is_idle());
-            let frames = peer.read(&end.sent());
-            assert_eq!((frames.len(), frames[0].0), (1, 0x01));
-            assert!(!tokens.contains(&frames[0].1), "each differs from those before");
+            assert_eq!(endpoint.timeout(), Some(n * HEARTBEAT));
+            endpoint.advance_to(n * HEARTBEAT - 1);
+            assert!(!endpoint.session.wants_write());
+            endpoint.advance_to(n * HEARTBEAT);
+            assert_eq!(endpoint.events(), []);
+            assert!(endpoint.session.wants_write() && !endpoint.session.is_idle());
+            let frames = peer.receive_from(&mut endpoint);
+            assert_eq!((frames.len(), frames[0].0), (1, PING));
+            assert!(!tokens.contains(&frames[0].1), "each token is new");
             tokens.push(frames[0].1.clone());
-            assert!(!end.session.wants_write());
+            assert!(!endpoint.session.wants_write());
         }
     }
 }
 
 #[test]
-fn whatever_is_sent_is_a_sign_of_life() {
-    let (mut end, mut peer) = listening();
-    end.at(HEARTBEAT - 1);
-    end.send(b"message").unwrap();
-    assert_eq!(end.timeout(), Some(HEARTBEAT), "it has not left");
-    let mut sent = end.transmit(1);
-    assert_eq!(end.timeout(), Some(2 * HEARTBEAT - 1), "some of it has");
-    end.at(HEARTBEAT);
-    sent.extend(end.sent());
-    assert_eq!(peer.read(&sent), [(0x00, b"message".to_vec())]);
-    assert_eq!(end.timeout(), Some(2 * HEARTBEAT));
-    end.at(2 * HEARTBEAT);
-    assert_eq!(pings(&mut peer, &mut end), 1);
-    assert_eq!(end.timeout(), Some(3 * HEARTBEAT));
-    // What is heard is none of ours.
-    end.feed(&peer.frame(0x00, b"message"));
-    assert_eq!(end.events(), [whole()]);
-    end.consume();
-    assert_eq!(end.timeout(), Some(3 * HEARTBEAT));
+fn any_transmitted_byte_postpones_the_next_ping() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.advance_to(HEARTBEAT - 1);
+    endpoint.send(b"message").unwrap();
+    assert_eq!(endpoint.timeout(), Some(HEARTBEAT), "nothing is transmitted yet");
+    let mut sent = endpoint.transmit(1);
+    assert_eq!(endpoint.timeout(), Some(2 * HEARTBEAT - 1), "one byte is transmitted");
+    endpoint.advance_to(HEARTBEAT);
+    sent.extend(endpoint.transmit_all());
+    assert_eq!(peer.decode(&sent), [(DATA, b"message".to_vec())]);
+    assert_eq!(endpoint.timeout(), Some(2 * HEARTBEAT));
+    endpoint.advance_to(2 * HEARTBEAT);
+    assert_eq!(pings(&mut peer, &mut endpoint), 1);
+    assert_eq!(endpoint.timeout(), Some(3 * HEARTBEAT));
+    // Receiving does not postpone our own PING.
+    endpoint.feed(&peer.frame(DATA, b"message"));
+    assert_eq!(endpoint.events(), [whole_message()]);
+    endpoint.consume();
+    assert_eq!(endpoint.timeout(), Some(3 * HEARTBEAT));
 }
 
 #[test]
-fn where_something_waits_to_leave_no_ping_joins_it() {
-    let (mut end, mut peer) = listening();
-    end.send(b"waiting").unwrap();
-    end.at(HEARTBEAT);
-    assert_eq!(end.timeout(), Some(2 * HEARTBEAT));
-    assert_eq!(peer.read(&end.sent()), [(0x00, b"waiting".to_vec())]);
-    end.feed(&peer.frame(0x01, b"12345678"));
-    assert_eq!(end.events(), []);
-    end.at(2 * HEARTBEAT);
-    assert_eq!(peer.read(&end.sent()), [(0x02, b"12345678".to_vec())]);
-    // Nor a second one.
-    end.at(3 * HEARTBEAT);
-    end.at(4 * HEARTBEAT);
-    assert_eq!(end.transmit(1).len(), 1);
-    end.at(5 * HEARTBEAT);
-    assert_eq!(end.sent().len(), 28);
+fn no_ping_is_queued_while_output_is_pending() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.send(b"waiting").unwrap();
+    endpoint.advance_to(HEARTBEAT);
+    assert_eq!(endpoint.timeout(), Some(2 * HEARTBEAT));
+    assert_eq!(peer.receive_from(&mut endpoint), [(DATA, b"waiting".to_vec())]);
+    endpoint.feed(&peer.frame(PING, b"12345678"));
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(2 * HEARTBEAT);
+    assert_eq!(peer.receive_from(&mut endpoint), [(PONG, b"12345678".to_vec())]);
+    // No second PING is queued behind a pending one.
+    endpoint.advance_to(3 * HEARTBEAT);
+    endpoint.advance_to(4 * HEARTBEAT);
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    endpoint.advance_to(5 * HEARTBEAT);
+    assert_eq!(endpoint.transmit_all().len(), 28);
 }
 
 #[test]
-fn a_peer_of_which_nothing_is_heard_is_given_up_and_told() {
+fn silent_peer_times_out_and_is_sent_close() {
     for role in [Role::Client, Role::Server] {
-        let (mut end, mut peer) = match role {
-            Role::Client => listening(),
-            Role::Server => against(&beating(), role, &client()),
+        let (mut endpoint, mut peer) = match role {
+            Role::Client => client_of_heartbeat_server(),
+            Role::Server => with_scripted_peer(&heartbeat_server(), role, &client()),
         };
-        for n in 1..=GIVEN_UP / HEARTBEAT - 1 {
-            end.at(n * HEARTBEAT);
-            assert_eq!(pings(&mut peer, &mut end), 1);
-            assert_eq!(end.timeout(), Some((n + 1) * HEARTBEAT));
+        for n in 1..=PEER_TIMEOUT / HEARTBEAT - 1 {
+            endpoint.advance_to(n * HEARTBEAT);
+            assert_eq!(pings(&mut peer, &mut endpoint), 1);
+            assert_eq!(endpoint.timeout(), Some((n + 1) * HEARTBEAT));
         }
-        end.at(GIVEN_UP - 1);
-        assert_eq!(end.events(), []);
-        end.at(GIVEN_UP);
-        assert_eq!(end.error(), SILENT);
-        assert_eq!(peer.read(&end.sent()), [(0x05, vec![2])]);
-        assert!(end.session.is_done());
-        assert_eq!(end.timeout(), None);
+        endpoint.advance_to(PEER_TIMEOUT - 1);
+        assert_eq!(endpoint.events(), []);
+        endpoint.advance_to(PEER_TIMEOUT);
+        assert_eq!(endpoint.error(), SILENT);
+        assert_eq!(peer.receive_from(&mut endpoint), [(CLOSE, vec![2])]);
+        assert!(endpoint.session.is_done());
+        assert_eq!(endpoint.timeout(), None);
     }
 }
 
-/// An end that would have given its peer up at this moment, had it not heard `bytes` just before.
-fn heard(frames: impl Fn(&mut Rogue) -> Vec<u8>) -> End {
-    let (mut end, mut peer) = listening();
-    end.at(GIVEN_UP - 1);
+/// An endpoint at the moment of its peer timeout that has received `frames` just before.
+fn after_receiving(frames: impl Fn(&mut ScriptedPeer) -> Vec<u8>) -> Endpoint {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.advance_to(PEER_TIMEOUT - 1);
     let bytes = frames(&mut peer);
-    end.feed(&bytes);
-    end.events();
-    end.consume();
-    end.events();
-    end.at(GIVEN_UP);
-    end
+    endpoint.feed(&bytes);
+    endpoint.events();
+    endpoint.consume();
+    endpoint.events();
+    endpoint.advance_to(PEER_TIMEOUT);
+    endpoint
 }
 
 #[test]
-fn any_frame_is_a_sign_of_life_and_half_of_one_is_none() {
-    for kind in [0x00, 0x01, 0x02, 0x03, 0x40, 0xff] {
-        let mut end = heard(|peer| peer.frame(kind, b"12345678"));
-        assert_eq!(end.events(), [], "{kind}");
-        end.sent();
-        end.at(2 * GIVEN_UP - 2);
-        assert_eq!(end.events(), []);
-        end.at(2 * GIVEN_UP - 1);
-        assert_eq!(end.error(), SILENT);
+fn only_whole_frames_reset_the_peer_timer() {
+    for kind in [DATA, PING, PONG, PARTIAL, 0x40, 0xff] {
+        let mut endpoint = after_receiving(|peer| peer.frame(kind, b"12345678"));
+        assert_eq!(endpoint.events(), [], "{kind}");
+        endpoint.transmit_all();
+        endpoint.advance_to(2 * PEER_TIMEOUT - 2);
+        assert_eq!(endpoint.events(), []);
+        endpoint.advance_to(2 * PEER_TIMEOUT - 1);
+        assert_eq!(endpoint.error(), SILENT);
     }
-    let mut end = heard(|peer| peer.frame(0x04, b""));
-    assert_eq!(end.events(), []);
-    let mut end = heard(|peer| peer.frame(0x00, b"12345678")[..28].to_vec());
-    assert_eq!(end.error(), SILENT);
-    let mut end = heard(|_| Vec::new());
-    assert_eq!(end.error(), SILENT);
+    let mut endpoint = after_receiving(|peer| peer.frame(FIN, b""));
+    assert_eq!(endpoint.events(), []);
+    let mut endpoint = after_receiving(|peer| peer.frame(DATA, b"12345678")[..28].to_vec());
+    assert_eq!(endpoint.error(), SILENT);
+    let mut endpoint = after_receiving(|_| Vec::new());
+    assert_eq!(endpoint.error(), SILENT);
 }
 
 #[test]
-fn a_read_of_nothing_is_no_sign_of_life() {
-    let (mut end, _) = listening();
-    for n in 1..GIVEN_UP / HEARTBEAT {
-        end.at(n * HEARTBEAT);
-        end.sent();
-        end.offer(b"");
-        assert_eq!(end.events(), []);
+fn empty_read_does_not_reset_the_peer_timer() {
+    let (mut endpoint, _) = client_of_heartbeat_server();
+    for n in 1..PEER_TIMEOUT / HEARTBEAT {
+        endpoint.advance_to(n * HEARTBEAT);
+        endpoint.transmit_all();
+        endpoint.offer(b"");
+        assert_eq!(endpoint.events(), []);
     }
-    end.at(GIVEN_UP);
-    assert_eq!(end.error(), SILENT);
+    endpoint.advance_to(PEER_TIMEOUT);
+    assert_eq!(endpoint.error(), SILENT);
 }
 
 #[test]
-fn time_in_which_a_part_is_at_hand_is_not_the_peers() {
-    let (mut end, mut peer) = listening();
-    end.feed(&peer.frame(0x00, &[7; PART]));
-    assert_eq!(end.events(), [whole()]);
+fn peer_timer_stops_while_a_chunk_is_pending() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.feed(&peer.frame(DATA, &[7; MAX_CHUNK]));
+    assert_eq!(endpoint.events(), [whole_message()]);
     for n in 1..100 {
-        end.at(n * HEARTBEAT);
-        assert_eq!(end.events(), []);
-        assert_eq!(pings(&mut peer, &mut end), 1, "we live all the same");
-        assert_eq!(end.offer(b"x"), 0);
+        endpoint.advance_to(n * HEARTBEAT);
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(pings(&mut peer, &mut endpoint), 1, "our own heartbeat continues");
+        assert_eq!(endpoint.offer(b"x"), 0);
     }
-    end.consume();
-    end.at(99 * HEARTBEAT + GIVEN_UP - 1);
-    assert_eq!(end.events(), []);
-    end.at(99 * HEARTBEAT + GIVEN_UP);
-    assert_eq!(end.error(), SILENT);
+    endpoint.consume();
+    endpoint.advance_to(99 * HEARTBEAT + PEER_TIMEOUT - 1);
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(99 * HEARTBEAT + PEER_TIMEOUT);
+    assert_eq!(endpoint.error(), SILENT);
 }
 
 #[test]
-fn what_is_read_behind_a_part_at_hand_starts_no_clock() {
-    let (mut end, mut peer) = listening();
-    end.feed(&peer.frame(0x00, b"first"));
-    assert_eq!(end.events(), [whole()]);
-    end.feed(&peer.frame(0x00, b"second"));
-    end.at(GIVEN_UP);
-    end.sent();
-    assert_eq!(end.events(), []);
-    end.consume();
-    assert_eq!(end.events(), [whole()]);
+fn bytes_behind_a_pending_chunk_start_no_timer() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.feed(&peer.frame(DATA, b"first"));
+    assert_eq!(endpoint.events(), [whole_message()]);
+    endpoint.feed(&peer.frame(DATA, b"second"));
+    endpoint.advance_to(PEER_TIMEOUT);
+    endpoint.transmit_all();
+    assert_eq!(endpoint.events(), []);
+    endpoint.consume();
+    assert_eq!(endpoint.events(), [whole_message()]);
 }
 
 #[test]
-fn time_in_which_we_are_starved_is_not_the_peers() {
-    let (mut end, mut peer) = listening();
-    end.pools.receive.dry.set(true);
+fn peer_timer_stops_while_awaiting_a_buffer() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.pools.receive.exhausted.set(true);
     for n in 1..100 {
-        end.at(n * HEARTBEAT);
-        assert_eq!(end.offer(b"x"), 0);
-        assert!(end.session.awaiting_buffer());
-        assert_eq!(end.events(), []);
-        assert_eq!(pings(&mut peer, &mut end), 1);
+        endpoint.advance_to(n * HEARTBEAT);
+        assert_eq!(endpoint.offer(b"x"), 0);
+        assert!(endpoint.session.awaiting_buffer());
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(pings(&mut peer, &mut endpoint), 1);
     }
-    end.pools.receive.dry.set(false);
-    end.offer(b"");
-    end.at(99 * HEARTBEAT + GIVEN_UP - 1);
-    assert_eq!(end.events(), []);
-    end.at(99 * HEARTBEAT + GIVEN_UP);
-    assert_eq!(end.error(), SILENT);
+    endpoint.pools.receive.exhausted.set(false);
+    endpoint.offer(b"");
+    endpoint.advance_to(99 * HEARTBEAT + PEER_TIMEOUT - 1);
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(99 * HEARTBEAT + PEER_TIMEOUT);
+    assert_eq!(endpoint.error(), SILENT);
 }
 
 #[test]
-fn without_a_heartbeat_silence_is_no_matter() {
+fn zero_heartbeat_disables_the_peer_timer() {
     let silent = sealed(mutual("server", 2).with_heartbeat(Duration::ZERO));
-    for (mut end, mut peer) in
-        [against(&client(), Role::Client, &silent), against(&silent, Role::Server, &client())]
-    {
-        assert_eq!(end.timeout(), None);
-        end.at(u64::MAX - 1);
-        end.feed(&peer.frame(0x01, b"12345678"));
-        assert_eq!(end.events(), []);
-        assert_eq!(peer.read(&end.sent()), [(0x02, b"12345678".to_vec())]);
-        assert_eq!(end.timeout(), None);
+    for (mut endpoint, mut peer) in [
+        with_scripted_peer(&client(), Role::Client, &silent),
+        with_scripted_peer(&silent, Role::Server, &client()),
+    ] {
+        assert_eq!(endpoint.timeout(), None);
+        endpoint.advance_to(u64::MAX - 1);
+        endpoint.feed(&peer.frame(PING, b"12345678"));
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(peer.receive_from(&mut endpoint), [(PONG, b"12345678".to_vec())]);
+        assert_eq!(endpoint.timeout(), None);
     }
 }
 
 #[test]
-fn at_the_end_of_time_no_timer_spins() {
-    let (mut end, _) = listening();
-    end.at(u64::MAX);
-    assert_eq!(end.error(), SILENT);
-    end.sent();
-    assert_eq!(end.timeout(), None);
+fn no_timer_spins_at_the_maximum_instant() {
+    let (mut endpoint, _) = client_of_heartbeat_server();
+    endpoint.advance_to(u64::MAX);
+    assert_eq!(endpoint.error(), SILENT);
+    endpoint.transmit_all();
+    assert_eq!(endpoint.timeout(), None);
 }
 
 #[test]
-fn an_end_that_failed_gives_no_more_signs_of_life() {
-    let (mut end, mut peer) = listening();
-    end.send(b"unread").unwrap();
-    end.session.abort(CloseReason::Shutdown, end.now);
-    assert_eq!(end.timeout(), None, "nobody has tried to send it");
-    assert_eq!(end.transmit(3).len(), 3);
-    assert_eq!(end.timeout(), Some(30_000_000));
+fn failed_session_sends_no_more_pings() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.send(b"unread").unwrap();
+    endpoint.session.abort(CloseReason::Shutdown, endpoint.now);
+    assert_eq!(endpoint.timeout(), None, "the driver has not polled it yet");
+    assert_eq!(endpoint.transmit(3).len(), 3);
+    assert_eq!(endpoint.timeout(), Some(30_000_000));
     for n in 1..10 {
-        end.at(n * HEARTBEAT);
+        endpoint.advance_to(n * HEARTBEAT);
     }
-    end.feed(b"");
-    peer.frame(0x01, b"12345678");
-    // The first three bytes are gone, then comes the rest, and the reason.
-    assert_eq!(end.sent().len(), 24 + 22);
-    assert!(end.session.is_done());
-    assert_eq!(end.timeout(), None);
+    endpoint.feed(b"");
+    peer.frame(PING, b"12345678");
+    // The first three bytes are transmitted; the rest of DATA and a CLOSE follow.
+    assert_eq!(endpoint.transmit_all().len(), 24 + 22);
+    assert!(endpoint.session.is_done());
+    assert_eq!(endpoint.timeout(), None);
 }
 
 #[test]
-fn two_ends_that_say_nothing_live_for_ever() {
-    let (mut client, mut server) = established(&client(), &beating());
+fn two_idle_sessions_keep_each_other_alive() {
+    let (mut client, mut server) = established(&client(), &heartbeat_server());
     for n in 1..1_000 {
-        for end in [&mut client, &mut server] {
-            end.at(n * HEARTBEAT);
+        for endpoint in [&mut client, &mut server] {
+            endpoint.advance_to(n * HEARTBEAT);
         }
-        let (asked, also) = (client.sent(), server.sent());
-        server.feed(&asked);
-        client.feed(&also);
+        let (from_client, from_server) = (client.transmit_all(), server.transmit_all());
+        server.feed(&from_client);
+        client.feed(&from_server);
         assert_eq!((client.events(), server.events()), (vec![], vec![]));
-        let (answered, also) = (client.sent(), server.sent());
-        server.feed(&answered);
-        client.feed(&also);
+        let (from_client, from_server) = (client.transmit_all(), server.transmit_all());
+        server.feed(&from_client);
+        client.feed(&from_server);
         assert_eq!((client.events(), server.events()), (vec![], vec![]));
         assert!(client.session.is_idle() && server.session.is_idle());
     }
 }
 
 #[test]
-fn a_closed_session_waits_for_nothing() {
-    let (mut end, mut peer) = listening();
-    end.finish();
-    assert_eq!(peer.read(&end.sent()), [(0x04, vec![])]);
-    end.feed(&peer.frame(0x04, b""));
-    assert_eq!(end.events(), [Event::PeerFinished, Event::Closed]);
-    assert_eq!(end.offer(b"behind the end"), 0);
-    assert_eq!(end.pools.held(), (0, 0, 0));
-    end.session.handle_received(0, end.now);
-    end.consume();
-    assert_eq!(end.timeout(), None);
-    end.at(GIVEN_UP);
-    assert_eq!((end.events(), end.sent()), (vec![], vec![]));
+fn closed_session_has_no_timeout() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.finish();
+    assert_eq!(peer.receive_from(&mut endpoint), [(FIN, vec![])]);
+    endpoint.feed(&peer.frame(FIN, b""));
+    assert_eq!(endpoint.events(), [Event::PeerFinished, Event::Closed]);
+    assert_eq!(endpoint.offer(b"behind the end"), 0);
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
+    endpoint.session.handle_received(0, endpoint.now);
+    endpoint.consume();
+    assert_eq!(endpoint.timeout(), None);
+    endpoint.advance_to(PEER_TIMEOUT);
+    assert_eq!((endpoint.events(), endpoint.transmit_all()), (vec![], vec![]));
 }
 
 #[test]
-fn a_peer_that_ends_while_a_part_is_at_hand_is_not_waited_for() {
-    let (mut end, mut peer) = listening();
-    end.feed(&[peer.frame(0x00, b"last"), peer.frame(0x04, b"")].concat());
-    assert_eq!(end.events(), [whole()]);
-    end.eof();
-    end.consume();
-    assert_eq!(end.timeout(), Some(HEARTBEAT), "for our own sign of life");
-    assert_eq!(end.events(), [Event::PeerFinished]);
+fn peer_that_finishes_behind_a_chunk_is_not_timed_out() {
+    let (mut endpoint, mut peer) = client_of_heartbeat_server();
+    endpoint.feed(&[peer.frame(DATA, b"last"), peer.frame(FIN, b"")].concat());
+    assert_eq!(endpoint.events(), [whole_message()]);
+    endpoint.eof();
+    endpoint.consume();
+    assert_eq!(endpoint.timeout(), Some(HEARTBEAT), "the deadline of our own PING");
+    assert_eq!(endpoint.events(), [Event::PeerFinished]);
     for n in 1..10 {
-        end.at(n * HEARTBEAT);
-        assert_eq!(pings(&mut peer, &mut end), 1);
-        assert_eq!(end.events(), []);
+        endpoint.advance_to(n * HEARTBEAT);
+        assert_eq!(pings(&mut peer, &mut endpoint), 1);
+        assert_eq!(endpoint.events(), []);
     }
 }

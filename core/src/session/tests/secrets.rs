@@ -1,65 +1,67 @@
+//! No secret appears in the output of `Debug`.
+
 use super::*;
 use std::format;
 use std::string::String;
 
-/// Whether `text` shows four of `bytes` in a row, in any way that `Debug` writes bytes.
-fn shows(text: &str, bytes: &[u8]) -> bool {
+/// Whether `text` contains four consecutive bytes of `bytes`, in any format that `Debug` uses.
+fn contains_bytes(text: &str, bytes: &[u8]) -> bool {
     let text: String = text.split_whitespace().collect();
-    bytes.windows(4).any(|four| {
-        let [a, b, c, d] = four.try_into().unwrap();
+    bytes.windows(4).any(|window| {
+        let [a, b, c, d] = window.try_into().unwrap();
         let decimal = format!("{a},{b},{c},{d}");
         let hex = format!("{a:02x}{b:02x}{c:02x}{d:02x}");
-        let escaped: String = four.escape_ascii().map(char::from).collect();
+        let escaped: String = window.escape_ascii().map(char::from).collect();
         [decimal, hex, escaped].iter().any(|form| text.contains(form.as_str()))
     })
 }
 
 #[test]
-fn what_shows_bytes_is_seen() {
+fn leak_check_detects_every_byte_format() {
     let bytes = *b"\x01secret\xff";
-    assert!(shows(&format!("{bytes:?}"), &bytes));
-    assert!(shows(&format!("{bytes:#?}"), &bytes));
-    assert!(shows(&format!("{:?}", core::str::from_utf8(&bytes[1..7])), &bytes));
-    assert!(!shows("[1, 115, 101, 0, 99]", &bytes));
+    assert!(contains_bytes(&format!("{bytes:?}"), &bytes));
+    assert!(contains_bytes(&format!("{bytes:#?}"), &bytes));
+    assert!(contains_bytes(&format!("{:?}", core::str::from_utf8(&bytes[1..7])), &bytes));
+    assert!(!contains_bytes("[1, 115, 101, 0, 99]", &bytes));
 }
 
 #[test]
-fn debug_shows_no_secret() {
+fn debug_output_contains_no_secret() {
     for &digest in Digest::ALL {
         let tag = Mac::new(digest, SECRET).tag(b"message");
         let key = key(digest, SECRET);
-        for shown in [
+        for output in [
             format!("{:?}", Mac::new(digest, SECRET)),
             format!("{key:?}"),
             format!("{:?}", Candidates::two(&key, &key)),
             format!("{tag:?}"),
             format!("{:?}", nonce()),
         ] {
-            assert!(!shows(&shown, SECRET), "{shown}");
-            assert!(!shows(&shown, tag.bytes()), "{shown}");
-            assert!(!shows(&shown, &[0x6e; 4]), "{shown}");
+            assert!(!contains_bytes(&output, SECRET), "{output}");
+            assert!(!contains_bytes(&output, tag.bytes()), "{output}");
+            assert!(!contains_bytes(&output, &[0x6e; 4]), "{output}");
         }
     }
 }
 
 #[test]
-fn a_server_in_its_handshake_keeps_neither_the_key_nor_the_answer_it_expects() {
+fn server_debug_shows_neither_key_nor_expected_response() {
     for &digest in Digest::ALL {
         let expected = Mac::new(digest, SECRET).tag(&[0x6e; 32]);
-        let mut server = End::server(&challenge(digest));
+        let mut server = Endpoint::server(&challenge(digest));
         let wrong = Mac::new(digest, b"another key").tag(&[0x6e; 32]);
-        let check = |server: &End| {
-            let shown = format!("{:?}", server.session);
-            assert!(!shows(&shown, SECRET), "{shown}");
-            assert!(!shows(&shown, expected.bytes()), "{shown}");
+        let check = |server: &Endpoint| {
+            let output = format!("{:?}", server.session);
+            assert!(!contains_bytes(&output, SECRET), "{output}");
+            assert!(!contains_bytes(&output, expected.bytes()), "{output}");
         };
         check(&server);
-        server.sent();
+        server.transmit_all();
         server.feed(wrong.bytes());
         check(&server);
         assert_eq!(server.events(), [Event::KeyNeeded]);
         check(&server);
-        server.key(&key(digest, SECRET));
+        server.provide_key(&key(digest, SECRET));
         check(&server);
         assert_eq!(server.error(), Error::WrongKey);
         check(&server);
@@ -67,40 +69,40 @@ fn a_server_in_its_handshake_keeps_neither_the_key_nor_the_answer_it_expects() {
 }
 
 #[test]
-fn a_client_keeps_no_key() {
-    let mut client = End::client(&challenge(Digest::Sha256));
+fn client_debug_shows_no_key() {
+    let mut client = Endpoint::client(&challenge(Digest::Sha256));
     client.feed(&[0x42; 32]);
     assert_eq!(client.events(), [Event::KeyNeeded]);
-    client.key(&key(Digest::Sha256, SECRET));
-    assert!(!shows(&format!("{:?}", client.session), SECRET));
-    client.sent();
+    client.provide_key(&key(Digest::Sha256, SECRET));
+    assert!(!contains_bytes(&format!("{:?}", client.session), SECRET));
+    client.transmit_all();
     assert_eq!(client.events(), [Event::Established]);
-    assert!(!shows(&format!("{:?}", client.session), SECRET));
+    assert!(!contains_bytes(&format!("{:?}", client.session), SECRET));
 }
 
 #[test]
-fn a_key_request_does_not_print_its_challenge() {
+fn key_request_debug_hides_its_challenge() {
     let request =
         KeyRequest::challenge(Role::Client, Digest::Sha256, Challenge::Theirs(&[0x42; 32]));
-    assert!(!shows(&format!("{request:?}"), &[0x42; 4]));
+    assert!(!contains_bytes(&format!("{request:?}"), &[0x42; 4]));
 }
 
 #[test]
-fn debug_of_a_mutual_session_shows_neither_key_nor_exporter() {
+fn mutual_session_debug_hides_key_and_exporter() {
     let (client, server) = pair::established(&pair::client(), &pair::server());
-    for end in [client, server] {
-        let peer = end.session.peer().unwrap();
-        let shown = format!("{:?} {peer:?} {:?}", end.session, pair::mutual_key());
-        assert!(!shows(&shown, SECRET), "{shown}");
-        assert!(!shows(&shown, peer.exporter.unwrap()), "{shown}");
-        assert!(shown.contains("Open") && shown.contains("default"));
+    for endpoint in [client, server] {
+        let peer = endpoint.session.peer().unwrap();
+        let output = format!("{:?} {peer:?} {:?}", endpoint.session, pair::mutual_key());
+        assert!(!contains_bytes(&output, SECRET), "{output}");
+        assert!(!contains_bytes(&output, peer.exporter.unwrap()), "{output}");
+        assert!(output.contains("Open") && output.contains("default"));
     }
 }
 
 #[test]
-fn debug_of_an_outbox_says_where_it_is_and_nothing_of_what_waits() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.send(b"message").unwrap();
-    let shown = format!("{:?}", end.session.split().1);
-    assert_eq!(shown, "Outbox { phase: Open, .. }");
+fn outbox_debug_shows_its_phase_and_no_content() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.send(b"message").unwrap();
+    let output = format!("{:?}", endpoint.session.split().1);
+    assert_eq!(output, "Outbox { phase: Open, .. }");
 }

@@ -1,305 +1,312 @@
+//! Deadlines: handshake, stalled receiving, stalled sending.
+
 use super::*;
 
 const HANDSHAKE: u64 = 5_000_000;
 const STALL: u64 = 30_000_000;
 
-const HALF: Error = Error::TimedOut(TimedOut::Receive);
-const UNREAD: Error = Error::TimedOut(TimedOut::Send);
+const RECEIVE_STALLED: Error = Error::TimedOut(TimedOut::Receive);
+const SEND_STALLED: Error = Error::TimedOut(TimedOut::Send);
 
 #[test]
-fn the_handshake_has_one_deadline_to_the_microsecond() {
-    for end in [End::server, End::client] {
-        let mut end = end(&challenge(Digest::Sha256));
-        assert_eq!(end.timeout(), Some(HANDSHAKE));
-        end.at(HANDSHAKE - 1);
-        assert_eq!(end.events(), []);
-        end.at(HANDSHAKE);
-        assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
+fn handshake_deadline_is_exact_to_the_microsecond() {
+    for new in [Endpoint::server, Endpoint::client] {
+        let mut endpoint = new(&challenge(Digest::Sha256));
+        assert_eq!(endpoint.timeout(), Some(HANDSHAKE));
+        endpoint.advance_to(HANDSHAKE - 1);
+        assert_eq!(endpoint.events(), []);
+        endpoint.advance_to(HANDSHAKE);
+        assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
     }
     let timeout = Duration::from_micros(7);
-    let mut end = End::server(&framed(Framing::Raw).with_handshake_timeout(timeout));
-    assert_eq!(end.timeout(), Some(7));
-    end.at(7);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
+    let mut endpoint = Endpoint::server(&framed(Framing::Raw).with_handshake_timeout(timeout));
+    assert_eq!(endpoint.timeout(), Some(7));
+    endpoint.advance_to(7);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_extend_the_handshake() {
-    let mut end = End::server(&challenge(Digest::Sha256));
-    end.sent();
+fn slow_bytes_do_not_extend_the_handshake_deadline() {
+    let mut endpoint = Endpoint::server(&challenge(Digest::Sha256));
+    endpoint.transmit_all();
     for second in 1..5 {
-        end.at(second * 1_000_000);
-        end.feed(b"x");
-        assert_eq!(end.events(), []);
-        assert_eq!(end.timeout(), Some(HANDSHAKE));
+        endpoint.advance_to(second * 1_000_000);
+        endpoint.feed(b"x");
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(endpoint.timeout(), Some(HANDSHAKE));
     }
-    end.at(HANDSHAKE);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
+    endpoint.advance_to(HANDSHAKE);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
 }
 
 #[test]
-fn the_deadline_runs_while_the_key_is_waited_for() {
-    let mut end = End::client(&challenge(Digest::Sha256));
-    end.feed(&[1; 32]);
-    assert_eq!(end.events(), [Event::KeyNeeded]);
-    end.at(HANDSHAKE);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
+fn handshake_deadline_runs_during_a_key_request() {
+    let mut endpoint = Endpoint::client(&challenge(Digest::Sha256));
+    endpoint.feed(&[1; 32]);
+    assert_eq!(endpoint.events(), [Event::KeyNeeded]);
+    endpoint.advance_to(HANDSHAKE);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
     let key = key(Digest::Sha256, SECRET);
-    let late = end.session.provide_key(Ok(Candidates::one(&key)), end.now);
+    let late = endpoint.session.provide_key(Ok(Candidates::one(&key)), endpoint.now);
     assert_eq!(late, Err(KeyError::NotAsked));
-    assert_eq!(end.sent(), b"");
+    assert_eq!(endpoint.transmit_all(), b"");
 }
 
 #[test]
-fn an_idle_session_has_no_deadline() {
-    let mut end = End::open(&framed(Framing::U32));
-    assert_eq!(end.timeout(), None);
-    end.at(u64::MAX);
-    assert_eq!(end.events(), []);
+fn idle_session_has_no_deadline() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    assert_eq!(endpoint.timeout(), None);
+    endpoint.advance_to(u64::MAX);
+    assert_eq!(endpoint.events(), []);
 }
 
 #[test]
-fn time_that_passes_for_nothing_does_no_harm() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
+fn timeouts_before_the_deadline_change_nothing() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
     for micros in [0, 1, 1, 5, 2, STALL - 1] {
-        end.at(micros);
-        assert_eq!(end.events(), []);
-        assert_eq!(end.timeout(), Some(STALL));
+        endpoint.advance_to(micros);
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(endpoint.timeout(), Some(STALL));
     }
-    end.at(STALL);
-    assert_eq!(end.error(), HALF);
-    end.at(STALL);
-    end.at(u64::MAX);
-    assert_eq!(end.error(), HALF);
-    assert_eq!(end.timeout(), None);
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.error(), RECEIVE_STALLED);
+    endpoint.advance_to(STALL);
+    endpoint.advance_to(u64::MAX);
+    assert_eq!(endpoint.error(), RECEIVE_STALLED);
+    assert_eq!(endpoint.timeout(), None);
 }
 
 #[test]
-fn half_a_frame_may_stand_still_for_the_stall_timeout() {
+fn partial_frame_fails_after_the_stall_timeout() {
     for len in [1, 4, 5] {
-        let mut end = End::open(&framed(Framing::U32));
-        end.at(1_000);
-        end.feed(&frame(b"half")[..len]);
-        assert_eq!(end.events(), []);
-        assert_eq!(end.timeout(), Some(1_000 + STALL));
-        end.at(1_000 + STALL - 1);
-        assert_eq!(end.events(), []);
-        end.at(1_000 + STALL);
-        assert_eq!(end.error(), HALF, "after {len} bytes");
+        let mut endpoint = Endpoint::established(&framed(Framing::U32));
+        endpoint.advance_to(1_000);
+        endpoint.feed(&frame(b"part")[..len]);
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(endpoint.timeout(), Some(1_000 + STALL));
+        endpoint.advance_to(1_000 + STALL - 1);
+        assert_eq!(endpoint.events(), []);
+        endpoint.advance_to(1_000 + STALL);
+        assert_eq!(endpoint.error(), RECEIVE_STALLED, "after {len} bytes");
     }
 }
 
 #[test]
-fn a_part_has_the_stall_timeout_as_a_whole_however_its_bytes_drip() {
-    let mut end = End::open(&framed(Framing::U32));
+fn trickled_chunk_has_one_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
     for (n, byte) in (0..).zip(&frame(b"slow")[..7]) {
-        end.at(n * 1_000_000);
-        end.feed(&[*byte]);
-        assert_eq!(end.events(), []);
-        assert_eq!(end.timeout(), Some(STALL));
+        endpoint.advance_to(n * 1_000_000);
+        endpoint.feed(&[*byte]);
+        assert_eq!(endpoint.events(), []);
+        assert_eq!(endpoint.timeout(), Some(STALL));
     }
-    end.at(STALL);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Receive));
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Receive));
 }
 
 #[test]
-fn each_part_of_a_long_frame_has_the_stall_timeout_of_its_own() {
-    let mut end = End::open(&framed(Framing::U32));
+fn each_chunk_of_a_frame_has_its_own_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
     let long = frame(&[7; 150]);
-    end.feed(&long[..60]);
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(STALL));
-    end.at(STALL - 1);
-    end.feed(&long[60..64]);
-    assert_eq!(end.events().len(), 1);
-    end.session.consume(end.now);
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(STALL - 1 + STALL));
+    endpoint.feed(&long[..60]);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(STALL));
+    endpoint.advance_to(STALL - 1);
+    endpoint.feed(&long[60..64]);
+    assert_eq!(endpoint.events().len(), 1);
+    endpoint.session.consume(endpoint.now);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(STALL - 1 + STALL));
 }
 
 #[test]
-fn a_read_of_nothing_is_no_progress() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    end.at(STALL - 1);
-    end.session.recv_space();
-    end.session.handle_received(0, end.now);
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(STALL));
+fn empty_read_does_not_extend_the_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(STALL - 1);
+    endpoint.session.recv_space();
+    endpoint.session.handle_received(0, endpoint.now);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(STALL));
 }
 
 #[test]
-fn the_peer_owes_nothing_while_a_part_is_at_hand() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(&frame(&[1; 61])[..64]);
-    assert_eq!(end.events().len(), 1);
-    assert_eq!(end.timeout(), None);
-    assert_eq!(end.offer(b"x"), 0);
-    end.at(10 * STALL);
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), None);
-    end.consume();
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(11 * STALL));
+fn receive_timer_stops_while_a_chunk_is_pending() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(&frame(&[1; 61])[..64]);
+    assert_eq!(endpoint.events().len(), 1);
+    assert_eq!(endpoint.timeout(), None);
+    assert_eq!(endpoint.offer(b"x"), 0);
+    endpoint.advance_to(10 * STALL);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), None);
+    endpoint.consume();
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(11 * STALL));
 }
 
 #[test]
-fn the_peer_owes_nothing_while_we_are_starved() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(STALL));
-    end.pools.receive.dry.set(true);
-    assert_eq!(end.offer(b"\0"), 0);
-    assert!(end.session.awaiting_buffer());
-    assert_eq!(end.timeout(), None);
-    assert_eq!(end.events(), []);
-    end.at(STALL);
-    assert_eq!(end.events(), []);
-    end.pools.receive.dry.set(false);
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(2 * STALL));
+fn receive_timer_stops_while_awaiting_a_buffer() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(STALL));
+    endpoint.pools.receive.exhausted.set(true);
+    assert_eq!(endpoint.offer(b"\0"), 0);
+    assert!(endpoint.session.awaiting_buffer());
+    assert_eq!(endpoint.timeout(), None);
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.events(), []);
+    endpoint.pools.receive.exhausted.set(false);
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(2 * STALL));
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_given_up() {
-    let mut end = End::open(&framed(Framing::Raw));
-    end.at(500);
-    end.send(b"unread").unwrap();
-    assert_eq!(end.timeout(), None, "nobody has tried to send it");
-    assert_eq!(end.session.poll_transmit(end.now), b"unread");
-    end.session.handle_transmitted(0, end.now);
-    assert_eq!(end.timeout(), Some(500 + STALL));
-    end.at(500 + STALL - 1);
-    assert_eq!(end.session.poll_transmit(end.now), b"unread", "asking again is no progress");
-    assert_eq!(end.timeout(), Some(500 + STALL));
-    end.send(b", too").unwrap();
-    assert_eq!(end.timeout(), Some(500 + STALL), "nor is sending more");
-    assert_eq!(end.events(), []);
-    end.at(500 + STALL);
-    assert_eq!(end.error(), UNREAD);
-    assert!(end.session.is_done(), "what it did not read is dropped");
-    assert_eq!(end.sent(), b"");
-    assert_eq!(end.pools.held(), (0, 0, 0));
+fn unread_output_fails_after_the_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.advance_to(500);
+    endpoint.send(b"unread").unwrap();
+    assert_eq!(endpoint.timeout(), None, "the driver has not polled it yet");
+    assert_eq!(endpoint.session.poll_transmit(endpoint.now), b"unread");
+    endpoint.session.handle_transmitted(0, endpoint.now);
+    assert_eq!(endpoint.timeout(), Some(500 + STALL));
+    endpoint.advance_to(500 + STALL - 1);
+    assert_eq!(
+        endpoint.session.poll_transmit(endpoint.now),
+        b"unread",
+        "polling again is no progress"
+    );
+    assert_eq!(endpoint.timeout(), Some(500 + STALL));
+    endpoint.send(b", too").unwrap();
+    assert_eq!(endpoint.timeout(), Some(500 + STALL), "queueing more is no progress");
+    assert_eq!(endpoint.events(), []);
+    endpoint.advance_to(500 + STALL);
+    assert_eq!(endpoint.error(), SEND_STALLED);
+    assert!(endpoint.session.is_done(), "unread output is dropped");
+    assert_eq!(endpoint.transmit_all(), b"");
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
 }
 
 #[test]
-fn what_waits_has_the_stall_timeout_to_leave_as_a_whole() {
-    let mut end = End::open(&framed(Framing::Raw));
-    end.send(b"slow").unwrap();
+fn queued_bytes_share_one_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.send(b"slow").unwrap();
     for n in 0..3 {
-        end.at(n * 1_000_000);
-        assert_eq!(end.transmit(1).len(), 1);
-        assert_eq!(end.timeout(), Some(STALL));
+        endpoint.advance_to(n * 1_000_000);
+        assert_eq!(endpoint.transmit(1).len(), 1);
+        assert_eq!(endpoint.timeout(), Some(STALL));
     }
-    // What came behind it has as long again, from when it left.
-    end.send(b"er").unwrap();
-    assert_eq!(end.timeout(), Some(STALL));
-    assert_eq!(end.transmit(1).len(), 1);
-    assert_eq!(end.timeout(), Some(2_000_000 + STALL));
-    assert_eq!(end.transmit(2).len(), 2);
-    assert_eq!(end.timeout(), None);
-    assert_eq!(end.events(), []);
+    // Bytes queued later have a stall timeout of their own, from the last byte before them on.
+    endpoint.send(b"er").unwrap();
+    assert_eq!(endpoint.timeout(), Some(STALL));
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    assert_eq!(endpoint.timeout(), Some(2_000_000 + STALL));
+    assert_eq!(endpoint.transmit(2).len(), 2);
+    assert_eq!(endpoint.timeout(), None);
+    assert_eq!(endpoint.events(), []);
 }
 
 #[test]
-fn a_challenge_that_does_not_leave_is_dropped_at_the_handshakes_deadline() {
-    let mut end = End::server(&challenge(Digest::Sha256));
-    assert_eq!(end.transmit(5).len(), 5);
-    assert_eq!(end.timeout(), Some(HANDSHAKE));
-    end.at(HANDSHAKE);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
-    assert!(end.session.is_done() && end.session.wants_shutdown());
-    assert_eq!(end.timeout(), None);
-    assert_eq!(end.sent(), b"", "what is left of the challenge is no last word");
-    assert_eq!(end.pools.held(), (0, 0, 0));
+fn unsent_challenge_is_dropped_at_the_handshake_deadline() {
+    let mut endpoint = Endpoint::server(&challenge(Digest::Sha256));
+    assert_eq!(endpoint.transmit(5).len(), 5);
+    assert_eq!(endpoint.timeout(), Some(HANDSHAKE));
+    endpoint.advance_to(HANDSHAKE);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
+    assert!(endpoint.session.is_done() && endpoint.session.wants_shutdown());
+    assert_eq!(endpoint.timeout(), None);
+    assert_eq!(endpoint.transmit_all(), b"", "the rest of the challenge is not transmitted");
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
 }
 
 #[test]
-fn a_challenge_has_the_stall_timeout_to_leave_where_that_is_the_shorter() {
+fn shorter_stall_timeout_applies_to_the_challenge() {
     let config = challenge(Digest::Sha256).with_stall_timeout(Duration::from_micros(9));
-    let mut end = End::server(&config);
-    assert_eq!(end.transmit(31).len(), 31);
-    assert_eq!(end.timeout(), Some(9));
-    assert_eq!(end.transmit(1).len(), 1);
-    assert_eq!(end.timeout(), Some(HANDSHAKE));
-    let mut end = End::server(&config);
-    assert_eq!(end.transmit(31).len(), 31);
-    end.at(9);
-    assert_eq!(end.error(), UNREAD);
-    assert_eq!(end.sent(), b"");
+    let mut endpoint = Endpoint::server(&config);
+    assert_eq!(endpoint.transmit(31).len(), 31);
+    assert_eq!(endpoint.timeout(), Some(9));
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    assert_eq!(endpoint.timeout(), Some(HANDSHAKE));
+    let mut endpoint = Endpoint::server(&config);
+    assert_eq!(endpoint.transmit(31).len(), 31);
+    endpoint.advance_to(9);
+    assert_eq!(endpoint.error(), SEND_STALLED);
+    assert_eq!(endpoint.transmit_all(), b"");
 }
 
 #[test]
-fn the_last_word_is_given_the_stall_timeout_too() {
-    let mut end = End::open(&framed(Framing::Raw));
-    end.send(b"word").unwrap();
-    end.session.abort(CloseReason::Shutdown, end.now);
-    assert_eq!(end.transmit(1), b"w");
-    assert_eq!(end.timeout(), Some(STALL));
-    end.at(STALL);
-    assert_eq!(end.error(), Error::Aborted(CloseReason::Shutdown));
-    assert!(end.session.is_done());
-    assert_eq!(end.sent(), b"");
+fn output_after_an_abort_has_the_stall_timeout() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.send(b"queued").unwrap();
+    endpoint.session.abort(CloseReason::Shutdown, endpoint.now);
+    assert_eq!(endpoint.transmit(1), b"q");
+    assert_eq!(endpoint.timeout(), Some(STALL));
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.error(), Error::Aborted(CloseReason::Shutdown));
+    assert!(endpoint.session.is_done());
+    assert_eq!(endpoint.transmit_all(), b"");
 }
 
 #[test]
-fn the_stall_timeout_is_the_one_configured_and_the_far_future_stays_far() {
+fn configured_stall_timeout_applies_and_may_be_never() {
     let config = framed(Framing::U32).with_stall_timeout(Duration::from_micros(9));
-    let mut end = End::open(&config);
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(9));
-    let mut end = End::open(&framed(Framing::U32).with_stall_timeout(Duration::MAX));
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), None, "a moment that never comes is none to wait for");
-    end.at(u64::MAX - 1);
-    assert_eq!(end.events(), []);
+    let mut endpoint = Endpoint::established(&config);
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(9));
+    let mut endpoint =
+        Endpoint::established(&framed(Framing::U32).with_stall_timeout(Duration::MAX));
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), None, "an unreachable deadline is no deadline");
+    endpoint.advance_to(u64::MAX - 1);
+    assert_eq!(endpoint.events(), []);
 }
 
 #[test]
-fn the_earlier_of_two_stalls_ends_the_session() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.send(b"unread").unwrap();
-    assert!(!end.session.poll_transmit(end.now).is_empty());
-    end.at(10);
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(STALL));
-    end.at(STALL);
-    assert_eq!(end.error(), UNREAD);
-    assert_eq!(end.timeout(), None);
+fn earlier_of_two_stalls_ends_the_session() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.send(b"unread").unwrap();
+    assert!(!endpoint.session.poll_transmit(endpoint.now).is_empty());
+    endpoint.advance_to(10);
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(STALL));
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.error(), SEND_STALLED);
+    assert_eq!(endpoint.timeout(), None);
 }
 
 #[test]
-fn the_end_of_the_stream_stops_the_receive_timer() {
-    let mut end = End::open(&framed(Framing::U32));
-    end.feed(b"\0");
-    assert_eq!(end.events(), []);
-    end.eof();
-    assert_eq!(end.timeout(), None);
-    end.at(STALL);
-    assert_eq!(end.error(), Error::Truncated(Truncated::Message));
+fn eof_stops_the_receive_timer() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(b"\0");
+    assert_eq!(endpoint.events(), []);
+    endpoint.eof();
+    assert_eq!(endpoint.timeout(), None);
+    endpoint.advance_to(STALL);
+    assert_eq!(endpoint.error(), Error::Truncated(Truncated::Message));
 }
 
 #[test]
-fn a_response_that_does_not_leave_is_a_handshake_that_is_not_over() {
-    let mut end = End::client(&challenge(Digest::Sha256));
-    end.feed(&[7; 32]);
-    assert_eq!(end.events(), [Event::KeyNeeded]);
-    end.key(&key(Digest::Sha256, SECRET));
-    assert_eq!(end.transmit(1).len(), 1);
-    assert_eq!(end.events(), []);
-    assert_eq!(end.timeout(), Some(HANDSHAKE));
-    end.at(HANDSHAKE);
-    assert_eq!(end.error(), Error::TimedOut(TimedOut::Handshake));
-    assert_eq!(end.sent(), b"");
-    // What was shown before is gone, and saying that it was sent changes nothing.
-    end.session.handle_transmitted(31, end.now);
-    assert!(end.session.is_done());
+fn unsent_response_fails_at_the_handshake_deadline() {
+    let mut endpoint = Endpoint::client(&challenge(Digest::Sha256));
+    endpoint.feed(&[7; 32]);
+    assert_eq!(endpoint.events(), [Event::KeyNeeded]);
+    endpoint.provide_key(&key(Digest::Sha256, SECRET));
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.timeout(), Some(HANDSHAKE));
+    endpoint.advance_to(HANDSHAKE);
+    assert_eq!(endpoint.error(), Error::TimedOut(TimedOut::Handshake));
+    assert_eq!(endpoint.transmit_all(), b"");
+    // The bytes offered before are dropped; reporting them as transmitted has no effect.
+    endpoint.session.handle_transmitted(31, endpoint.now);
+    assert!(endpoint.session.is_done());
 }

@@ -1,4 +1,4 @@
-//! Messages, to the byte.
+//! The layout of messages.
 
 use std::format;
 use std::string::{String, ToString};
@@ -7,44 +7,44 @@ use std::vec::Vec;
 use super::*;
 
 #[track_caller]
-fn request(request: Request, bytes: &[u8]) {
+fn check_request(request: Request, bytes: &[u8]) {
     assert_eq!(request.write(&mut [0xee; Request::MAX_LEN]), bytes);
     assert_eq!(Request::parse(bytes), Ok(request));
 }
 
 #[track_caller]
-fn response(response: Response, bytes: &[u8]) {
+fn check_response(response: Response, bytes: &[u8]) {
     assert_eq!(response.write(&mut [0xee; Response::MAX_LEN]), bytes);
     assert_eq!(Response::parse(bytes), Ok(response));
 }
 
 #[test]
-fn requests_are_what_the_document_says() {
-    request(register(IMEI), &[b"\0\0", APP_ID.as_bytes(), IMEI.as_bytes()].concat());
-    request(Request { client_id: 0, ask: Ask::Heartbeat }, b"\0\x01");
-    request(Request { client_id: -7, ask: Ask::DateTime }, b"\xf9\x02");
+fn requests_have_the_documented_layout() {
+    check_request(register(IMEI), &[b"\0\0", APP_ID.as_bytes(), IMEI.as_bytes()].concat());
+    check_request(Request { client_id: 0, body: RequestBody::Heartbeat }, b"\0\x01");
+    check_request(Request { client_id: -7, body: RequestBody::DateTime }, b"\xf9\x02");
     assert_eq!(Request::MAX_LEN, 53);
 }
 
 #[test]
-fn responses_are_what_the_document_says() {
-    response(Response::registered(), b"\0\0");
-    response(Response::heartbeat(), b"\x01\0");
+fn responses_have_the_documented_layout() {
+    check_response(Response::registered(), b"\0\0");
+    check_response(Response::heartbeat(), b"\x01\0");
     let time = TIME.parse().unwrap();
-    response(Response::date_time(time), b"\x02\x002026-01-31 23:59:59");
+    check_response(Response::date_time(time), b"\x02\x002026-01-31 23:59:59");
     assert_eq!(Response::MAX_LEN, 21);
     for (kind, bytes) in Kind::ALL.into_iter().zip([b"\0\xff", b"\x01\xff", b"\x02\xff"]) {
-        response(Response::error(kind.id()), bytes);
+        check_response(Response::error(kind.id()), bytes);
     }
     assert_eq!(Response::error(-1).write(&mut [0; Response::MAX_LEN]), b"\xff\xff");
     let other = Response::parse(b"\x01\x05").unwrap();
     assert_eq!((other.id(), other.code(), other.time()), (1, 5, None));
-    let answer = Response::date_time(time);
-    assert_eq!((answer.id(), answer.code(), answer.time()), (2, 0, Some(time)));
+    let response = Response::date_time(time);
+    assert_eq!((response.id(), response.code(), response.time()), (2, 0, Some(time)));
 }
 
 #[test]
-fn a_message_of_another_length_than_its_id_asks_for_is_none() {
+fn message_length_must_match_its_id() {
     let registration = [b"\0\0", APP_ID.as_bytes(), IMEI.as_bytes()].concat();
     let long = [&registration[..], b"0"].concat();
     for cut in 0..registration.len() {
@@ -65,20 +65,20 @@ fn a_message_of_another_length_than_its_id_asks_for_is_none() {
 }
 
 #[test]
-fn an_unknown_id_is_told_whatever_follows_it() {
+fn unknown_id_is_reported_whatever_follows() {
     for id in (i8::MIN..=i8::MAX).filter(|id| !(0..=2).contains(id)) {
         for rest in [&b""[..], b"anything"] {
             let id_byte = [id.cast_unsigned()];
-            let asked = [b"\0", &id_byte[..], rest].concat();
-            assert_eq!(Request::parse(&asked), Err(MessageError::Id(id)));
-            let answered = [&id_byte[..], b"\0", rest].concat();
-            assert_eq!(Response::parse(&answered), Err(MessageError::Id(id)));
+            let request = [b"\0", &id_byte[..], rest].concat();
+            assert_eq!(Request::parse(&request), Err(MessageError::Id(id)));
+            let response = [&id_byte[..], b"\0", rest].concat();
+            assert_eq!(Response::parse(&response), Err(MessageError::Id(id)));
         }
     }
 }
 
 #[test]
-fn what_registers_is_checked() {
+fn registration_fields_are_validated() {
     let parse = |app_id: &[u8], imei: &[u8]| Request::parse(&[b"\0\0", app_id, imei].concat());
     let (app_id, imei) = (APP_ID.as_bytes(), IMEI.as_bytes());
     for at in 0..app_id.len() {
@@ -106,7 +106,7 @@ fn what_registers_is_checked() {
 }
 
 #[test]
-fn a_time_is_within_its_bounds() {
+fn date_time_fields_have_ranges() {
     let good = [
         TIME,
         "0000-01-01 00:00:00",
@@ -144,12 +144,12 @@ fn a_time_is_within_its_bounds() {
             assert_eq!(DateTime::from_bytes(&bytes), Err(MessageError::DateTime), "{at} {byte}");
         }
     }
-    let answer = b"\x02\x002026-13-31 23:59:59";
-    assert_eq!(Response::parse(answer), Err(MessageError::DateTime));
+    let response = b"\x02\x002026-13-31 23:59:59";
+    assert_eq!(Response::parse(response), Err(MessageError::DateTime));
 }
 
 #[test]
-fn texts_are_read_as_they_are_written() {
+fn texts_survive_a_round_trip() {
     let app_id: AppId = APP_ID.parse().unwrap();
     let imei: Imei = IMEI.parse().unwrap();
     assert_eq!((app_id.to_string(), app_id.as_str()), (APP_ID.into(), APP_ID));
@@ -170,7 +170,7 @@ fn texts_are_read_as_they_are_written() {
 }
 
 #[test]
-fn kinds_and_errors_say_what_they_are() {
+fn kinds_and_errors_have_ids_and_texts() {
     assert_eq!(Kind::ALL.map(Kind::id), [0, 1, 2]);
     assert_eq!(Kind::ALL.map(|kind| Kind::from_id(kind.id())), Kind::ALL.map(Ok));
     assert_eq!(Kind::ALL.map(|kind| kind.to_string()), ["registration", "a heartbeat", "the time"]);
@@ -182,7 +182,8 @@ fn kinds_and_errors_say_what_they_are() {
         MessageError::DateTime,
     ];
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    for (text, chunk) in texts.iter().zip(["longer or shorter", "-3", "36", "15 digits", "YYYY"]) {
-        assert!(text.contains(chunk), "{text}");
+    for (text, expected) in texts.iter().zip(["longer or shorter", "-3", "36", "15 digits", "YYYY"])
+    {
+        assert!(text.contains(expected), "{text}");
     }
 }

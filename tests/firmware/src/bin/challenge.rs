@@ -1,4 +1,5 @@
-//! `challenge KEY`: authenticates to a server that proves nothing, has messages sent back, and ends.
+//! `challenge KEY`: authenticates by the scheme `challenge`, in which the server proves nothing; has
+//! messages echoed; and finishes.
 
 #![no_std]
 #![no_main]
@@ -7,32 +8,36 @@ use cortex_m::singleton;
 use cortex_m_rt::entry;
 use countersign::{Config, Digest, Key, Nonce, Scheme, Session};
 use countersign_embedded_io::blocking::Client;
-use countersign_firmware::{board, host, stack, talk};
+use countersign_firmware::{board, connection, exit, semihosting, stack};
 
 #[entry]
 fn main() -> ! {
-    stack::paint();
+    stack::fill();
     board::start();
-    let arguments = host::Arguments::get();
-    let Some(key) = arguments.words().next() else { talk::wrong("arguments") };
-    let Ok(key) = Key::challenge(Digest::Sha256, key.as_bytes()) else { talk::wrong("key") };
+    let arguments = semihosting::Arguments::get();
+    let Some(key) = arguments.words().next() else { exit::wrong("arguments") };
+    let Ok(key) = Key::challenge(Digest::Sha256, key.as_bytes()) else { exit::wrong("key") };
 
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
-    let Some(buffers) = talk::buffers() else { talk::wrong("memory") };
-    // A client of this scheme answers, and needs no randomness.
+    let Some(buffers) = connection::static_buffers() else { exit::wrong("memory") };
+    // A client of this scheme sends no nonce.
     let nonce = Nonce::from_bytes([0; Nonce::LEN]);
     let session = Session::client(&config, nonce, buffers, board::now());
-    let Ok(session) = session else { talk::wrong("configuration") };
-    let Some(session) = singleton!(: talk::Memory = session) else { talk::wrong("memory") };
-    let Some(room) = singleton!(: [u8; talk::LONGEST] = [0; talk::LONGEST]) else {
-        talk::wrong("memory")
+    let Ok(session) = session else { exit::wrong("configuration") };
+    let Some(session) = singleton!(: connection::StaticSession = session) else {
+        exit::wrong("memory")
+    };
+    let Some(message_buffer) =
+        singleton!(: [u8; connection::MAX_MESSAGE] = [0; connection::MAX_MESSAGE])
+    else {
+        exit::wrong("memory")
     };
 
-    let client = Client::connect(talk::line(), session, &key);
-    let mut client = client.unwrap_or_else(|error| talk::refused(error));
-    talk::exchange(&mut client, room, &[5, 400, 513, 3000]);
+    let client = Client::connect(connection::uart_link(), session, &key);
+    let mut client = client.unwrap_or_else(|error| exit::refused(error));
+    connection::check_echo(&mut client, message_buffer, &[5, 400, 513, 3000]);
     if client.finish().is_err() {
-        talk::wrong("end");
+        exit::wrong("end");
     }
-    talk::done()
+    exit::done()
 }

@@ -1,4 +1,5 @@
-//! `everything SCHEME KEY BOOT`: any scheme with any digest, as the command line says.
+//! `everything SCHEME KEY BOOT [DIGEST]`: authenticates by any scheme with any digest (sha256 unless
+//! given), has messages echoed, and finishes.
 
 #![no_std]
 #![no_main]
@@ -7,24 +8,24 @@ use cortex_m::singleton;
 use cortex_m_rt::entry;
 use countersign::{Config, Digest, Key, Multiprocessing, Mutual, Name, Scheme, Session};
 use countersign_embedded_io::blocking::Client;
-use countersign_firmware::{Secret, board, host, stack, talk};
+use countersign_firmware::{DeviceSecret, board, connection, exit, semihosting, stack};
 
 #[entry]
 fn main() -> ! {
-    stack::paint();
+    stack::fill();
     board::start();
-    let arguments = host::Arguments::get();
+    let arguments = semihosting::Arguments::get();
     let mut words = arguments.words();
     let (Some(scheme), Some(secret), Some(Ok(boot))) =
         (words.next(), words.next(), words.next().map(str::parse))
     else {
-        talk::wrong("arguments")
+        exit::wrong("arguments")
     };
-    let random = Secret::new(b"this board's own, that nobody else has", boot);
-    let Ok(name) = Name::new("board") else { talk::wrong("name") };
-    let name_of_digest = words.next().unwrap_or("sha256");
-    let named = |digest: &&Digest| digest.name() == name_of_digest;
-    let digest = Digest::ALL.iter().find(named).copied().unwrap_or(Digest::Sha256);
+    let device_secret = DeviceSecret::new(b"a secret that only this board has", boot);
+    let Ok(name) = Name::new("board") else { exit::wrong("name") };
+    let digest_name = words.next().unwrap_or("sha256");
+    let has_name = |digest: &&Digest| digest.name() == digest_name;
+    let digest = Digest::ALL.iter().find(has_name).copied().unwrap_or(Digest::Sha256);
     let (scheme, key) = match scheme {
         "none" => (Scheme::None, None),
         "challenge" => {
@@ -35,25 +36,29 @@ fn main() -> ! {
             Some(Key::challenge(digest, secret.as_bytes())),
         ),
         _ => (
-            Scheme::Mutual(Mutual::new(name, random.process_id())),
+            Scheme::Mutual(Mutual::new(name, device_secret.process_id())),
             Some(Key::mutual(secret.as_bytes())),
         ),
     };
-    let Ok(key) = key.transpose() else { talk::wrong("key") };
+    let Ok(key) = key.transpose() else { exit::wrong("key") };
     let config = Config::new(scheme);
-    let Some(buffers) = talk::buffers() else { talk::wrong("memory") };
-    let session = Session::client(&config, random.nonce(1), buffers, board::now());
-    let Ok(session) = session else { talk::wrong("configuration") };
-    let Some(session) = singleton!(: talk::Memory = session) else { talk::wrong("memory") };
-    let Some(room) = singleton!(: [u8; talk::LONGEST] = [0; talk::LONGEST]) else {
-        talk::wrong("memory")
+    let Some(buffers) = connection::static_buffers() else { exit::wrong("memory") };
+    let session = Session::client(&config, device_secret.nonce(1), buffers, board::now());
+    let Ok(session) = session else { exit::wrong("configuration") };
+    let Some(session) = singleton!(: connection::StaticSession = session) else {
+        exit::wrong("memory")
+    };
+    let Some(message_buffer) =
+        singleton!(: [u8; connection::MAX_MESSAGE] = [0; connection::MAX_MESSAGE])
+    else {
+        exit::wrong("memory")
     };
 
-    let client = Client::connect(talk::line(), session, &key);
-    let mut client = client.unwrap_or_else(|error| talk::refused(error));
-    talk::exchange(&mut client, room, &[5, 400, 1025, 3000]);
+    let client = Client::connect(connection::uart_link(), session, &key);
+    let mut client = client.unwrap_or_else(|error| exit::refused(error));
+    connection::check_echo(&mut client, message_buffer, &[5, 400, 1025, 3000]);
     if client.finish().is_err() {
-        talk::wrong("end");
+        exit::wrong("end");
     }
-    talk::done()
+    exit::done()
 }

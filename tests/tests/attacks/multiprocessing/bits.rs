@@ -1,27 +1,28 @@
-//! Every bit of a handshake, changed on the way.
+//! Every bit of a handshake, flipped in transit.
 
 use countersign::{Alert, Error, Role, Truncated};
 use countersign_tests::Policy;
 
 use super::{policies, start};
-use crate::ends::{End, SECRET, flips};
+use crate::endpoint::{Endpoint, flips};
+use crate::party::SECRET;
 
-/// How many frames a handshake has; the server's is the first.
+/// Number of frames in a handshake, the server's first.
 const FRAMES: usize = 6;
 
-/// The handshake of two ends between which `change` sits, who is given the number of each frame.
-fn relay(policy: Policy, mut change: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> [End; 2] {
+/// Runs a handshake in which `change` gets the number and the bytes of each frame.
+fn relay(policy: Policy, mut change: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> [Endpoint; 2] {
     let [mut client, mut server] =
         [Role::Client, Role::Server].map(|role| start(policy, role, 0xa1 + role as u8, SECRET));
-    let mut said = server.sent();
+    let mut sent = server.output();
     for number in 0..FRAMES {
-        let hears = if number % 2 == 0 { &mut client } else { &mut server };
-        said = hears.answer(&change(number, said));
-        if said.is_empty() {
+        let receiver = if number % 2 == 0 { &mut client } else { &mut server };
+        sent = receiver.answer(&change(number, sent));
+        if sent.is_empty() {
             break;
         }
     }
-    client.feed(&said);
+    client.feed(&sent);
     for end in [&mut client, &mut server] {
         if end.error.is_none() {
             end.eof();
@@ -30,20 +31,20 @@ fn relay(policy: Policy, mut change: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> [
     [client, server]
 }
 
-/// The frame of that number.
+/// Returns the unmodified frame with the number `wanted`.
 fn frame(policy: Policy, wanted: usize) -> Vec<u8> {
     let mut frame = Vec::new();
-    relay(policy, |number, said| {
+    relay(policy, |number, sent| {
         if number == wanted {
-            frame.clone_from(&said);
+            frame.clone_from(&sent);
         }
-        said
+        sent
     });
     frame
 }
 
-/// What an end makes of it.
-fn ending(end: &End) -> &'static str {
+/// Returns what became of an endpoint.
+fn result_of(end: &Endpoint) -> &'static str {
     match end.error {
         None => "goes on",
         Some(Error::WrongKey | Error::Malformed | Error::Incompatible) => "refuses",
@@ -54,25 +55,26 @@ fn ending(end: &End) -> &'static str {
 }
 
 #[test]
-fn a_bit_of_the_handshake_changed_keeps_the_ends_apart() {
+fn flipped_bit_in_the_handshake_is_refused() {
     for policy in policies() {
         for changed in 0..FRAMES {
             for (at, flipped) in flips(&frame(policy, changed)) {
                 let what = format!("{policy:?}, byte {at} of frame {changed}");
-                let change = |n, said| if n == changed { flipped.clone() } else { said };
+                let change = |n, sent| if n == changed { flipped.clone() } else { sent };
                 let [client, server] = relay(policy, change);
                 assert!(!server.is_established(), "{what}");
-                // To the client all is well when it has said its last word.
+                // The client is established once it has sent its verdict.
                 assert_eq!(client.is_established(), changed == FRAMES - 1, "{what}");
-                let right = match (ending(&client), ending(&server)) {
+                let right = match (result_of(&client), result_of(&server)) {
                     ("goes on", "refuses" | "waits") => changed == FRAMES - 1,
-                    // A wrong response, which it was or which was made so, is told its sender.
+                    // The sender of a wrong response is notified, whether the response or its
+                    // challenge was modified.
                     ("is refused", "refuses") => changed <= 1,
                     ("refuses", "is refused") => changed == 3 || changed == 4,
-                    // Of anything else nothing is said.
+                    // Other modifications get no answer.
                     ("refuses", "waits") => changed == 0 || changed == 2,
                     ("waits", "refuses") => changed == 3,
-                    // What a length leaves over or takes away is found in the next frame.
+                    // Surplus or missing bytes of a frame are detected in the next one.
                     _ => at < 4,
                 };
                 assert!(right, "{what}: {:?} {:?}", client.error, server.error);
@@ -82,12 +84,12 @@ fn a_bit_of_the_handshake_changed_keeps_the_ends_apart() {
 }
 
 #[test]
-fn a_handshake_that_nobody_changed_brings_them_together() {
+fn unmodified_handshake_succeeds() {
     for policy in policies() {
         let mut frames = 0;
-        for end in relay(policy, |_, said| {
+        for end in relay(policy, |_, sent| {
             frames += 1;
-            said
+            sent
         }) {
             assert!(end.is_established());
         }

@@ -1,26 +1,31 @@
-//! Somebody on the way wants a proof by another digest.
+//! Downgrade attacks: a man in the middle wants a proof with another digest.
 
 use countersign::{Digest, Error, Event, Mac, Role};
 use countersign_tests::Policy;
 use countersign_tests::frame;
 use countersign_tests::python::PYTHONS;
 
-use super::{FAILURE_FRAME, WELCOME_FRAME, ask, asked, heard_by, label, message, response, start};
-use crate::ends::{End, SECRET};
+use super::{
+    FAILURE_FRAME, WELCOME_FRAME, challenge_frame, challenge_message, label, message, received_by,
+    response, start,
+};
+use crate::endpoint::Endpoint;
+use crate::party::SECRET;
 
 const NOTHING: Option<Error> = Some(Error::Incompatible);
 
-/// Messages that ask for `digest`: as Python does now, and where it is MD5, as it did.
+/// Returns messages that request `digest`: CPython's current form, and for MD5 the old one too.
 fn messages(digest: Digest) -> Vec<Vec<u8>> {
     let mut messages = vec![message(digest, b'x')];
     if digest == Digest::Md5 {
-        // Whatever it begins with.
+        // A message of 20 bytes requests MD5, whatever it starts with.
         messages.extend([vec![b'x'; 20], b"{sha256}xxxxxxxxxxxx".to_vec()]);
     }
     messages
 }
 
-/// Responses to `message` by `digest`: as Python gives them now, and where it is MD5, as it did.
+/// Returns responses to `message` with `digest`: CPython's current form, and for MD5 the old one
+/// too.
 fn responses(digest: Digest, message: &[u8]) -> Vec<Vec<u8>> {
     let named = response(digest, SECRET, message);
     if digest != Digest::Md5 {
@@ -30,53 +35,54 @@ fn responses(digest: Digest, message: &[u8]) -> Vec<Vec<u8>> {
     vec![named, bare]
 }
 
-fn strict(role: Role, digest: Digest) -> End {
+fn strict(role: Role, digest: Digest) -> Endpoint {
     start(Policy::Strict(digest), role, 0xa1 + role as u8, SECRET)
 }
 
-/// A server that has welcomed the attacker.
-fn welcoming(digest: Digest) -> End {
+/// Returns a server that has accepted the attacker's response.
+fn welcoming(digest: Digest) -> Endpoint {
     let mut server = strict(Role::Server, digest);
-    let own = server.sent();
-    assert_eq!(server.answer(&responses(digest, asked(&own))[0]), WELCOME_FRAME);
+    let own = server.output();
+    assert_eq!(server.answer(&responses(digest, challenge_message(&own))[0]), WELCOME_FRAME);
     server
 }
 
-/// Digests, and others.
+/// Returns all pairs of different digests.
 fn pairs() -> impl Iterator<Item = (Digest, Digest)> {
     let others = |ours| PYTHONS.iter().map(move |(theirs, _)| (ours, *theirs));
     PYTHONS.iter().flat_map(move |(ours, _)| others(*ours)).filter(|(ours, theirs)| ours != theirs)
 }
 
 #[test]
-fn a_strict_end_answers_by_its_digest_and_no_other() {
+fn strict_endpoint_answers_with_no_other_digest() {
     for (ours, theirs) in pairs() {
         for message in messages(theirs) {
             for mut end in [strict(Role::Client, ours), welcoming(ours)] {
                 let before = end.events.len();
-                assert_eq!(end.answer(&ask(&message)), b"");
-                assert_eq!(end.error, NOTHING, "{ours} asked for {theirs}");
-                assert_eq!(end.events.len(), before, "no key is asked for");
+                assert_eq!(end.answer(&challenge_frame(&message)), b"");
+                assert_eq!(end.error, NOTHING, "{ours} challenge_message for {theirs}");
+                assert_eq!(end.events.len(), before, "a key was requested");
             }
         }
     }
 }
 
 #[test]
-fn a_strict_end_takes_its_digest_and_no_other_though_the_proof_be_right() {
+fn strict_endpoint_refuses_a_right_proof_in_another_digest() {
     for (ours, theirs) in pairs() {
         let mut client = strict(Role::Client, ours);
-        client.feed(&ask(&message(ours, b'x')));
-        client.sent();
+        client.feed(&challenge_frame(&message(ours, b'x')));
+        client.output();
         let own = client.answer(WELCOME_FRAME);
-        for response in responses(theirs, asked(&own)) {
-            let mut asking = strict(Role::Client, ours);
-            asking.feed(&[ask(&message(ours, b'x')), WELCOME_FRAME.to_vec()].concat());
+        for response in responses(theirs, challenge_message(&own)) {
+            let mut awaiting_response = strict(Role::Client, ours);
+            awaiting_response
+                .feed(&[challenge_frame(&message(ours, b'x')), WELCOME_FRAME.to_vec()].concat());
             let mut server = strict(Role::Server, ours);
-            let greeting = server.sent();
-            let to_server = responses(theirs, asked(&greeting));
-            for (mut end, response) in [(asking, &response), (server, &to_server[0])] {
-                end.sent();
+            let greeting = server.output();
+            let to_server = responses(theirs, challenge_message(&greeting));
+            for (mut end, response) in [(awaiting_response, &response), (server, &to_server[0])] {
+                end.output();
                 assert_eq!(end.answer(response), FAILURE_FRAME);
                 assert_eq!(end.error, NOTHING, "{ours} given {theirs}");
                 assert!(!end.is_established());
@@ -85,40 +91,40 @@ fn a_strict_end_takes_its_digest_and_no_other_though_the_proof_be_right() {
     }
 }
 
-/// `challenge` as it would ask for `digest`, its random bytes left alone as far as they go.
+/// Returns `challenge` modified to request `digest`, with its random bytes where they fit.
 fn relabelled(challenge: &[u8], digest: Digest) -> Vec<Vec<u8>> {
-    let message = asked(challenge);
+    let message = challenge_message(challenge);
     let random = match message.strip_prefix(b"{") {
         Some(named) => &named[named.iter().position(|byte| *byte == b'}').unwrap() + 1..],
         None => message,
     };
-    let named = ask(&[label(digest), random].concat());
-    if digest == Digest::Md5 { vec![named, ask(&random[..20])] } else { vec![named] }
+    let named = challenge_frame(&[label(digest), random].concat());
+    if digest == Digest::Md5 { vec![named, challenge_frame(&random[..20])] } else { vec![named] }
 }
 
-/// Both want the one digest, and somebody between them the other.
+/// Both sides use one digest, and the attacker requests another.
 #[test]
-fn whoever_rewrites_what_a_strict_end_asks_for_gets_no_answer() {
+fn strict_endpoint_ignores_a_challenge_for_another_digest() {
     for (wanted, instead) in pairs() {
-        let ends = || [strict(Role::Client, wanted), strict(Role::Server, wanted)];
-        let challenge = ends()[1].sent();
+        let endpoints = || [strict(Role::Client, wanted), strict(Role::Server, wanted)];
+        let challenge = endpoints()[1].output();
         for changed in relabelled(&challenge, instead) {
-            let [mut client, mut server] = ends();
-            server.sent();
+            let [mut client, mut server] = endpoints();
+            server.output();
             assert_eq!(client.answer(&changed), b"", "{wanted} made {instead}");
             assert_eq!(client.error, NOTHING);
             server.eof();
             assert!(!client.is_established() && !server.is_established());
         }
 
-        let [mut client, mut server] = ends();
-        let response = client.answer(&server.sent());
+        let [mut client, mut server] = endpoints();
+        let response = client.answer(&server.output());
         let challenge = client.answer(&server.answer(&response));
         for changed in relabelled(&challenge, instead) {
             let mut server = strict(Role::Server, wanted);
-            server.sent();
+            server.output();
             server.feed(&response);
-            assert_eq!(server.sent(), WELCOME_FRAME);
+            assert_eq!(server.output(), WELCOME_FRAME);
             assert_eq!(server.answer(&changed), b"", "{wanted} made {instead}");
             assert_eq!(server.error, NOTHING);
         }
@@ -127,43 +133,43 @@ fn whoever_rewrites_what_a_strict_end_asks_for_gets_no_answer() {
     }
 }
 
-fn compatible(role: Role, asks: Digest) -> End {
+fn compatible(role: Role, asks: Digest) -> Endpoint {
     start(Policy::Compatible(asks, asks), role, 0xa1 + role as u8, SECRET)
 }
 
-/// He gets an answer by the digest that he likes, to a message of his own making; it is of no use to
-/// either end, for what it answers names its digest.
+/// The attacker obtains an answer with the digest it chooses, but to a modified challenge. Neither
+/// side accepts it, because the response covers the label.
 #[test]
-fn whoever_rewrites_what_a_compatible_end_asks_for_gets_an_answer_that_nobody_takes() {
+fn answer_to_a_modified_compatible_challenge_is_refused() {
     for (wanted, instead) in pairs() {
-        let ends = || [compatible(Role::Client, wanted), compatible(Role::Server, wanted)];
-        let challenge = ends()[1].sent();
+        let endpoints = || [compatible(Role::Client, wanted), compatible(Role::Server, wanted)];
+        let challenge = endpoints()[1].output();
         for changed in relabelled(&challenge, instead) {
-            let [mut client, mut server] = ends();
-            server.sent();
+            let [mut client, mut server] = endpoints();
+            server.output();
             let answer = client.answer(&changed);
-            assert!(responses(instead, asked(&changed)).contains(&answer));
+            assert!(responses(instead, challenge_message(&changed)).contains(&answer));
             assert_eq!(server.answer(&answer), FAILURE_FRAME, "{wanted} made {instead}");
             assert_eq!(server.error, Some(Error::WrongKey));
             assert_eq!(client.answer(FAILURE_FRAME), b"");
             assert!(!client.is_established() && !server.is_established());
         }
 
-        let [mut client, mut server] = ends();
-        let response = client.answer(&server.sent());
+        let [mut client, mut server] = endpoints();
+        let response = client.answer(&server.output());
         let challenge = client.answer(&server.answer(&response));
         for changed in relabelled(&challenge, instead) {
-            let [mut client, mut server] = ends();
-            server.sent();
+            let [mut client, mut server] = endpoints();
+            server.output();
             server.feed(&response);
-            server.sent();
+            server.output();
             let answer = server.answer(&changed);
-            assert!(responses(instead, asked(&changed)).contains(&answer));
-            client.feed(&heard_by(
+            assert!(responses(instead, challenge_message(&changed)).contains(&answer));
+            client.feed(&received_by(
                 Role::Client,
-                &[ask(&message(wanted, b'x')), vec![], WELCOME_FRAME.to_vec()],
+                &[challenge_frame(&message(wanted, b'x')), vec![], WELCOME_FRAME.to_vec()],
             ));
-            client.sent();
+            client.output();
             assert_eq!(client.answer(&answer), FAILURE_FRAME, "{wanted} made {instead}");
             assert_eq!(client.error, Some(Error::WrongKey));
             assert!(!client.is_established() && !server.is_established());
@@ -171,25 +177,28 @@ fn whoever_rewrites_what_a_compatible_end_asks_for_gets_an_answer_that_nobody_ta
     }
 }
 
-/// What he can have besides: whoever has the key answers a message of any digest that is asked for.
+/// A compatible endpoint answers a challenge with any digest.
 #[test]
-fn a_compatible_end_answers_whoever_asks_by_any_digest_of_pythons() {
+fn compatible_endpoint_answers_with_any_python_digest() {
     for (ours, theirs) in pairs() {
         for message in messages(theirs) {
             let mut client = compatible(Role::Client, ours);
-            let answer = client.answer(&ask(&message));
-            assert!(responses(theirs, &message).contains(&answer), "{ours} asked for {theirs}");
+            let answer = client.answer(&challenge_frame(&message));
+            assert!(
+                responses(theirs, &message).contains(&answer),
+                "{ours} challenge_message for {theirs}"
+            );
             assert_eq!(client.events, [Event::KeyNeeded]);
         }
     }
 }
 
 #[test]
-fn a_response_under_the_name_of_another_digest_is_wrong() {
+fn response_labelled_with_another_digest_is_refused() {
     for (ours, theirs) in pairs().filter(|(ours, theirs)| ours.tag_len() == theirs.tag_len()) {
         let mut server = compatible(Role::Server, ours);
-        let own = server.sent();
-        let tag = Mac::new(ours, SECRET).tag(asked(&own));
+        let own = server.output();
+        let tag = Mac::new(ours, SECRET).tag(challenge_message(&own));
         let renamed = frame(&[label(theirs), tag.bytes()].concat());
         assert_eq!(server.answer(&renamed), FAILURE_FRAME);
         assert_eq!(server.error, Some(Error::WrongKey));

@@ -1,20 +1,24 @@
-//! The scheme has one key and no roles, so whoever has no key can pass one end's challenge to
-//! another. Ends of one process answer no challenge of each other's; those of two do.
+//! The scheme has one key and no roles, so an attacker without the key can relay the challenge of
+//! one endpoint to another. Endpoints of one process refuse each other's challenges; those of two
+//! processes do not.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::Waker;
 
 use countersign::{Digest, Error, Instant, KeyRejection, Outbox, Peer, Role};
-use countersign_driver::{Chunk, Connection, Flow, Io, Progress, Service};
+use countersign_driver::{Chunk, Flow, Io, Progress, ServiceConnection, StreamService};
 use countersign_host::{
     BoxedProtocol, KeyList, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
     SessionFactory,
 };
 use countersign_tests::Policy;
 
-use super::{FAILURE_FRAME, WELCOME_FRAME, ask, asked, config, guess, keys, message, policies};
-use crate::ends::SECRET;
+use super::{
+    FAILURE_FRAME, WELCOME_FRAME, challenge_frame, challenge_message, config, guess, keys, message,
+    policies,
+};
+use crate::party::SECRET;
 
 const NOW: Instant = Instant::EPOCH;
 const REFLECTED: Option<Error> = Some(Error::Refused(KeyRejection::Reflected));
@@ -36,14 +40,14 @@ impl Process {
         sessions.with_outstanding(self.outstanding.clone())
     }
 
-    /// A client that has connected to the attacker.
-    fn client(&self) -> Line {
-        Line::new(self.sessions(Role::Client).client(Waker::noop(), NOW).unwrap())
+    /// Returns a client that has connected to the attacker.
+    fn client(&self) -> AttackedConnection {
+        AttackedConnection::new(self.sessions(Role::Client).client(Waker::noop(), NOW).unwrap())
     }
 
-    /// A server that the attacker has connected to.
-    fn server(&self) -> Line {
-        Line::new(self.sessions(Role::Server).server(Waker::noop(), NOW).unwrap())
+    /// Returns a server to which the attacker has connected.
+    fn server(&self) -> AttackedConnection {
+        AttackedConnection::new(self.sessions(Role::Server).server(Waker::noop(), NOW).unwrap())
     }
 
     fn outstanding(&self) -> String {
@@ -51,27 +55,27 @@ impl Process {
     }
 }
 
-/// One of our connections in its turns, with the attacker at the other end.
-struct Line {
-    connection: Connection<BoxedProtocol, Listener>,
+/// A connection of the process, with the attacker as its peer.
+struct AttackedConnection {
+    connection: ServiceConnection<BoxedProtocol, Recorder, Infallible>,
     wire: Wire,
     keys: KeyList,
 }
 
-/// Says nothing, and notes who is there.
+/// Sends nothing, and records the peer and the data received.
 #[derive(Default)]
-struct Listener {
+struct Recorder {
     authenticated: bool,
-    heard: Vec<u8>,
+    received: Vec<u8>,
 }
 
-impl Service for Listener {
+impl StreamService for Recorder {
     fn on_open(&mut self, peer: &Peer<'_>, _: &mut Outbox<'_>, _: Instant) {
         self.authenticated = peer.authenticated;
     }
 
-    fn on_message(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        self.heard.extend(chunk.bytes);
+    fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
+        self.received.extend(chunk.bytes);
         Flow::Consumed
     }
 }
@@ -101,150 +105,157 @@ impl Io for Wire {
     }
 }
 
-impl Line {
-    fn new(machine: BoxedProtocol) -> Self {
-        let connection = Connection::new(machine, Listener::default());
+impl AttackedConnection {
+    fn new(protocol: BoxedProtocol) -> Self {
+        let connection = ServiceConnection::new(protocol, Recorder::default());
         Self { connection, wire: Wire::default(), keys: keys(SECRET).into_iter().collect() }
     }
 
-    /// What it says, after it has heard `bytes`.
-    fn hears(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Lets the connection receive `bytes` and returns its output.
+    fn exchange(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.wire.input.extend(bytes);
-        while let Progress::Yield = self.connection.turn(&mut self.wire, &self.keys, NOW) {}
+        while let Progress::Event(_) | Progress::Yield =
+            self.connection.poll(&mut self.wire, &self.keys, NOW)
+        {}
         std::mem::take(&mut self.wire.output)
     }
 
-    /// The challenge of a server.
+    /// Returns the challenge of a server.
     fn greeting(&mut self) -> Vec<u8> {
-        self.hears(b"")
+        self.exchange(b"")
     }
 
     fn is_established(&self) -> bool {
-        assert_eq!(self.connection.established(), self.connection.service().authenticated);
-        self.connection.established()
+        assert_eq!(
+            self.connection.driver().is_established(),
+            self.connection.service().authenticated
+        );
+        self.connection.driver().is_established()
     }
 
     fn error(&self) -> Option<Error> {
-        self.connection.error()
+        self.connection.driver().error()
     }
 }
 
-/// A digest that an end of `policy` answers by.
+/// Returns a digest with which an endpoint of `policy` answers.
 fn digest(policy: Policy) -> Digest {
     match policy {
         Policy::Strict(digest) | Policy::Compatible(digest, _) => digest,
     }
 }
 
-/// The message by which a client challenges the attacker, who plays its server: he has it answer a
-/// challenge of his own, which leads to nothing, and welcomes it.
-fn lure(client: &mut Line, policy: Policy) -> Vec<u8> {
-    assert_eq!(client.hears(b""), b"");
-    assert_ne!(client.hears(&ask(&message(digest(policy), b'x'))), b"");
-    asked(&client.hears(WELCOME_FRAME)).to_vec()
+/// Returns the message of a client's challenge. The attacker plays the server: it lets the client
+/// answer a challenge of its own and welcomes it.
+fn obtain_challenge(client: &mut AttackedConnection, policy: Policy) -> Vec<u8> {
+    assert_eq!(client.exchange(b""), b"");
+    assert_ne!(client.exchange(&challenge_frame(&message(digest(policy), b'x'))), b"");
+    challenge_message(&client.exchange(WELCOME_FRAME)).to_vec()
 }
 
-/// Has a client of another process answer the challenge of `server`, which then is to be challenged
-/// by the attacker. Returns its challenge.
-fn enter(server: &mut Line, other: &Process) -> Vec<u8> {
+/// Lets a client of another process answer the challenge of `server`, which then waits for the
+/// attacker's challenge. Returns the message of its challenge.
+fn relay_response(server: &mut AttackedConnection, other: &Process) -> Vec<u8> {
     let challenge = server.greeting();
-    let response = other.client().hears(&challenge);
-    assert_eq!(server.hears(&response), WELCOME_FRAME);
-    asked(&challenge).to_vec()
+    let response = other.client().exchange(&challenge);
+    assert_eq!(server.exchange(&response), WELCOME_FRAME);
+    challenge_message(&challenge).to_vec()
 }
 
-/// It says nothing, and knows why.
-fn refuses(mut end: Line, message: &[u8]) {
-    assert_eq!(end.hears(&ask(message)), b"");
+/// Requires that the endpoint sends nothing and reports the reflection.
+fn assert_reflected(mut end: AttackedConnection, message: &[u8]) {
+    assert_eq!(end.exchange(&challenge_frame(message)), b"");
     assert_eq!(end.error(), REFLECTED);
     assert!(!end.is_established());
 }
 
-/// The client that was lured takes nobody who has nothing to answer it.
-fn is_left_alone(mut client: Line, policy: Policy) {
-    assert_eq!(client.hears(&guess(digest(policy))), FAILURE_FRAME);
+/// Requires that the client refuses an attacker who has no answer.
+fn assert_not_deceived(mut client: AttackedConnection, policy: Policy) {
+    assert_eq!(client.exchange(&guess(digest(policy))), FAILURE_FRAME);
     assert_eq!(client.error(), Some(Error::WrongKey));
     assert!(!client.is_established());
 }
 
 #[test]
-fn a_client_does_not_answer_what_another_client_of_its_process_asks() {
+fn client_refuses_a_challenge_of_a_client_of_its_process() {
     for policy in policies() {
         let process = Process::new(policy);
         let mut first = process.client();
-        let challenge = lure(&mut first, policy);
-        refuses(process.client(), &challenge);
-        is_left_alone(first, policy);
+        let challenge = obtain_challenge(&mut first, policy);
+        assert_reflected(process.client(), &challenge);
+        assert_not_deceived(first, policy);
     }
 }
 
 #[test]
-fn a_client_does_not_answer_what_a_server_of_its_process_asks() {
+fn client_refuses_a_challenge_of_a_server_of_its_process() {
     for policy in policies() {
         let process = Process::new(policy);
         let mut server = process.server();
         let challenge = server.greeting();
-        refuses(process.client(), asked(&challenge));
-        is_left_alone(server, policy);
+        assert_reflected(process.client(), challenge_message(&challenge));
+        assert_not_deceived(server, policy);
     }
 }
 
-/// The attacker gets into the server by a client of another process; it does not answer for all that.
+/// The attacker gets past the server's own challenge with a client of another process. The server
+/// still refuses to answer.
 #[test]
-fn a_server_does_not_answer_what_a_client_of_its_process_asks() {
+fn server_refuses_a_challenge_of_a_client_of_its_process() {
     for policy in policies() {
         let (process, other) = (Process::new(policy), Process::new(policy));
         let mut client = process.client();
-        let challenge = lure(&mut client, policy);
+        let challenge = obtain_challenge(&mut client, policy);
         let mut server = process.server();
-        enter(&mut server, &other);
-        refuses(server, &challenge);
-        is_left_alone(client, policy);
+        relay_response(&mut server, &other);
+        assert_reflected(server, &challenge);
+        assert_not_deceived(client, policy);
     }
 }
 
 #[test]
-fn a_server_does_not_answer_what_another_server_of_its_process_asks() {
+fn server_refuses_a_challenge_of_a_server_of_its_process() {
     for policy in policies() {
         let (process, other) = (Process::new(policy), Process::new(policy));
         let (mut first, mut second) = (process.server(), process.server());
         let challenge = first.greeting();
-        enter(&mut second, &other);
-        refuses(second, asked(&challenge));
-        is_left_alone(first, policy);
+        relay_response(&mut second, &other);
+        assert_reflected(second, challenge_message(&challenge));
+        assert_not_deceived(first, policy);
     }
 }
 
 #[test]
-fn an_end_does_not_answer_its_own_challenge() {
+fn endpoint_refuses_its_own_challenge() {
     for policy in policies() {
         let (process, other) = (Process::new(policy), Process::new(policy));
         let mut server = process.server();
-        let challenge = enter(&mut server, &other);
-        refuses(server, &challenge);
-        // A client's is known when it waits for a response, and is none.
+        let challenge = relay_response(&mut server, &other);
+        assert_reflected(server, &challenge);
+        // A client's challenge is known only once it waits for a response, where a challenge is
+        // malformed.
         let mut client = process.client();
-        let challenge = lure(&mut client, policy);
-        assert_eq!(client.hears(&ask(&challenge)), FAILURE_FRAME);
+        let challenge = obtain_challenge(&mut client, policy);
+        assert_eq!(client.exchange(&challenge_frame(&challenge)), FAILURE_FRAME);
         assert_eq!(client.error(), Some(Error::Malformed));
     }
 }
 
 #[test]
-fn the_long_form_of_a_length_makes_no_other_challenge_of_it() {
+fn long_length_form_does_not_hide_a_reflected_challenge() {
     let policy = Policy::Strict(Digest::Sha256);
     let process = Process::new(policy);
     let mut server = process.server();
     let challenge = server.greeting();
     let long = [&[0xff; 4][..], &[0; 4], &challenge].concat();
     let mut client = process.client();
-    assert_eq!(client.hears(&long), b"");
+    assert_eq!(client.exchange(&long), b"");
     assert_eq!(client.error(), REFLECTED);
 }
 
-/// Nobody has to tell the sessions of a process that they are of one.
+/// Factories need no common set of challenges to be passed to them.
 #[test]
-fn sessions_know_the_challenges_of_their_process_unasked() {
+fn factories_of_a_process_share_challenges_by_default() {
     let policy = Policy::Strict(Digest::Sha256);
     let sessions = |role| {
         let pools = Pools::new(&PoolOptions::default());
@@ -252,65 +263,66 @@ fn sessions_know_the_challenges_of_their_process_unasked() {
     };
     let server = sessions(Role::Server).server(Waker::noop(), NOW).unwrap();
     let client = sessions(Role::Client).client(Waker::noop(), NOW).unwrap();
-    let challenge = Line::new(server).greeting();
-    // Of a server that is gone.
-    assert_ne!(Line::new(client).hears(&challenge), b"");
+    let challenge = AttackedConnection::new(server).greeting();
+    // The server is gone, and with it its outstanding challenge.
+    assert_ne!(AttackedConnection::new(client).exchange(&challenge), b"");
 
-    let mut server = Line::new(sessions(Role::Server).server(Waker::noop(), NOW).unwrap());
+    let mut server =
+        AttackedConnection::new(sessions(Role::Server).server(Waker::noop(), NOW).unwrap());
     let client = sessions(Role::Client).client(Waker::noop(), NOW).unwrap();
-    refuses(Line::new(client), asked(&server.greeting()));
+    assert_reflected(AttackedConnection::new(client), challenge_message(&server.greeting()));
 }
 
-/// The limit of it: a keyless listener to which a client of each of two processes connects.
+/// The limit of the scheme: clients of two processes connect to one listener without the key.
 #[test]
-fn two_processes_of_one_key_answer_each_other_s_challenges_for_whoever_asks() {
+fn challenges_can_be_relayed_between_processes() {
     for policy in policies() {
         let [one, two] = [Process::new(policy), Process::new(policy)];
         let mut victim = one.client();
-        let challenge = lure(&mut victim, policy);
-        let response = two.client().hears(&ask(&challenge));
-        assert_eq!(victim.hears(&response), WELCOME_FRAME);
-        assert!(victim.is_established(), "it takes somebody for a holder of the key who is none");
-        assert_eq!(victim.hears(b"\0\0\0\x05thief"), b"");
-        assert_eq!(victim.connection.service().heard, b"thief");
+        let challenge = obtain_challenge(&mut victim, policy);
+        let response = two.client().exchange(&challenge_frame(&challenge));
+        assert_eq!(victim.exchange(&response), WELCOME_FRAME);
+        assert!(victim.is_established(), "it accepts an attacker without the key");
+        assert_eq!(victim.exchange(b"\0\0\0\x05thief"), b"");
+        assert_eq!(victim.connection.service().received, b"thief");
     }
 }
 
-/// The same with a server: whoever has a client connect to them can speak to a server in its place.
+/// The same with a server: an attacker to whom a client connects can talk to a server in its place.
 #[test]
-fn a_server_lets_in_whoever_has_a_client_of_another_process_answer() {
+fn server_admits_an_attacker_who_relays_its_challenge() {
     for policy in policies() {
         let [one, two] = [Process::new(policy), Process::new(policy)];
         let mut server = one.server();
-        enter(&mut server, &two);
-        assert_ne!(server.hears(&ask(&message(digest(policy), b'x'))), b"");
-        assert_eq!(server.hears(WELCOME_FRAME), b"");
+        relay_response(&mut server, &two);
+        assert_ne!(server.exchange(&challenge_frame(&message(digest(policy), b'x'))), b"");
+        assert_eq!(server.exchange(WELCOME_FRAME), b"");
         assert!(server.is_established());
     }
 }
 
 #[test]
-fn a_challenge_is_outstanding_as_long_as_its_session_may_take_an_answer() {
+fn challenge_is_outstanding_until_it_can_no_longer_be_answered() {
     let policy = Policy::Strict(Digest::Sha256);
     let [one, two] = [Process::new(policy), Process::new(policy)];
     let none = Process::new(policy).outstanding();
-    // From before it is known to anybody.
+    // The challenge is registered before it is sent.
     let mut client = one.client();
     assert_ne!(one.outstanding(), none);
     let mut server = two.server();
-    let mut said = server.greeting();
-    for turn in 1..6 {
-        assert_ne!(two.outstanding(), none, "{turn}");
-        assert!(turn == 5 || one.outstanding() != none, "{turn}");
-        said = if turn % 2 == 1 { client.hears(&said) } else { server.hears(&said) };
+    let mut frames = server.greeting();
+    for round in 1..6 {
+        assert_ne!(two.outstanding(), none, "{round}");
+        assert!(round == 5 || one.outstanding() != none, "{round}");
+        frames = if round % 2 == 1 { client.exchange(&frames) } else { server.exchange(&frames) };
     }
-    assert_eq!(server.hears(&said), b"");
+    assert_eq!(server.exchange(&frames), b"");
     assert!(client.is_established() && server.is_established());
     assert_eq!((one.outstanding(), two.outstanding()), (none.clone(), none.clone()));
 
     let mut failed = one.server();
     failed.greeting();
-    failed.hears(&guess(digest(policy)));
+    failed.exchange(&guess(digest(policy)));
     assert_eq!(one.outstanding(), none);
     let dropped = one.server();
     assert_ne!(one.outstanding(), none);

@@ -17,7 +17,7 @@ fn long(len: u64) -> [u8; LONG_LEN] {
 }
 
 #[test]
-fn a_length_is_an_i32_or_a_u64_behind_minus_one() {
+fn length_is_an_i32_or_a_u64_after_minus_one() {
     for len in [0, 1, 16_384, I32_MAX] {
         assert_eq!(Prefix::read(&(len as i32).to_be_bytes()), known(4, len));
     }
@@ -27,7 +27,7 @@ fn a_length_is_an_i32_or_a_u64_behind_minus_one() {
 }
 
 #[test]
-fn no_byte_is_looked_at_before_all_of_the_length_is_there() {
+fn incomplete_length_is_not_interpreted() {
     for n in 0..4 {
         assert_eq!(Prefix::read(&[0x80; 4][..n]), Ok(Length::Need(4)));
     }
@@ -37,7 +37,7 @@ fn no_byte_is_looked_at_before_all_of_the_length_is_there() {
 }
 
 #[test]
-fn other_negative_lengths_are_none() {
+fn other_negative_lengths_are_rejected() {
     for n in [-2, -3, -16_384, i32::MIN] {
         let mut header = long(7);
         header[..4].copy_from_slice(&n.to_be_bytes());
@@ -47,7 +47,7 @@ fn other_negative_lengths_are_none() {
 }
 
 #[test]
-fn the_shortest_form_is_written() {
+fn writer_uses_the_shortest_length_form() {
     for (len, header) in [
         (0, &[0, 0, 0, 0][..]),
         (16_385, &[0, 0, 0x40, 1]),
@@ -55,44 +55,49 @@ fn the_shortest_form_is_written() {
         (I32_MAX + 1, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x80, 0, 0, 0]),
         (u64::MAX, &[0xff; 12]),
     ] {
-        let mut to = [0; LONG_LEN];
-        Prefix::write(len, &mut to);
-        assert_eq!(Prefix::len(len).map(|n| &to[..n]), Some(header), "{len}");
+        let mut output = [0; LONG_LEN];
+        Prefix::write(len, &mut output);
+        assert_eq!(Prefix::len(len).map(|n| &output[..n]), Some(header), "{len}");
         assert_eq!(Prefix::read(header), known(header.len(), len));
     }
 }
 
 #[test]
-fn a_message_beyond_an_i32_is_sent_and_received_in_parts() {
+fn message_longer_than_i32_max_passes_in_chunks() {
     let limits = Limits { max_chunk: 16, max_frame: u64::MAX };
     let mut encoder = Encoder::<Prefix>::new();
     let mut decoder = Decoder::<Prefix>::new();
-    let mut left = I32_MAX + 1;
+    let mut remaining = I32_MAX + 1;
     let mut bytes = [0; 12 + 16];
     for first in [true, false] {
-        left -= 16;
-        let plan = encoder.plan(16, Remaining::Bytes(left)).unwrap();
+        remaining -= 16;
+        let plan = encoder.plan(16, Remaining::Bytes(remaining)).unwrap();
         let header = plan.header_len();
         assert_eq!(header, if first { 12 } else { 0 });
         encoder.commit(&plan, &mut bytes[..header + 16]);
-        let chunk =
-            Parsed::Chunk { header, len: 16, trailer: 0, first, remaining: Remaining::Bytes(left) };
+        let chunk = Parsed::Chunk {
+            header,
+            len: 16,
+            trailer: 0,
+            first,
+            remaining: Remaining::Bytes(remaining),
+        };
         assert_eq!(decoder.parse(&bytes[..header + 16], limits), Ok(chunk));
         assert!(!encoder.at_boundary() && !decoder.at_boundary());
     }
-    let wrong = encoder.plan(16, Remaining::Bytes(left)).unwrap_err();
-    assert_eq!(wrong, SendError::LengthMismatch { due: left });
+    let error = encoder.plan(16, Remaining::Bytes(remaining)).unwrap_err();
+    assert_eq!(error, SendError::LengthMismatch { due: remaining });
 }
 
 #[test]
-fn a_message_that_nobody_could_count_is_not_sent() {
+fn message_longer_than_u64_max_is_rejected() {
     let encoder = Encoder::<Prefix>::new();
     assert_eq!(encoder.plan(1, Remaining::Bytes(u64::MAX)).unwrap_err(), SendError::LengthNeeded);
     assert!(encoder.plan(1, Remaining::Bytes(u64::MAX - 1)).is_ok());
 }
 
 #[test]
-fn the_limit_holds_for_both_forms() {
+fn frame_limit_applies_to_both_length_forms() {
     let limits = Limits { max_chunk: 4, max_frame: 10 };
     let parse = |bytes: &[u8]| Decoder::<Prefix>::new().parse(bytes, limits);
     assert_eq!(parse(&11_i32.to_be_bytes()), Err(Error::FrameTooLong { len: 11 }));

@@ -1,0 +1,145 @@
+//! Runs a service of whole messages as one of chunks.
+
+use countersign::{Error, Instant, Outbox, Peer};
+
+use crate::chunk::Chunk;
+use crate::message_buffer::MessageBuffer;
+use crate::reassembler::Reassembler;
+use crate::send_queue::SendQueue;
+use crate::service::{Context, Service, ServiceError};
+use crate::stream_service::{Flow, StreamService};
+
+/// A [`Service`] as a [`StreamService`]: reassembles what arrives, and queues what finds no room.
+///
+/// A message that arrives in one chunk is passed on where it is. While anything is queued no further
+/// message is passed on: the peer has to read before it is served again.
+#[derive(Debug)]
+pub struct MessageService<S, B> {
+    service: S,
+    incoming: Reassembler<B>,
+    outgoing: SendQueue<B>,
+    /// This end finishes when the queue is empty.
+    finishing: bool,
+    finished: bool,
+    error: Option<ServiceError>,
+}
+
+impl<S: Service, B: MessageBuffer> MessageService<S, B> {
+    /// `service`, with memory for one incoming message and for the queue of outgoing ones.
+    pub const fn new(service: S, incoming: B, outgoing: B) -> Self {
+        Self {
+            service,
+            incoming: Reassembler::new(incoming),
+            outgoing: SendQueue::new(outgoing),
+            finishing: false,
+            finished: false,
+            error: None,
+        }
+    }
+
+    /// The service.
+    pub const fn get_ref(&self) -> &S {
+        &self.service
+    }
+
+    /// The service; wake the connection after giving it something to do.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// The service, when the connection is over.
+    pub fn into_inner(self) -> S {
+        self.service
+    }
+
+    /// Calls the service, and acts on what it wants.
+    fn call(
+        &mut self,
+        out: &mut Outbox<'_>,
+        now: Instant,
+        call: impl FnOnce(&mut S, &mut Context<'_>, &mut Reassembler<B>) -> Result<(), ServiceError>,
+    ) {
+        if self.error.is_some() {
+            return;
+        }
+        let Self { service, incoming, outgoing, finishing, .. } = self;
+        let mut cx = Context { out: out.reborrow(), queue: outgoing, finishing, now };
+        if let Err(error) = call(service, &mut cx, incoming) {
+            self.error = Some(error);
+            out.abort(error.reason());
+        } else if self.finishing && self.outgoing.is_empty() && !self.finished {
+            self.finished = true;
+            out.finish();
+        }
+    }
+
+    /// Hands queued messages to the outbox, and calls `on_writable` when the queue is empty.
+    fn flush(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        // An outbox that takes no more has ended, which the driver finds out.
+        let flushed = self.outgoing.flush(out).is_ok() && self.outgoing.is_empty();
+        if flushed {
+            self.call(out, now, |service, cx, _| service.on_writable(cx));
+        }
+    }
+}
+
+impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
+    fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
+        self.call(out, now, |service, cx, _| service.on_open(peer, cx));
+    }
+
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
+        if !self.outgoing.is_empty() && chunk.is_last() {
+            return Flow::Backpressure;
+        }
+        self.call(out, now, |service, cx, incoming| {
+            if chunk.is_last() && incoming.is_empty() {
+                return service.on_message(chunk.bytes, cx);
+            }
+            if incoming.push(chunk)? {
+                let result = service.on_message(incoming.bytes(), cx);
+                incoming.clear();
+                return result;
+            }
+            Ok(())
+        });
+        Flow::Consumed
+    }
+
+    fn on_writable(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.flush(out, now);
+    }
+
+    fn on_wake(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.call(out, now, |service, cx, _| service.on_wake(cx));
+    }
+
+    fn on_finished(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.call(out, now, |service, cx, _| service.on_finished(cx));
+    }
+
+    fn on_timeout(&mut self, out: &mut Outbox<'_>, now: Instant) {
+        self.call(out, now, |service, cx, _| service.on_timeout(cx));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.outgoing.is_empty() && self.incoming.is_empty() && self.service.is_idle()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.service.poll_timeout()
+    }
+
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.incoming.clear();
+        self.outgoing.clear();
+        self.service.on_closed(result);
+    }
+
+    fn error(&self) -> Option<ServiceError> {
+        self.error
+    }
+}

@@ -1,0 +1,341 @@
+//! What any thread may do with a connection of a server.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use countersign::{CloseReason, Error, Instant, Peer};
+use countersign_driver::{Context, Service, ServiceError};
+
+use crate::peer_addr::PeerAddr;
+
+/// A connection of a server, from any thread. Clones are the same connection.
+///
+/// It stays usable when the connection is over; sending then fails.
+#[derive(Clone)]
+pub struct ConnectionHandle(Arc<Shared>);
+
+struct Shared {
+    id: u64,
+    addr: PeerAddr,
+    waker: Waker,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Set when the handshake is over.
+    peer: Option<Box<PeerIdentity>>,
+    /// What waits to be sent. Most connections have nothing.
+    queue: Option<Box<Queue>>,
+    close: Option<Close>,
+    closed: bool,
+    /// The longest message that the service sends for others; `None` if it sends none.
+    max_message: Option<usize>,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Arc<[u8]>>,
+    /// The bytes of all messages, and [`ENTRY`] for each.
+    bytes: usize,
+}
+
+/// What a queued message takes beside its bytes. So the number of empty messages is bounded too.
+const ENTRY: usize = 32;
+
+/// How a connection is to be closed.
+#[derive(Clone, Copy)]
+pub(crate) enum Close {
+    /// After what is queued.
+    Finish,
+    Abort(CloseReason),
+}
+
+/// Who the peer of a connection is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerIdentity {
+    /// Its name, in schemes with names.
+    pub name: Option<String>,
+    /// The id of the key that authenticated it, in schemes with key ids.
+    pub key_id: Option<String>,
+    /// Whether it was authenticated.
+    pub authenticated: bool,
+}
+
+/// Why a message was not taken by a [`ConnectionHandle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// Its queue has no room: the peer reads too slowly.
+    Full,
+    /// The message is too long for the connection.
+    TooLong {
+        /// The longest message, in bytes.
+        max: usize,
+    },
+    /// The connection is over, or is being closed.
+    Closed,
+    /// A [`StreamService`](countersign_driver::StreamService) sends for itself.
+    NotSupported,
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => {
+                f.write_str("the peer reads too slowly: the queue of its connection is full")
+            }
+            Self::TooLong { max } => write!(f, "the message exceeds {max} bytes: raise the limit"),
+            Self::Closed => f.write_str("the connection is closed"),
+            Self::NotSupported => f.write_str("the service of the connection sends for itself"),
+        }
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+impl ConnectionHandle {
+    pub(crate) fn new(id: u64, addr: PeerAddr, waker: Waker) -> Self {
+        Self(Arc::new(Shared { id, addr, waker, state: Mutex::default() }))
+    }
+
+    /// A number that no other connection of the server has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn addr(&self) -> PeerAddr {
+        self.0.addr
+    }
+
+    /// Who the peer is; `None` before the handshake is over.
+    #[must_use]
+    pub fn peer(&self) -> Option<PeerIdentity> {
+        self.state().peer.as_deref().cloned()
+    }
+
+    /// Whether the handshake is over and the connection is not.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let state = self.state();
+        state.peer.is_some() && !state.closed && state.close.is_none()
+    }
+
+    /// Sends a message, after those that are queued. The queue holds one message of any permitted length,
+    /// or several of together about as many bytes as the longest message.
+    ///
+    /// # Errors
+    /// Every [`HandleError`]; nothing was sent then.
+    pub fn send(&self, message: impl Into<Arc<[u8]>>) -> Result<(), HandleError> {
+        let message = message.into();
+        let mut state = self.state();
+        if state.closed || state.close.is_some() {
+            return Err(HandleError::Closed);
+        }
+        let max = state.max_message.ok_or(HandleError::NotSupported)?;
+        if message.len() > max {
+            return Err(HandleError::TooLong { max });
+        }
+        let queue = state.queue.get_or_insert_default();
+        let bytes = queue.bytes.saturating_add(message.len() + ENTRY);
+        if bytes > max && !queue.messages.is_empty() {
+            return Err(HandleError::Full);
+        }
+        queue.bytes = bytes;
+        queue.messages.push_back(message);
+        drop(state);
+        self.wake();
+        Ok(())
+    }
+
+    /// Closes the connection in order, after what is queued.
+    pub fn close(&self) {
+        self.request(Close::Finish);
+    }
+
+    /// Ends the connection with [`Error::Aborted`].
+    pub fn abort(&self, why: CloseReason) {
+        self.request(Close::Abort(why));
+    }
+
+    fn request(&self, close: Close) {
+        let mut state = self.state();
+        // An abort overrides an orderly close.
+        if state.close.is_none() || matches!(close, Close::Abort(_)) {
+            state.close = Some(close);
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Calls the service's `on_wake`.
+    pub fn wake(&self) {
+        self.0.waker.wake_by_ref();
+    }
+
+    /// A waker that calls the service's `on_wake`.
+    #[must_use]
+    pub fn waker(&self) -> &Waker {
+        &self.0.waker
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code runs under the lock that could leave it half changed.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The service of the connection sends messages of at most `max` bytes for others, also those that are
+    /// queued before the handshake is over.
+    pub(crate) fn enable_messages(&self, max: usize) {
+        self.state().max_message = Some(max);
+    }
+
+    pub(crate) fn set_peer(&self, peer: &Peer<'_>) {
+        self.state().peer = Some(Box::new(PeerIdentity {
+            name: peer.name.map(Into::into),
+            key_id: peer.key_id.map(Into::into),
+            authenticated: peer.authenticated,
+        }));
+    }
+
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.is_open()
+            && self.state().peer.as_ref().is_some_and(|peer| peer.name.as_deref() == Some(name))
+    }
+
+    pub(crate) fn set_closed(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.queue = None;
+    }
+
+    fn pop(&self) -> Option<Arc<[u8]>> {
+        let mut state = self.state();
+        let queue = state.queue.as_mut()?;
+        let message = queue.messages.pop_front();
+        match &message {
+            Some(message) => queue.bytes -= message.len() + ENTRY,
+            None => state.queue = None,
+        }
+        message
+    }
+
+    pub(crate) fn close_request(&self) -> Option<Close> {
+        self.state().close
+    }
+
+    /// What a stream service is to do.
+    pub(crate) fn apply_to(&self, out: &mut countersign::Outbox<'_>) {
+        match self.close_request() {
+            Some(Close::Finish) => out.finish(),
+            Some(Close::Abort(why)) => out.abort(why),
+            None => {}
+        }
+    }
+
+    fn has_queued(&self) -> bool {
+        self.state().queue.as_ref().is_some_and(|queue| !queue.messages.is_empty())
+    }
+}
+
+impl fmt::Debug for ConnectionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionHandle")
+            .field("id", &self.0.id)
+            .field("addr", &self.0.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service whose connection has a handle: sends what others put into its queue.
+#[derive(Debug)]
+pub struct HandledService<S> {
+    pub(crate) service: S,
+    pub(crate) handle: ConnectionHandle,
+}
+
+impl<S> HandledService<S> {
+    /// Sends what is queued, one message after the other has left the queue of the connection.
+    fn drain(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        while cx.queued() == 0
+            && let Some(message) = self.handle.pop()
+        {
+            cx.send(&message)?;
+        }
+        match self.handle.close_request() {
+            Some(Close::Abort(why)) => Err(why.into()),
+            Some(Close::Finish) if !self.handle.has_queued() => {
+                cx.finish();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<S: Service> Service for HandledService<S> {
+    fn on_open(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.handle.set_peer(peer);
+        self.service.on_open(peer, cx)?;
+        self.drain(cx)
+    }
+
+    fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.service.on_message(message, cx)
+    }
+
+    fn on_writable(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.service.on_writable(cx)?;
+        self.drain(cx)
+    }
+
+    fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.service.on_wake(cx)?;
+        self.drain(cx)
+    }
+
+    fn on_finished(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.service.on_finished(cx)
+    }
+
+    fn on_timeout(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        self.service.on_timeout(cx)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.service.is_idle() && !self.handle.has_queued()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.service.poll_timeout()
+    }
+
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.handle.set_closed();
+        self.service.on_closed(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_has_room_again_for_each_message_that_left() {
+        let handle = ConnectionHandle::new(0, PeerAddr::Unix, Waker::noop().clone());
+        assert_eq!(handle.send(&b"0"[..]), Err(HandleError::NotSupported));
+        handle.enable_messages(2 * ENTRY + 20);
+        handle.send(&b"0123456789"[..]).unwrap();
+        handle.send(&b"0123456789"[..]).unwrap();
+        assert_eq!(handle.send(&b""[..]), Err(HandleError::Full));
+        assert_eq!(handle.pop().unwrap().len(), 10);
+        handle.send(&b"012345678"[..]).unwrap();
+        assert_eq!(handle.send(&b""[..]), Err(HandleError::Full));
+    }
+}

@@ -1,0 +1,156 @@
+//! Keeps idle connections alive that are driven by calls.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::Instant;
+
+use tracing::error;
+
+/// A connection that has deadlines though no call is driving it: its heartbeats.
+pub trait KeepAlive: Send + Sync {
+    /// Makes progress without waiting. Returns when to call it again; `None`: not any more.
+    fn keep_alive(&self) -> Option<Instant>;
+}
+
+/// Calls [`KeepAlive::keep_alive`] of `connection` at `at`, and on, as long as it exists. One thread does
+/// so for all connections of the process; where it cannot be started, nothing is kept alive.
+pub fn keep_alive(connection: Weak<dyn KeepAlive>, at: Instant) {
+    static KEEPER: OnceLock<Option<Arc<Keeper>>> = OnceLock::new();
+    let keeper = KEEPER.get_or_init(|| {
+        let keeper = Arc::new(Keeper::default());
+        let running = keeper.clone();
+        let thread = thread::Builder::new().name("countersign-keepalive".into());
+        thread.spawn(move || running.run()).ok().map(|_| keeper)
+    });
+    if let Some(keeper) = keeper {
+        keeper.lock().push(Entry { at, connection });
+        keeper.changed.notify_one();
+    }
+}
+
+#[derive(Default)]
+struct Keeper {
+    due: Mutex<BinaryHeap<Entry>>,
+    changed: Condvar,
+}
+
+struct Entry {
+    at: Instant,
+    connection: Weak<dyn KeepAlive>,
+}
+
+impl Keeper {
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Entry>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut due = self.lock();
+        loop {
+            let now = Instant::now();
+            let Some(at) = due.peek().map(|entry| entry.at) else {
+                due = self.changed.wait(due).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            if at > now {
+                let waited = self.changed.wait_timeout(due, at - now);
+                due = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            let Some(Entry { connection, .. }) = due.pop() else { continue };
+            // Not under the lock: the connection may be dropped here, or take its time.
+            drop(due);
+            // Keys that panic cost their own connection its heartbeats, and no other.
+            let call = || connection.upgrade().and_then(|connection| connection.keep_alive());
+            let at = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+                error!(target: "countersign", "a connection panicked between calls");
+                None
+            });
+            due = self.lock();
+            due.extend(at.map(|at| Entry { at, connection }));
+        }
+    }
+}
+
+/// The earliest entry is the greatest: `BinaryHeap` is a max-heap.
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Entry {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Counted(Mutex<Sender<u32>>, Mutex<u32>);
+
+    impl KeepAlive for Counted {
+        fn keep_alive(&self) -> Option<Instant> {
+            let mut count = self.1.lock().unwrap();
+            *count += 1;
+            self.0.lock().unwrap().send(*count).unwrap();
+            (*count < 3).then(|| Instant::now() + Duration::from_millis(1))
+        }
+    }
+
+    #[test]
+    fn connection_is_kept_alive_until_it_declines() {
+        let (calls, called) = channel();
+        let connection: Arc<dyn KeepAlive> = Arc::new(Counted(Mutex::new(calls), Mutex::new(0)));
+        keep_alive(Arc::downgrade(&connection), Instant::now());
+        for count in 1..=3 {
+            assert_eq!(called.recv_timeout(Duration::from_secs(30)), Ok(count));
+        }
+    }
+
+    struct Panics;
+
+    impl KeepAlive for Panics {
+        fn keep_alive(&self) -> Option<Instant> {
+            panic!("as the test wants it");
+        }
+    }
+
+    #[test]
+    fn panic_of_one_connection_spares_the_others() {
+        let panics: Arc<dyn KeepAlive> = Arc::new(Panics);
+        keep_alive(Arc::downgrade(&panics), Instant::now());
+        let (calls, called) = channel();
+        let connection: Arc<dyn KeepAlive> = Arc::new(Counted(Mutex::new(calls), Mutex::new(0)));
+        keep_alive(Arc::downgrade(&connection), Instant::now() + Duration::from_millis(20));
+        for count in 1..=3 {
+            assert_eq!(called.recv_timeout(Duration::from_secs(30)), Ok(count));
+        }
+    }
+
+    #[test]
+    fn dropped_connection_is_not_called() {
+        let (calls, called) = channel();
+        let connection: Arc<dyn KeepAlive> = Arc::new(Counted(Mutex::new(calls), Mutex::new(0)));
+        let at = Instant::now() + Duration::from_millis(20);
+        keep_alive(Arc::downgrade(&connection), at);
+        drop(connection);
+        assert!(called.recv_timeout(Duration::from_secs(1)).is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! One connection, one task, any service.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+
+use countersign::{CloseReason, Instant, Protocol};
+use countersign_driver::{Failure, Keys, Progress, ServiceConnection, StreamService};
+use countersign_host::{Clock, Step};
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::deadline::Deadline;
+use crate::notify::Notify;
+use crate::socket::Socket;
+use crate::transport::{PolledTransport, Transport};
+
+/// A transport on which a task drives a connection: any service, as either end, on any executor.
+///
+/// ```no_run
+/// # async fn run(factory: impl countersign_smol::ProtocolFactory, key: countersign_smol::Key)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// use countersign_smol::{ConnectionTask, MessageMemory, Socket, services::Upper};
+///
+/// let socket = Socket::connect(&"127.0.0.1:9999".parse()?, std::time::Duration::from_secs(10)).await?;
+/// let task = ConnectionTask::from(socket);
+/// let protocol = factory.client(&task.waker(), task.now())?;
+/// let service = MessageMemory::default().service(Upper); // whole messages
+/// let (_service, result) = task.drive(protocol, service, &key).await;
+/// result?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ConnectionTask<T> {
+    transport: Transport<T>,
+    clock: Clock,
+    notify: Notify,
+    stopping: Arc<AtomicBool>,
+}
+
+impl<T> ConnectionTask<T> {
+    /// A task on `transport`, whose clock starts now. Closing `transport` must shut its write side, as it
+    /// does for [`Socket`] and the sockets of `async-net`, but not for a bare `async_io::Async`.
+    pub fn new(transport: T) -> Self {
+        Self {
+            transport: Transport::new(transport),
+            clock: Clock::start(),
+            notify: Notify::default(),
+            stopping: Arc::default(),
+        }
+    }
+
+    /// With a clock that other connections share.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// With a function that acknowledges received bytes at once:
+    /// [`Io::acknowledge`](countersign_driver::Io::acknowledge).
+    #[must_use]
+    pub fn with_acknowledge(self, acknowledge: fn(&T)) -> Self {
+        Self { transport: self.transport.with_acknowledge(acknowledge), ..self }
+    }
+
+    /// The transport.
+    pub fn get_ref(&self) -> &T {
+        self.transport.get_ref()
+    }
+
+    /// Now, by its clock.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Wakes the connection, from any thread and also before [`drive`](Self::drive): for its protocol, and
+    /// for its service, whose [`on_wake`](StreamService::on_wake) is called then.
+    pub fn waker(&self) -> Waker {
+        self.notify.waker()
+    }
+
+    /// Stops the connection, from any thread.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle { stopping: self.stopping.clone(), waker: self.waker() }
+    }
+
+    /// Runs `service` until the connection is over; returns the service and the result of the connection.
+    /// A service of whole messages is one of [`MessageMemory::service`](crate::MessageMemory::service).
+    ///
+    /// Dropping this future ends the connection at once; the service's
+    /// [`on_closed`](StreamService::on_closed) is called before, with
+    /// [`Error::Aborted`](countersign::Error::Aborted). The [shutdown handle](Self::shutdown_handle) ends
+    /// it in order. A panic of the service is not caught.
+    pub async fn drive<P, S, K>(
+        self,
+        protocol: P,
+        service: S,
+        keys: &K,
+    ) -> (S, Result<(), Failure<io::Error>>)
+    where
+        P: DerefMut<Target: Protocol>,
+        S: StreamService,
+        K: Keys + ?Sized,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut connection = ServiceConnection::new(protocol, service);
+        let abandoned = AbandonOnDrop(&mut connection);
+        let (clock, stopping, mut result) = (self.clock, self.stopping.clone(), Ok(()));
+        self.poll_with(|io, woken| {
+            if woken {
+                abandoned.0.wake();
+            }
+            if stopping.load(Ordering::SeqCst) {
+                abandoned.0.driver_mut().stop();
+            }
+            loop {
+                return match abandoned.0.poll(io, keys, clock.now()) {
+                    Progress::Event(_) => continue,
+                    Progress::Yield => Step::Yield,
+                    Progress::Wait(interest) => Step::Wait(interest),
+                    Progress::Closed(end) => {
+                        result = end;
+                        Step::Closed
+                    }
+                };
+            }
+        })
+        .await;
+        drop(abandoned);
+        (connection.into_service(), result)
+    }
+
+    /// Calls `poll` with the transport and whether the task was woken by its waker, and waits as `poll`
+    /// returns.
+    // Not an async function, which would hold its arguments twice: a server has one for each connection.
+    pub(crate) fn poll_with(
+        mut self,
+        mut poll: impl FnMut(&mut PolledTransport<'_, '_, T>, bool) -> Step,
+    ) -> impl Future<Output = ()> {
+        let mut deadline = Deadline::new();
+        poll_fn(move |cx| {
+            let woken = self.notify.listen(cx);
+            match poll(&mut self.transport.polled(cx), woken) {
+                Step::Closed => return Poll::Ready(()),
+                Step::Wait(it) if deadline.poll(it.until, self.now(), cx).is_pending() => {}
+                // After other tasks had their turn.
+                Step::Yield | Step::Wait(_) => cx.waker().wake_by_ref(),
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl From<Socket> for ConnectionTask<Socket> {
+    fn from(socket: Socket) -> Self {
+        Self::new(socket).with_acknowledge(Socket::acknowledge)
+    }
+}
+
+/// Abandons the connection when its task is dropped, so that the service's `on_closed` is called.
+struct AbandonOnDrop<'a, P: DerefMut<Target: Protocol>, S: StreamService>(
+    &'a mut ServiceConnection<P, S, io::Error>,
+);
+
+impl<P: DerefMut<Target: Protocol>, S: StreamService> Drop for AbandonOnDrop<'_, P, S> {
+    fn drop(&mut self) {
+        self.0.abandon(CloseReason::Shutdown);
+    }
+}
+
+/// Stops a [`ConnectionTask`], from any thread.
+#[derive(Clone, Debug)]
+pub struct ShutdownHandle {
+    stopping: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl ShutdownHandle {
+    /// Ends the connection in order, as soon as nothing is in progress on it: what the peer has begun to
+    /// send is read and answered first. There is no time limit; to end it at once, drop the future of
+    /// [`ConnectionTask::drive`].
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.waker.wake_by_ref();
+    }
+}

@@ -1,0 +1,192 @@
+//! Any service, as either end, over any stream.
+
+use std::pin::Pin;
+use std::sync::mpsc::Sender;
+use std::task::{Context, Poll};
+
+use countersign::{CloseReason, Error, Instant as Moment, Peer};
+use countersign_driver::services::{Echo, Upper};
+use countersign_driver::{Failure, StreamService};
+use countersign_host::ProtocolFactory;
+use countersign_smol::{Connection, ConnectionTask, Socket};
+
+use super::*;
+
+/// Sends one message, and takes one.
+#[derive(Default)]
+struct Asking {
+    heard: Vec<u8>,
+}
+
+impl StreamService for Asking {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Moment) {
+        out.send(b"hello").unwrap();
+    }
+
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        self.heard.extend_from_slice(chunk.bytes);
+        out.finish();
+        Flow::Consumed
+    }
+}
+
+#[test]
+fn a_service_can_be_the_client_of_a_server() {
+    for kind in Kind::ALL {
+        for address in [tcp(), unix()] {
+            let services = Streams(|_: ConnectionHandle| Upper);
+            let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
+            let server =
+                Running::start_at(On::TwoThreads, &address, sessions, keys, services, options());
+            let (asking, how) = run(async {
+                let socket = Socket::connect(&server.address, PATIENCE).await.unwrap();
+                let task = ConnectionTask::from(socket);
+                let protocol = kind.sessions(Role::Client).client(&task.waker(), task.now());
+                task.drive(protocol.unwrap(), Asking::default(), &kind.key(SECRET)).await
+            });
+            how.unwrap();
+            assert_eq!(asking.heard, b"HELLO", "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_another_crate_serves_a_client_over_one() {
+    for kind in Kind::ALL {
+        run(async {
+            let listener = smol::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap();
+            let serving = async {
+                let task = ConnectionTask::new(listener.accept().await.unwrap().0);
+                let protocol = kind.sessions(Role::Server).server(&task.waker(), task.now());
+                task.drive(protocol.unwrap(), Echo, &kind.key(SECRET)).await.1
+            };
+            let talking = async {
+                let stream = smol::net::TcpStream::connect(at).await.unwrap();
+                let connector = connector_over(kind.sessions(Role::Client), kind.key(SECRET));
+                let client = Connection::over(stream, &connector).await.unwrap();
+                let message = bytes(1 << 20);
+                let (sent, heard) = future::zip(client.send(&message), client.recv()).await;
+                sent.unwrap();
+                assert!(heard.unwrap().unwrap() == message);
+                client.finish().await.unwrap();
+                assert_eq!(client.recv().await.unwrap(), None);
+            };
+            future::zip(serving, talking).await.0.unwrap();
+        });
+    }
+}
+
+/// Says when it is called for other reasons than its peer.
+struct Telling {
+    out: Sender<&'static str>,
+    due: Option<Moment>,
+}
+
+impl StreamService for Telling {
+    fn on_open(&mut self, _: &Peer<'_>, _: &mut Outbox<'_>, now: Moment) {
+        self.due = Some(now.saturating_add(SHORT));
+        self.out.send("open").unwrap();
+    }
+
+    fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
+        send_back(chunk, out)
+    }
+
+    fn on_wake(&mut self, _: &mut Outbox<'_>, _: Moment) {
+        self.out.send("wake").unwrap();
+    }
+
+    fn poll_timeout(&self) -> Option<Moment> {
+        self.due
+    }
+
+    fn on_timeout(&mut self, _: &mut Outbox<'_>, now: Moment) {
+        assert!(self.due.take().is_some_and(|due| due <= now), "called early");
+        self.out.send("timeout").unwrap();
+    }
+
+    fn on_closed(&mut self, _: Result<(), Error>) {
+        self.out.send("closed").unwrap();
+    }
+}
+
+#[test]
+fn a_link_is_woken_timed_and_stopped_whatever_task_drives_it() {
+    let services = echo();
+    let server = Running::start(services, options());
+    let socket = run(Socket::connect(&server.address, PATIENCE)).unwrap();
+    let task = ConnectionTask::from(socket);
+    let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
+    let (out, told) = channel();
+    let (waker, shutdown) = (task.waker(), task.shutdown_handle());
+    let service = Telling { out, due: None };
+    let mut driving = Box::pin(async move { task.drive(protocol, service, &NO_KEY).await });
+    // Polled for the first time by somebody who goes away.
+    assert!(run(future::poll_once(driving.as_mut())).is_none());
+    let driver = thread::spawn(move || run(driving));
+    let next = || told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(next(), "open");
+    let begun = Instant::now();
+    waker.wake_by_ref();
+    assert_eq!(next(), "wake");
+    assert!(begun.elapsed() < PATIENCE / 2);
+    assert_eq!(next(), "timeout");
+    waker.wake();
+    assert_eq!(next(), "wake");
+    shutdown.stop();
+    let (_, how) = driver.join().unwrap();
+    how.unwrap();
+    assert_eq!(told.try_iter().last(), Some("closed"));
+}
+
+#[test]
+fn a_stopped_link_whose_peer_does_not_agree_ends_all_the_same() {
+    let (ours, _theirs) = pipe::pipe(pipe::Manner::Plain, 100);
+    let task = ConnectionTask::new(ours);
+    let protocol = Kind::None.sessions(Role::Server).server(&task.waker(), task.now()).unwrap();
+    // Before it is driven: it is told all the same.
+    task.shutdown_handle().stop();
+    let (_, how) = run(task.drive(protocol, Echo, &NO_KEY));
+    let shutdown = Error::Aborted(CloseReason::Shutdown);
+    assert!(matches!(how, Err(Failure::Protocol(error)) if error == shutdown), "{how:?}");
+}
+
+#[test]
+fn a_transport_that_takes_nothing_has_failed() {
+    struct Full;
+
+    impl smol::io::AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl smol::io::AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(0))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let task = ConnectionTask::new(Full);
+    let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
+    let (_, how) = run(task.drive(protocol, Asking::default(), &NO_KEY));
+    let zero = io::ErrorKind::WriteZero;
+    assert!(matches!(&how, Err(Failure::Io(error)) if error.kind() == zero), "{how:?}");
+}

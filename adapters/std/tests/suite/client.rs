@@ -1,0 +1,509 @@
+//! Connections of clients, with servers that a test plays and with real ones.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use countersign::{KeyRejection, Mac, TimedOut, Truncated};
+
+use super::*;
+
+const SHA256: Digest = Digest::Sha256;
+const CHALLENGE: Scheme = Scheme::Challenge { digest: SHA256 };
+
+fn key(secret: &[u8]) -> Key {
+    Key::challenge(SHA256, secret).unwrap()
+}
+
+/// Connects with `timeout` for each call.
+fn connect_within(
+    timeout: Duration,
+    address: &Address,
+    config: Config,
+    key: Option<Key>,
+) -> Result<Connection, CallError> {
+    Connection::connect(&connector(address, config, key).with_options(options(timeout)))
+}
+
+#[test]
+fn client_answers_challenge_of_plain_sockets() {
+    let (address, playing) = played(|mut stream| {
+        let challenge = [7; 32];
+        stream.write_all(&challenge[..5]).unwrap();
+        stream.write_all(&challenge[5..]).unwrap();
+        let mut response = [0; 32];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(response, Mac::new(SHA256, b"secret").tag(&challenge).bytes());
+        let mut request = [0; 5];
+        stream.read_exact(&mut request).unwrap();
+        assert_eq!(&request, b"hello");
+        stream.write_all(b"HELLO").unwrap();
+    });
+    let client =
+        connect_within(PATIENCE, &address, Config::new(CHALLENGE), Some(key(b"secret"))).unwrap();
+    client.send(b"hello").unwrap();
+    assert_eq!(client.recv().unwrap().unwrap(), b"HELLO");
+    assert_eq!(client.recv().unwrap(), None);
+    playing.join().unwrap();
+}
+
+#[test]
+fn server_admits_only_clients_with_its_key() {
+    let config = Config::new(CHALLENGE).with_framing(Framing::U32);
+    let server = Running::echo(config.clone(), Some(key(b"right")));
+    let connect = |with: &[u8]| {
+        connect_within(PATIENCE, &server.address, config.clone(), Some(key(with))).unwrap()
+    };
+    let client = connect(b"right");
+    client.send(b"hello").unwrap();
+    assert_eq!(client.recv().unwrap().unwrap(), b"hello");
+    // The server closes without an alert, which `challenge` does not have.
+    assert_eq!(connect(b"wrong").recv().unwrap(), None);
+}
+
+#[test]
+fn close_during_handshake_is_truncation() {
+    let (address, playing) = played(|mut stream| stream.write_all(&[7; 31]).unwrap());
+    let failed = connect_within(PATIENCE, &address, Config::new(CHALLENGE), Some(key(b"secret")));
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::Truncated(Truncated::Handshake)))),
+        "{failed:?}"
+    );
+    playing.join().unwrap();
+}
+
+#[test]
+fn client_without_key_answers_no_challenge() {
+    let (address, playing) = played(|mut stream| {
+        stream.write_all(&[7; 32]).unwrap();
+        assert_eq!(read_all(&stream), b"");
+    });
+    let failed = connect_within(PATIENCE, &address, Config::new(CHALLENGE), None);
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::Refused(KeyRejection::Unknown)))),
+        "{failed:?}"
+    );
+    playing.join().unwrap();
+}
+
+#[test]
+fn silent_server_fails_at_handshake_timeout() {
+    let (address, playing) = played(|stream| assert_eq!(read_all(&stream), b""));
+    let begun = Instant::now();
+    let failed = connect_within(
+        PATIENCE,
+        &address,
+        Config::new(CHALLENGE).with_handshake_timeout(SHORT),
+        Some(key(b"secret")),
+    );
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::TimedOut(TimedOut::Handshake)))),
+        "{failed:?}"
+    );
+    let took = begun.elapsed();
+    assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
+    playing.join().unwrap();
+}
+
+#[test]
+fn call_timeout_bounds_handshake() {
+    let (address, playing) = played(|stream| assert_eq!(read_all(&stream), b""));
+    let begun = Instant::now();
+    let failed = connect_within(
+        SHORT,
+        &address,
+        Config::new(CHALLENGE).with_handshake_timeout(PATIENCE),
+        Some(key(b"secret")),
+    );
+    assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
+    let took = begun.elapsed();
+    assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
+    playing.join().unwrap();
+}
+
+#[test]
+fn timed_out_recv_leaves_connection_usable() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |mut stream| {
+        let whole = frame(b"late");
+        stream.write_all(&whole[..6]).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        stream.write_all(&whole[6..]).unwrap();
+    });
+    let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
+    let begun = Instant::now();
+    let failed = client.recv();
+    assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
+    let took = begun.elapsed();
+    assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
+    go.send(()).unwrap();
+    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"late");
+    playing.join().unwrap();
+}
+
+/// Calls again after a timeout: on a slow machine one call is not enough.
+fn patiently<T>(mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match call() {
+            Err(CallError::TimedOut | CallError::Busy) if Instant::now() < until => {}
+            other => return other,
+        }
+    }
+}
+
+#[test]
+fn timed_out_send_leaves_whole_and_next_send_is_busy() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |mut stream| {
+        told.recv_timeout(PATIENCE).unwrap();
+        let first = read_frame(&stream);
+        let second = read_frame(&stream);
+        assert_eq!(read_all(&stream), b"");
+        stream.write_all(&frame(b"thanks")).unwrap();
+        (first, second)
+    });
+    let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
+    let message = bytes(MUCH);
+    let begun = Instant::now();
+    let failed = client.send(&message);
+    assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
+    let took = begun.elapsed();
+    assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
+    let failed = client.send(b"never sent");
+    assert!(matches!(failed, Err(CallError::Busy)), "{failed:?}");
+
+    go.send(()).unwrap();
+    let next = || match client.send(b"next") {
+        // It is on its way, and must not be sent again.
+        Err(CallError::TimedOut) => Ok(()),
+        other => other,
+    };
+    patiently(next).unwrap();
+    patiently(|| client.finish()).unwrap();
+    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"thanks");
+    assert_eq!(patiently(|| client.recv()).unwrap(), None);
+    let (first, second) = playing.join().unwrap();
+    assert!(first == message, "{} bytes of {}, or others", first.len(), message.len());
+    assert_eq!(second, b"next");
+}
+
+#[test]
+fn sent_message_has_left_when_call_returns() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |stream| {
+        let count = told.recv_timeout(PATIENCE).unwrap();
+        (0..count).for_each(|_| assert_eq!(read_frame(&stream), [7; 4096]));
+    });
+    let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
+    let mut count = 0;
+    let failed = loop {
+        match client.send(&[7; 4096]) {
+            Ok(()) => count += 1,
+            Err(failed) => break failed,
+        }
+    };
+    assert!(matches!(failed, CallError::TimedOut), "{failed:?}");
+    // No further call is needed.
+    go.send(count).unwrap();
+    playing.join().unwrap();
+    drop(client);
+}
+
+#[test]
+fn recv_moves_on_rest_of_timed_out_send() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |mut stream| {
+        told.recv_timeout(PATIENCE).unwrap();
+        let message = read_frame(&stream);
+        stream.write_all(&frame(b"thanks")).unwrap();
+        message
+    });
+    let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
+    let message = bytes(MUCH);
+    let failed = client.send(&message);
+    assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
+    go.send(()).unwrap();
+    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"thanks");
+    assert!(playing.join().unwrap() == message);
+}
+
+/// Receives half a message, has the server send the rest if `punctual`, and makes no call for longer than
+/// the stall timeout.
+fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
+    let (go, told) = channel();
+    let (sent, is_sent) = channel();
+    let (done, is_done) = channel::<()>();
+    let (address, playing) = played(move |mut stream| {
+        let whole = frame(b"second");
+        stream.write_all(&[&frame(b"first")[..], &whole[..7]].concat()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        if punctual {
+            stream.write_all(&whole[7..]).unwrap();
+        }
+        sent.send(()).unwrap();
+        let _ = is_done.recv_timeout(PATIENCE);
+    });
+    let client = connect_within(
+        PATIENCE,
+        &address,
+        Config::new(Scheme::None).with_stall_timeout(SHORT),
+        None,
+    )
+    .unwrap();
+    assert_eq!(client.recv().unwrap().unwrap(), b"first");
+    go.send(()).unwrap();
+    is_sent.recv().unwrap();
+    thread::sleep(2 * SHORT);
+    let second = client.recv();
+    drop(done);
+    playing.join().unwrap();
+    second
+}
+
+#[test]
+fn message_in_time_is_received_after_stall_timeout() {
+    assert_eq!(recv_after_a_while(true).unwrap().unwrap(), b"second");
+}
+
+#[test]
+fn message_too_late_is_error_after_stall_timeout() {
+    let failed = recv_after_a_while(false);
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::TimedOut(TimedOut::Receive)))),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn one_thread_sends_while_another_receives() {
+    const LEN: usize = 50 << 20;
+    let config = Config::new(Scheme::None).with_max_frame(LEN as u64);
+    let server = Running::echo(config.clone(), None);
+    let client = connect_within(PATIENCE, &server.address, config, None).unwrap();
+    let message = bytes(LEN);
+    promptly(|scope| {
+        let sending = scope.spawn(|| client.send(&message));
+        let echo = client.recv().unwrap().unwrap();
+        assert!(echo == message, "{} bytes of {LEN}, or others", echo.len());
+        sending.join().unwrap().unwrap();
+    });
+    client.finish().unwrap();
+    assert_eq!(client.recv().unwrap(), None);
+}
+
+#[test]
+fn messages_of_one_thread_return_to_another_in_order() {
+    const COUNT: usize = 20_000;
+    let server = Running::echo(Config::new(Scheme::None), None);
+    let client = connect(&server.address);
+    promptly(|scope| {
+        let sending = scope.spawn(|| {
+            (0..COUNT).try_for_each(|n| client.send(&n.to_be_bytes()))?;
+            client.finish()
+        });
+        for n in 0..COUNT {
+            assert_eq!(client.recv().unwrap().unwrap(), n.to_be_bytes());
+        }
+        assert_eq!(client.recv().unwrap(), None);
+        sending.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn message_read_by_one_thread_reaches_waiting_one() {
+    const COUNT: usize = 1_000;
+    let (heard, is_heard) = channel();
+    let (address, playing) = played(move |mut stream| {
+        for n in 0..COUNT {
+            // Nothing else arrives that could end the wait of the thread at the socket.
+            stream.write_all(&frame(&n.to_be_bytes())).unwrap();
+            is_heard.recv_timeout(PATIENCE).unwrap();
+        }
+    });
+    let client = connect(&address);
+    let over = AtomicBool::new(false);
+    promptly(|scope| {
+        // Has nothing to send, but reads what has arrived with each call.
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                client.finish().unwrap();
+            }
+        });
+        for n in 0..COUNT {
+            assert_eq!(client.recv().unwrap().unwrap(), n.to_be_bytes());
+            over.store(n + 1 == COUNT, Ordering::Relaxed);
+            if n + 1 < COUNT {
+                heard.send(()).unwrap();
+            }
+        }
+    });
+    heard.send(()).unwrap();
+    playing.join().unwrap();
+}
+
+#[test]
+fn waiting_receiver_does_not_delay_sender() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |mut stream| {
+        stream.write_all(&frame(b"first")).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        // No answer before all of it has arrived.
+        let message = read_frame(&stream);
+        stream.write_all(&frame(b"thanks")).unwrap();
+        message
+    });
+    let client = connect(&address);
+    let mut message = Vec::new();
+    let (waiting, is_waiting) = channel();
+    promptly(|scope| {
+        let receiving = scope.spawn(|| {
+            assert_eq!(client.recv().unwrap().unwrap(), b"first");
+            waiting.send(()).unwrap();
+            client.recv()
+        });
+        // When these bytes are made the thread waits at the socket, for input alone.
+        is_waiting.recv().unwrap();
+        message = bytes(MUCH);
+        go.send(()).unwrap();
+        client.send(&message).unwrap();
+        assert_eq!(receiving.join().unwrap().unwrap().unwrap(), b"thanks");
+    });
+    assert!(playing.join().unwrap() == message);
+}
+
+#[test]
+fn reset_is_io_error() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |stream| {
+        assert_eq!(read_frame(&stream), b"hello");
+        told.recv_timeout(PATIENCE).unwrap();
+        reset(stream);
+    });
+    let client = connect(&address);
+    client.send(b"hello").unwrap();
+    go.send(()).unwrap();
+    let failed = client.recv();
+    match &failed {
+        Err(CallError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        other => panic!("{other:?}"),
+    }
+    // Later calls report it too.
+    assert!(matches!(client.recv(), Err(CallError::Io(_))));
+    assert!(matches!(client.send(b"again"), Err(CallError::Io(_))));
+    playing.join().unwrap();
+}
+
+#[test]
+fn finished_client_receives_until_peer_finishes() {
+    let (address, playing) = played(|mut stream| {
+        let all = read_all(&stream);
+        for n in 0..100_u8 {
+            stream.write_all(&frame(&[n; 1000])).unwrap();
+        }
+        all
+    });
+    let client = connect(&address);
+    client.send(b"hello").unwrap();
+    client.finish().unwrap();
+    let failed = client.send(b"more");
+    assert!(
+        matches!(failed, Err(CallError::Send(SendError::Finished | SendError::Ended))),
+        "{failed:?}"
+    );
+    for n in 0..100_u8 {
+        assert_eq!(client.recv().unwrap().unwrap(), [n; 1000]);
+    }
+    assert_eq!(client.recv().unwrap(), None);
+    assert_eq!(client.recv().unwrap(), None);
+    assert_eq!(playing.join().unwrap(), frame(b"hello"));
+}
+
+#[test]
+fn close_within_message_is_truncation() {
+    let (address, playing) = played(|mut stream| {
+        stream.write_all(&frame(b"whole")).unwrap();
+        stream.write_all(&frame(b"half")[..6]).unwrap();
+    });
+    let client = connect(&address);
+    assert_eq!(client.recv().unwrap().unwrap(), b"whole");
+    let failed = client.recv();
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::Truncated(Truncated::Message)))),
+        "{failed:?}"
+    );
+    playing.join().unwrap();
+}
+
+#[test]
+fn long_message_arrives_in_chunks_that_add_up() {
+    let message = bytes(100_000);
+    let sent = frame(&message);
+    let (address, playing) = played(move |mut stream| stream.write_all(&sent).unwrap());
+    let client = connect(&address);
+    let mut heard = Vec::new();
+    loop {
+        let chunk = client.recv_chunk().unwrap().unwrap();
+        assert_eq!(chunk.first, heard.is_empty());
+        heard.extend_from_slice(&chunk.bytes);
+        match message.len() - heard.len() {
+            0 => {
+                assert_eq!(chunk.remaining, Remaining::End);
+                break;
+            }
+            left => assert_eq!(chunk.remaining, Remaining::Bytes(left as u64)),
+        }
+    }
+    assert_eq!(heard, message);
+    assert_eq!(client.recv_chunk().unwrap(), None);
+    playing.join().unwrap();
+}
+
+#[test]
+fn server_that_stops_reading_fails_send_at_stall_timeout() {
+    let (done, told) = channel::<()>();
+    let (address, playing) = played(move |stream| {
+        let _ = told.recv();
+        drop(stream);
+    });
+    let client = connect_within(
+        PATIENCE,
+        &address,
+        Config::new(Scheme::None).with_stall_timeout(SHORT),
+        None,
+    )
+    .unwrap();
+    let failed = client.send(&bytes(MUCH));
+    assert!(
+        matches!(failed, Err(CallError::Protocol(Error::TimedOut(TimedOut::Send)))),
+        "{failed:?}"
+    );
+    drop(done);
+    playing.join().unwrap();
+}
+
+#[test]
+fn reset_during_send_is_io_error() {
+    let (address, playing) = played(|mut stream| {
+        // Now the client is in the middle of its message.
+        stream.read_exact(&mut [0; 1 << 16]).unwrap();
+        reset(stream);
+    });
+    let client = connect(&address);
+    let failed = client.send(&bytes(MUCH));
+    assert!(matches!(failed, Err(CallError::Io(_))), "{failed:?}");
+    playing.join().unwrap();
+}
+
+#[test]
+fn protocol_violation_during_send_is_error() {
+    let (done, told) = channel::<()>();
+    let (address, playing) = played(move |mut stream| {
+        stream.read_exact(&mut [0; 1 << 16]).unwrap();
+        stream.write_all(&[0xff; 4]).unwrap();
+        let _ = told.recv();
+    });
+    let client = connect(&address);
+    let failed = client.send(&bytes(MUCH));
+    assert!(matches!(failed, Err(CallError::Protocol(Error::FrameTooLong { .. }))), "{failed:?}");
+    drop(done);
+    playing.join().unwrap();
+}

@@ -1,0 +1,265 @@
+//! Services of a server: whole messages, limits, panics, shortages.
+
+use std::os::fd::AsRawFd;
+use std::sync::Mutex;
+use std::sync::mpsc::Sender;
+
+use super::*;
+
+/// Sends whole messages back.
+fn echo_server(max_message: usize) -> Running {
+    let mut options = ServerOptions::default();
+    options.message_memory = MessageMemory::new(max_message, 8 * max_message);
+    Running::start(plain_server(options), |server| server.run(|_| services::Echo))
+}
+
+#[test]
+fn peer_may_send_all_messages_before_it_reads() {
+    let server = echo_server(1 << 20);
+    let client = connect(&server.address);
+    // More than the sockets hold: the server has to queue answers while it waits for room.
+    let message = bytes(1 << 20);
+    promptly(|scope| {
+        scope.spawn(|| client.send(&message).unwrap()).join().unwrap();
+        assert!(client.recv().unwrap().unwrap() == message);
+    });
+    // A peer that reads nothing at all while it sends.
+    let mut stream = raw(&server.address);
+    stream.write_all(&frame(&message)).unwrap();
+    assert!(read_frame(&stream) == message);
+}
+
+#[test]
+fn message_above_limit_ends_its_connection() {
+    let (closed, is_closed) = channel();
+    let closed = Mutex::new(closed);
+    let mut options = ServerOptions::default();
+    options.message_memory = MessageMemory::new(100_000, 1 << 20);
+    let server = Running::start(plain_server(options), |server| {
+        server.run(move |_| Reports(closed.lock().unwrap().clone()));
+    });
+    let other = raw(&server.address);
+    ask(&other, b"before");
+    ask(&other, &bytes(100_000));
+    let mut stream = raw(&server.address);
+    // The length announces it: the body is never sent.
+    stream.write_all(&200_000_u32.to_be_bytes()).unwrap();
+    stream.write_all(&bytes(50_000)).unwrap();
+    let mut end = Vec::new();
+    // The server closes; it may reset, as bytes are unread.
+    let _ = stream.read_to_end(&mut end);
+    assert_eq!(end, b"");
+    let error = Error::Aborted(CloseReason::Protocol);
+    assert_eq!(is_closed.recv_timeout(PATIENCE).unwrap(), Err(error));
+    ask(&other, b"after");
+}
+
+/// Sends messages back, and reports how its connection ends.
+struct Reports(Sender<Result<(), Error>>);
+
+impl Service for Reports {
+    fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        Ok(cx.send(message)?)
+    }
+
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.0.send(result).unwrap();
+    }
+}
+
+/// Panics if a message demands it, and when it is dropped if that demands it.
+#[derive(Default)]
+struct Panics {
+    on_drop: bool,
+}
+
+impl StreamService for Panics {
+    fn on_chunk(
+        &mut self,
+        chunk: Chunk<'_>,
+        out: &mut Outbox<'_>,
+        _: countersign::Instant,
+    ) -> Flow {
+        assert_ne!(chunk.bytes, b"panic", "as the test wants it");
+        self.on_drop |= chunk.bytes == b"panic later";
+        let _ = out.send_chunk(chunk.bytes, chunk.remaining);
+        Flow::Consumed
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        assert!(!self.on_drop, "as the test wants it");
+    }
+}
+
+#[test]
+fn panicking_service_ends_its_own_connection_only() {
+    let server = Running::start(plain_server(ServerOptions::default()), |server| {
+        server.run_streams(|_| Panics::default());
+    });
+    let other = raw(&server.address);
+    ask(&other, b"before");
+    let mut stream = raw(&server.address);
+    ask(&stream, b"fine");
+    stream.write_all(&frame(b"panic")).unwrap();
+    assert_eq!(read_all(&stream), b"");
+    let stream = raw(&server.address);
+    ask(&stream, b"panic later");
+    drop(stream);
+    ask(&other, b"after");
+    ask(&raw(&server.address), b"new");
+}
+
+#[test]
+fn service_may_block_its_own_connection() {
+    let (held, is_held) = channel();
+    let (go, gone) = channel::<()>();
+    let hold = Arc::new(Mutex::new((held, gone)));
+    let server = Running::start(plain_server(ServerOptions::default()), |server| {
+        server.run(move |_| Blocks(hold.clone()));
+    });
+    let mut blocked = raw(&server.address);
+    blocked.write_all(&frame(b"block")).unwrap();
+    is_held.recv_timeout(PATIENCE).unwrap();
+    (0..10).for_each(|_| ask(&raw(&server.address), b"not blocked"));
+    go.send(()).unwrap();
+    assert_eq!(read_frame(&blocked), b"block");
+}
+
+struct Blocks(Arc<Mutex<(Sender<()>, std::sync::mpsc::Receiver<()>)>>);
+
+impl Service for Blocks {
+    fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        if message == b"block" {
+            let hold = self.0.lock().unwrap();
+            hold.0.send(()).unwrap();
+            hold.1.recv_timeout(PATIENCE).unwrap();
+        }
+        Ok(cx.send(message)?)
+    }
+}
+
+#[test]
+fn connection_above_limit_is_closed_until_one_ends() {
+    let mut options = ServerOptions::default();
+    let limit = ConnectionLimit::new(2);
+    options.connection_limit = limit.clone();
+    let server = Running::start(plain_server(options), |server| {
+        server.run_streams(|_| services::Echo);
+    });
+    let (first, second) = (raw(&server.address), raw(&server.address));
+    ask(&first, b"first");
+    ask(&second, b"second");
+    assert_eq!(read_all(&raw(&server.address)), b"");
+    drop(first);
+    let until = Instant::now() + PATIENCE;
+    while limit.open() > 1 {
+        assert!(Instant::now() < until);
+        thread::yield_now();
+    }
+    ask(&raw(&server.address), b"third");
+    ask(&second, b"second");
+}
+
+#[test]
+fn one_buffer_each_way_serves_many_connections() {
+    let mut buffers = PoolOptions::default();
+    (buffers.handshakes, buffers.receiving, buffers.sending) = (1, 1, 1);
+    let factory = SessionFactory::new(Config::new(Scheme::None), Pools::new(&buffers));
+    let server = Server::new(tcp(), Arc::new(factory), Arc::new(NO_KEY), ServerOptions::default());
+    let server = Running::start(server.unwrap(), |server| server.run_streams(|_| services::Echo));
+    thread::scope(|scope| {
+        for client in 0..20_u8 {
+            let address = &server.address;
+            scope.spawn(move || {
+                let stream = raw(address);
+                (0..20).for_each(|n| ask(&stream, &[client, n]));
+            });
+        }
+    });
+}
+
+/// Whether the test called `name` has this process to itself. If not, runs it in another process that it
+/// has: the files of a process are those of all its tests.
+fn is_alone(name: &str) -> bool {
+    const ALONE: &str = "COUNTERSIGN_STD_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = child.args([name, "--exact"]).env(ALONE, "1").status();
+    assert!(status.unwrap().success());
+    false
+}
+
+#[test]
+fn connections_wait_while_files_are_exhausted() {
+    if !is_alone("server::connections_wait_while_files_are_exhausted") {
+        return;
+    }
+    let server = Running::start(plain_server(ServerOptions::default()), |server| {
+        server.run_streams(|_| services::Echo);
+    });
+    let first = raw(&server.address);
+    ask(&first, b"first");
+    // Files that leave room for the client's socket, and not for the server's two.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let highest = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let scarce = rustix::process::Rlimit { current: Some(highest + 2), ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, scarce).unwrap();
+    let second = raw(&server.address);
+    (&second).write_all(&frame(b"second")).unwrap();
+    // Served: the file that is missing is not that of a connection that exists.
+    ask(&first, b"first again");
+    second.set_read_timeout(Some(SHORT)).unwrap();
+    assert!(try_read_frame(&second).is_err());
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_frame(&second), b"second");
+}
+
+#[test]
+fn connection_has_two_files_open() {
+    if !is_alone("server::connection_has_two_files_open") {
+        return;
+    }
+    let files = || std::fs::read_dir("/proc/self/fd").map(Iterator::count);
+    if files().is_err() {
+        eprintln!("skipped: needs /proc/self/fd");
+        return;
+    }
+    let server = Running::start(plain_server(ServerOptions::default()), |server| {
+        server.run_streams(|_| services::Echo);
+    });
+    ask(&raw(&server.address), b"first");
+    server.until_connected(0);
+    let before = files().unwrap();
+    let streams: Vec<_> = (0..10).map(|_| raw(&server.address)).collect();
+    streams.iter().for_each(|stream| ask(stream, b"hello"));
+    // Ours is a third.
+    assert_eq!(files().unwrap(), before + 30);
+}
+
+#[test]
+fn address_is_parsed_and_reported_with_its_port() {
+    let error = Server::bind("nowhere", sessions(Config::new(Scheme::None)), Arc::new(NO_KEY));
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    let server = Server::bind("127.0.0.1:0", sessions(Config::new(Scheme::None)), Arc::new(NO_KEY));
+    let addresses = server.unwrap().local_addresses().unwrap();
+    assert!(matches!(&addresses[..], [Address::Tcp { host, port: 1.. }] if host == "127.0.0.1"));
+}
+
+#[test]
+fn all_listeners_of_a_server_are_served() {
+    let mut listeners = tcp();
+    listeners.extend(tcp());
+    let factory = Arc::new(sessions(Config::new(Scheme::None)));
+    let server = Server::new(listeners, factory, Arc::new(NO_KEY), ServerOptions::default());
+    let server = server.unwrap();
+    let addresses = server.local_addresses().unwrap();
+    let _running = Running::start(server, |server| server.run_streams(|_| services::Echo));
+    for address in addresses.iter().cycle().take(6) {
+        ask(&raw(address), b"hello");
+    }
+}
