@@ -1,5 +1,5 @@
-"""mutual_client.py HOST PORT KEY_FILE KID NAME [MESSAGE...]: the scheme mutual, by PROTOCOL.md.
-It reads only when a reply is due: while it waits for input it neither sends nor answers a PING."""
+"""mutual_client.py HOST PORT KEY_FILE KID NAME [MESSAGE...]: a client of the scheme mutual (PROTOCOL.md).
+It reads only when a reply is due: while it waits for input it neither sends PING nor answers one."""
 import hashlib, hmac, itertools, os, socket, struct, sys
 DATA, PING, PONG, PART, FIN, MAX_FRAME = 0, 1, 2, 3, 4, 1 << 20
 mac = lambda key, *parts: hmac.new(key, b"".join(parts), "sha256").digest()
