@@ -129,7 +129,7 @@ fn missing_key_file_is_named() {
 #[test]
 fn key_in_environment_has_the_same_length_limits() {
     let dir = TempDir::new();
-    for (key, reason) in [(&b""[..], "empty"), (&[b'x'; 1025], "exceeds 1024")] {
+    for (key, reason) in [(&b""[..], "empty"), (&[b'x'; 1025], "longer than 1024")] {
         for output in refused(&dir, &[], Some(key)) {
             output.expect_stderr(reason);
         }
