@@ -64,6 +64,8 @@ impl<E> From<Failure<E>> for ConnectionError<E> {
 pub struct Connection<P, E> {
     driver: Driver<P, E>,
     peer_finished: bool,
+    /// This side has finished. It stays so when the connection is over.
+    finished: bool,
     /// An operation left something to do.
     dirty: bool,
     /// All that was sent has left, as of the last poll.
@@ -80,6 +82,7 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         Self {
             driver: Driver::new(protocol),
             peer_finished: false,
+            finished: false,
             dirty: false,
             flushed: false,
             closed: None,
@@ -276,7 +279,16 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         send: impl FnOnce(&mut Outbox<'_>) -> Result<(), SendError>,
     ) -> Poll<Result<(), ConnectionError<E>>> {
         if self.driver.error().is_some() || self.closed.is_some() {
-            return self.ended().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+            return match self.ended() {
+                // Whether the peer's end has arrived meanwhile makes no difference.
+                Some(ConnectionError::Send(SendError::Ended)) if self.finished => {
+                    Poll::Ready(Err(ConnectionError::Send(SendError::Finished)))
+                }
+                error => error.map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+            };
+        }
+        if self.finished {
+            return Poll::Ready(Err(ConnectionError::Send(SendError::Finished)));
         }
         match send(&mut self.driver.outbox()) {
             Ok(()) => {
@@ -298,6 +310,7 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
     /// No more messages from this side. Poll afterwards.
     pub fn finish(&mut self) {
         self.note_sent();
+        self.finished = true;
         self.driver.outbox().finish();
     }
 

@@ -291,8 +291,8 @@ fn end_of_messages_follows_the_last_message() {
         assert_eq!(half.recv(), Poll::Ready(Ok(false)));
         assert_eq!(half.flush(), Poll::Ready(Ok(())));
         assert_eq!(half.connection.poll_closed(at(0)), Poll::Ready(Ok(())));
-        let ended = ConnectionError::Send(SendError::Ended);
-        assert_eq!(half.send(b"late"), Poll::Ready(Err(ended)));
+        let finished = ConnectionError::Send(SendError::Finished);
+        assert_eq!(half.send(b"late"), Poll::Ready(Err(finished)));
     }
 }
 

@@ -160,7 +160,10 @@ fn messages_of_any_length_survive_any_segmentation() {
                 client.close().await.unwrap();
                 client.finish().await.unwrap();
                 client.close().await.unwrap();
-                assert_eq!(client.send(b"x").await, Err(ConnectionError::Send(SendError::Ended)));
+                assert_eq!(
+                    client.send(b"x").await,
+                    Err(ConnectionError::Send(SendError::Finished))
+                );
             };
             let (client, server) = world.run(client, server);
             assert!(client.is_some(), "{name} {seed}");
