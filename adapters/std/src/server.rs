@@ -235,9 +235,13 @@ fn serve_guarded<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, i
 fn serve<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, accepted: Accepted) {
     let Accepted { stream, addr, guard, wakeup } = accepted;
     let (clock, wakeup) = (context.options().clock, Arc::new(wakeup));
-    let waker = wakeup.clone().into();
-    let begun = ServedConnection::begin(context, services, &stream, addr, guard, &waker);
+    let begun = {
+        let waker = wakeup.clone().into();
+        ServedConnection::begin(context, services, &stream, addr, guard, &waker)
+    };
     let Some(mut connection) = begun else { return };
+    // Dropped before the connection: its files are closed when it counts no more.
+    let (stream, wakeup) = (stream, wakeup);
     loop {
         match connection.poll(&mut &stream) {
             Step::Yield => {}

@@ -165,7 +165,7 @@ fn connection_above_limit_is_closed_until_one_ends() {
 #[test]
 fn one_buffer_each_way_serves_many_connections() {
     let mut buffers = PoolOptions::default();
-    (buffers.handshakes, buffers.receiving, buffers.sending) = (1, 1, 1);
+    (buffers.receiving, buffers.sending) = (1, 1);
     let factory = SessionFactory::new(Config::new(Scheme::None), Pools::new(&buffers));
     let server = Server::new(tcp(), Arc::new(factory), Arc::new(NO_KEY), ServerOptions::default());
     let server = Running::start(server.unwrap(), |server| server.run_streams(|_| services::Echo));
@@ -229,11 +229,18 @@ fn connection_has_two_files_open() {
         eprintln!("skipped: needs /proc/self/fd");
         return;
     }
-    let server = Running::start(plain_server(ServerOptions::default()), |server| {
+    let (limit, mut options) = (ConnectionLimit::new(100), ServerOptions::default());
+    options.connection_limit = limit.clone();
+    let server = Running::start(plain_server(options), |server| {
         server.run_streams(|_| services::Echo);
     });
     ask(&raw(&server.address), b"first");
-    server.until_connected(0);
+    // A connection counts until its files are closed.
+    let until = Instant::now() + PATIENCE;
+    while limit.open() > 0 {
+        assert!(Instant::now() < until);
+        thread::yield_now();
+    }
     let before = files().unwrap();
     let streams: Vec<_> = (0..10).map(|_| raw(&server.address)).collect();
     streams.iter().for_each(|stream| ask(stream, b"hello"));
