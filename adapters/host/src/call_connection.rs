@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use countersign::{CloseReason, Error, Instant, Peer, Remaining, SendError};
+use countersign::{CloseReason, Error, Instant, Peer, Remaining};
 use countersign_driver::{
-    BufferError, Connection, ConnectionError, Failure, Interest, Io, Keys, Progress, Reassembler,
-    SendQueue,
+    Connection, ConnectionError, Failure, Interest, Io, Keys, Progress, Reassembler, SendQueue,
 };
 
+use crate::call_error::CallError;
 use crate::connection_handle::{Close, ConnectionHandle};
 use crate::message_memory::{MessageBytes, MessageMemory};
 use crate::monitored_connection::{ConnectionEnd, ConnectionEvent, Step};
 use crate::peer_addr::PeerAddr;
 use crate::server_context::{AdmissionGuard, ServerContext};
-use crate::session_factory::{BoxedProtocol, StartError};
+use crate::session_factory::BoxedProtocol;
 use crate::shared_keys::KeysWatcher;
 use crate::stream::Stream;
 
@@ -42,86 +42,6 @@ impl Default for ConnectionOptions {
             connect_timeout: Duration::from_secs(10),
             timeout: None,
             message_memory: MessageMemory::default(),
-        }
-    }
-}
-
-/// Why a call on a connection failed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The connection could not be made.
-    Connect(io::Error),
-    /// The handshake could not begin.
-    Start(StartError),
-    /// The transport failed.
-    Io(io::Error),
-    /// The session failed.
-    Protocol(Error),
-    /// The message was not sent.
-    Send(SendError),
-    /// [`ConnectionOptions::timeout`] passed. The connection is as it was.
-    TimedOut,
-    /// [`ConnectionOptions::timeout`] passed while an earlier message was still on its way. This one was
-    /// not taken.
-    Busy,
-    /// The peer's message exceeds the limit. Nothing of it is lost: take it in chunks.
-    MessageTooLong,
-    /// The peer sends no more messages, so no reply can come.
-    PeerFinished,
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => write!(f, "cannot connect: {error}"),
-            Self::Start(error) => error.fmt(f),
-            Self::Io(error) => write!(f, "the connection broke: {error}"),
-            Self::Protocol(error) => error.fmt(f),
-            Self::Send(error) => error.fmt(f),
-            Self::TimedOut => f.write_str("the call timed out"),
-            Self::Busy => f.write_str("the call timed out before an earlier message had left"),
-            Self::MessageTooLong => {
-                f.write_str("the peer's message exceeds the limit: raise it, or take chunks")
-            }
-            Self::PeerFinished => f.write_str("the peer finished without a reply"),
-        }
-    }
-}
-
-impl std::error::Error for CallError {}
-
-/// The [`CallError`] is inside.
-impl From<CallError> for io::Error {
-    fn from(error: CallError) -> Self {
-        let kind = match &error {
-            CallError::Connect(error) | CallError::Io(error) => error.kind(),
-            CallError::Protocol(Error::Truncated(_)) | CallError::PeerFinished => {
-                io::ErrorKind::UnexpectedEof
-            }
-            CallError::Protocol(_) => io::ErrorKind::InvalidData,
-            CallError::Send(_) => io::ErrorKind::BrokenPipe,
-            CallError::TimedOut | CallError::Busy => io::ErrorKind::TimedOut,
-            CallError::Start(_) | CallError::MessageTooLong => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl From<ConnectionError<io::Error>> for CallError {
-    fn from(error: ConnectionError<io::Error>) -> Self {
-        match error {
-            ConnectionError::Io(error) => Self::Io(error),
-            ConnectionError::Protocol(Error::Transport) => {
-                Self::Io(io::ErrorKind::NotConnected.into())
-            }
-            ConnectionError::Protocol(error) => Self::Protocol(error),
-            ConnectionError::Send(error) => Self::Send(error),
-            ConnectionError::Buffer(BufferError::TooLong { .. } | BufferError::Exhausted) => {
-                Self::MessageTooLong
-            }
-            ConnectionError::TimedOut => Self::TimedOut,
-            ConnectionError::PeerFinished => Self::PeerFinished,
         }
     }
 }

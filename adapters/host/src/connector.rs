@@ -8,7 +8,8 @@ use countersign::Instant;
 use countersign_driver::Keys;
 
 use crate::address::{Address, AddressError};
-use crate::call_connection::{CallConnection, CallError, ConnectionOptions};
+use crate::call_connection::{CallConnection, ConnectionOptions};
+use crate::call_error::CallError;
 use crate::session_factory::ProtocolFactory;
 
 /// Where a client connects to, what it speaks, and its keys. Clones are cheap.

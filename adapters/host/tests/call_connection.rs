@@ -307,7 +307,7 @@ fn peer_that_finished_sends_no_more() {
     assert!(matches!(pair.client.recv(), Some(Ok(None))));
     assert!(matches!(pair.client.connection.send(&mut finish), Some(Ok(()))));
     let late = pair.client.connection.send(&mut Sending::message(b"late"));
-    assert!(matches!(late, Some(Err(CallError::Send(SendError::Ended)))), "{late:?}");
+    assert!(matches!(late, Some(Err(CallError::Send(SendError::Finished)))), "{late:?}");
 }
 
 #[test]

@@ -1,17 +1,12 @@
 //! A client that connects again.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::pin::Pin;
-use std::time::Instant;
 
 use async_io::Timer;
-use countersign::SendError;
 use countersign_driver::Backoff;
-use countersign_host::{CallError, Connector};
+use countersign_host::{CallError, Connector, Reconnection};
 use futures_lite::future;
-use tracing::warn;
 
 use crate::connection::Connection;
 
@@ -39,12 +34,9 @@ use crate::connection::Connection;
 /// # }
 /// ```
 pub struct ReconnectingClient {
-    connector: Connector,
-    backoff: Backoff,
+    reconnection: Reconnection,
     hook: Box<Hook>,
     connection: Option<Connection>,
-    /// When to connect, after a failure.
-    retry_at: Option<Instant>,
 }
 
 /// What a hook of a [`ReconnectingClient`] returns.
@@ -60,7 +52,7 @@ impl ReconnectingClient {
         hook: impl FnMut(&Connection) -> HookFuture<'_> + Send + 'static,
     ) -> Self {
         let hook = Box::new(hook);
-        Self { connector, backoff, hook, connection: None, retry_at: None }
+        Self { reconnection: Reconnection::new(connector, backoff), hook, connection: None }
     }
 
     /// Sends a message and returns the next one of the server: [`Connection::request`]. After a timeout the
@@ -70,10 +62,9 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; those of the last attempt to connect.
     pub async fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
         let result = self.connected().await?.request(message).await;
-        if let Err(CallError::TimedOut | CallError::MessageTooLong) = result {
-            self.disconnect();
-        }
-        self.note(result)
+        let kept = self.reconnection.note_request(&result);
+        self.connection = self.connection.take().filter(|_| kept);
+        result
     }
 
     /// Sends a message: [`Connection::send`].
@@ -94,33 +85,18 @@ impl ReconnectingClient {
         loop {
             let result = self.connected().await?.recv().await;
             let result = result.and_then(|message| message.ok_or(CallError::PeerFinished));
-            match self.note(result) {
-                Err(error) if is_over(&error) => {}
-                result => return result,
+            let result = self.note(result);
+            if self.connection.is_some() {
+                return result;
             }
         }
     }
 
-    /// Acts on the result of a call.
-    fn note<R>(&mut self, result: Result<R, CallError>) -> Result<R, CallError> {
-        match &result {
-            Ok(_) => self.backoff.reset(),
-            Err(error) if is_over(error) => self.disconnect(),
-            Err(_) => {}
-        }
+    /// Takes note of how a call ended.
+    fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        let kept = self.reconnection.note(&result);
+        self.connection = self.connection.take().filter(|_| kept);
         result
-    }
-
-    /// Closes the connection; the next one is made after a delay.
-    fn disconnect(&mut self) {
-        self.connection = None;
-        self.delay();
-    }
-
-    fn delay(&mut self) {
-        // Each of these has other random keys.
-        let random = RandomState::new().build_hasher().finish();
-        self.retry_at = Instant::now().checked_add(self.backoff.delay(random));
     }
 
     /// The connection; made if there is none.
@@ -133,18 +109,18 @@ impl ReconnectingClient {
     }
 
     async fn connect(&mut self) -> Result<Connection, CallError> {
-        let timeout = self.connector.options().timeout;
-        let give_up = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let give_up = self.reconnection.give_up();
+        let mut last = None;
         loop {
-            if let Some(at) = self.retry_at {
-                if let Some(give_up) = give_up.filter(|give_up| *give_up < at) {
-                    Timer::at(give_up).await;
-                    return Err(CallError::TimedOut);
+            if let Some(at) = self.reconnection.retry_at() {
+                let until = give_up.map_or(at, |give_up| at.min(give_up));
+                Timer::at(until).await;
+                if until < at {
+                    return Err(last.unwrap_or(CallError::TimedOut));
                 }
-                Timer::at(at).await;
             }
             let attempt = async {
-                let connection = Connection::connect(&self.connector).await?;
+                let connection = Connection::connect(self.reconnection.connector()).await?;
                 (self.hook)(&connection).await?;
                 Ok(connection)
             };
@@ -153,40 +129,17 @@ impl ReconnectingClient {
                 Err(CallError::TimedOut)
             };
             match future::or(attempt, timed_out).await {
-                Ok(connection) => {
-                    self.retry_at = None;
-                    return Ok(connection);
-                }
-                // Our own configuration: another attempt would fail too.
-                Err(error @ CallError::Start(_)) => return Err(error),
-                Err(error) => {
-                    self.delay();
-                    if give_up.is_some_and(|give_up| give_up <= Instant::now()) {
-                        return Err(error);
-                    }
-                    let address = self.connector.address();
-                    warn!(target: "countersign", "cannot connect to {address}, retrying: {error}");
-                }
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(self.reconnection.note_failed_attempt(error)?),
             }
         }
     }
 }
 
-/// Whether a connection is of no more use after `error`.
-const fn is_over(error: &CallError) -> bool {
-    !matches!(
-        error,
-        CallError::TimedOut
-            | CallError::Busy
-            | CallError::MessageTooLong
-            | CallError::Send(SendError::TooLong { .. })
-    )
-}
-
 impl fmt::Debug for ReconnectingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReconnectingClient")
-            .field("connector", &self.connector)
+            .field("reconnection", &self.reconnection)
             .field("connected", &self.connection.is_some())
             .finish_non_exhaustive()
     }

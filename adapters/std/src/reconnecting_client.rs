@@ -2,12 +2,10 @@
 
 use std::fmt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use countersign::SendError;
 use countersign_driver::Backoff;
-use countersign_host::{CallError, Connector};
-use tracing::warn;
+use countersign_host::{CallError, Connector, Reconnection};
 
 use crate::connection::Connection;
 
@@ -35,12 +33,9 @@ use crate::connection::Connection;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ReconnectingClient {
-    connector: Connector,
-    backoff: Backoff,
+    reconnection: Reconnection,
     hook: Box<Hook>,
     connection: Option<Connection>,
-    /// When to connect next, after a failure.
-    retry_at: Option<Instant>,
 }
 
 type Hook = dyn FnMut(&Connection) -> Result<(), CallError> + Send;
@@ -54,7 +49,7 @@ impl ReconnectingClient {
         hook: impl FnMut(&Connection) -> Result<(), CallError> + Send + 'static,
     ) -> Self {
         let hook = Box::new(hook);
-        Self { connector, backoff, hook, connection: None, retry_at: None }
+        Self { reconnection: Reconnection::new(connector, backoff), hook, connection: None }
     }
 
     /// Sends a message and receives its reply. After an error other than [`CallError::Busy`] the
@@ -64,12 +59,10 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; [`CallError::Connect`] and other errors of the last attempt to
     /// connect.
     pub fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        let give_up = self.give_up();
+        let give_up = self.reconnection.give_up();
         let result = self.connection(give_up)?.request(message);
-        let result = self.note(result);
-        if let Err(CallError::TimedOut | CallError::MessageTooLong) = result {
-            self.disconnect();
-        }
+        let kept = self.reconnection.note_request(&result);
+        self.connection = self.connection.take().filter(|_| kept);
         result
     }
 
@@ -78,7 +71,7 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::send`], and as [`request`](Self::request) of connecting.
     pub fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
-        let give_up = self.give_up();
+        let give_up = self.reconnection.give_up();
         let result = self.connection(give_up)?.send(message);
         self.note(result)
     }
@@ -90,41 +83,22 @@ impl ReconnectingClient {
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`], and as [`request`](Self::request) of
     /// connecting.
     pub fn recv(&mut self) -> Result<Vec<u8>, CallError> {
-        let give_up = self.give_up();
+        let give_up = self.reconnection.give_up();
         loop {
             let received = self.connection(give_up)?.recv();
             let result = received.and_then(|message| message.ok_or(CallError::PeerFinished));
-            match self.note(result) {
-                Err(error) if is_over(&error) => {}
-                result => return result,
+            let result = self.note(result);
+            if self.connection.is_some() {
+                return result;
             }
         }
     }
 
-    fn give_up(&self) -> Option<Instant> {
-        self.connector.options().timeout.and_then(|timeout| Instant::now().checked_add(timeout))
-    }
-
     /// Takes note of how a call ended.
     fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
-        match &result {
-            Ok(_) => self.backoff.reset(),
-            Err(error) if is_over(error) => self.disconnect(),
-            Err(_) => {}
-        }
+        let kept = self.reconnection.note(&result);
+        self.connection = self.connection.take().filter(|_| kept);
         result
-    }
-
-    fn disconnect(&mut self) {
-        self.connection = None;
-        self.delay();
-    }
-
-    /// Puts the next attempt off; returns for how long.
-    fn delay(&mut self) -> Duration {
-        let delay = self.backoff.delay(getrandom::u64().unwrap_or(u64::MAX));
-        self.retry_at = Instant::now().checked_add(delay);
-        delay
     }
 
     /// The connection; connects if there is none.
@@ -139,43 +113,26 @@ impl ReconnectingClient {
     fn connect(&mut self, give_up: Option<Instant>) -> Result<Connection, CallError> {
         let mut last = None;
         loop {
-            if let Some(at) = self.retry_at {
+            if let Some(at) = self.reconnection.retry_at() {
                 let until = give_up.map_or(at, |give_up| at.min(give_up));
                 thread::sleep(until.saturating_duration_since(Instant::now()));
                 if until < at {
                     return Err(last.unwrap_or(CallError::TimedOut));
                 }
             }
-            let connected = Connection::connect(&self.connector);
-            let error = match connected.and_then(|it| (self.hook)(&it).map(|()| it)) {
+            let connected = Connection::connect(self.reconnection.connector());
+            match connected.and_then(|it| (self.hook)(&it).map(|()| it)) {
                 Ok(connection) => return Ok(connection),
-                // Our own configuration: another attempt would fail too.
-                Err(error @ CallError::Start(_)) => return Err(error),
-                Err(error) => error,
-            };
-            let delay = self.delay();
-            let address = self.connector.address();
-            warn!(target: "countersign", "not connected to {address}, retrying in {delay:.1?}: {error}");
-            last = Some(error);
+                Err(error) => last = Some(self.reconnection.note_failed_attempt(error)?),
+            }
         }
     }
-}
-
-/// Whether a connection is of no more use after `error`.
-const fn is_over(error: &CallError) -> bool {
-    !matches!(
-        error,
-        CallError::TimedOut
-            | CallError::Busy
-            | CallError::MessageTooLong
-            | CallError::Send(SendError::TooLong { .. })
-    )
 }
 
 impl fmt::Debug for ReconnectingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReconnectingClient")
-            .field("connector", &self.connector)
+            .field("reconnection", &self.reconnection)
             .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
