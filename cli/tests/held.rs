@@ -36,7 +36,7 @@ fn hold(scheme: &str) {
     let grown = server.memory().saturating_sub(before);
     let each = grown / CLIENTS as u64;
     println!("memory per idle connection of {scheme}: {each} bytes");
-    assert!(each < 1536, "{each} bytes");
+    assert!(each < 1408, "{each} bytes");
 }
 
 /// Ten thousand clients that receive the server's first message and send nothing.
