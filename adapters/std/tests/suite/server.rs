@@ -1,6 +1,5 @@
 //! Services of a server: whole messages, limits, panics, shortages.
 
-use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::sync::mpsc::Sender;
 
@@ -203,12 +202,14 @@ fn connections_wait_while_files_are_exhausted() {
     });
     let first = raw(&server.address);
     ask(&first, b"first");
-    // Files that leave room for the client's socket, and not for the server's two.
+    // Before: afterwards nobody in this process opens a file. Standard input, output and error remain.
+    let second = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let highest = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
-    let scarce = rustix::process::Rlimit { current: Some(highest + 2), ..limit };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, scarce).unwrap();
-    let second = raw(&server.address);
+    let exhausted = rustix::process::Rlimit { current: Some(3), ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, exhausted).unwrap();
+    let address: std::net::SocketAddr = server.address.to_string().parse().unwrap();
+    second.connect(&address.into()).unwrap();
+    let second = patient(second.into());
     (&second).write_all(&frame(b"second")).unwrap();
     // Served: the file that is missing is not that of a connection that exists.
     ask(&first, b"first again");
@@ -244,8 +245,9 @@ fn connection_has_two_files_open() {
     let before = files().unwrap();
     let streams: Vec<_> = (0..10).map(|_| raw(&server.address)).collect();
     streams.iter().for_each(|stream| ask(stream, b"hello"));
-    // Ours is a third.
-    assert_eq!(files().unwrap(), before + 30);
+    // Ours is a third. The server opens one for its next connection, now or a moment later.
+    let opened = files().unwrap() - before;
+    assert!((29..=31).contains(&opened), "{opened} files for ten connections");
 }
 
 #[test]
