@@ -70,6 +70,8 @@ pub struct Connection<P, E> {
     dirty: bool,
     /// All that was sent has left, as of the last poll.
     flushed: bool,
+    /// The transport had failed when it was last polled, with a chunk at hand.
+    broken: bool,
     /// How the connection ended. An I/O error is reported once.
     closed: Option<Result<(), Failure<E>>>,
     /// Counts what a waiting caller may wait for.
@@ -85,6 +87,7 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
             finished: false,
             dirty: false,
             flushed: false,
+            broken: false,
             closed: None,
             changes: 0,
         }
@@ -113,7 +116,12 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
                     }
                 }
                 Progress::Wait(interest) => {
-                    self.note_flushed(!interest.write);
+                    let broken = self.driver.is_broken();
+                    if broken != self.broken {
+                        self.broken = broken;
+                        self.changes = self.changes.wrapping_add(1);
+                    }
+                    self.note_flushed(!interest.write && !broken);
                     return progress;
                 }
                 Progress::Yield => return progress,
@@ -155,9 +163,11 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
 
     /// Ends the connection at once, without a last word. Calls report [`Error::Aborted`].
     pub fn abandon(&mut self, why: CloseReason) {
-        if self.driver.abandon() {
+        if self.closed.is_none() {
+            let error = self.driver.error();
+            let aborted = self.driver.abandon().then_some(Error::Aborted(why));
             self.changes = self.changes.wrapping_add(1);
-            self.closed = Some(Err(Failure::Protocol(Error::Aborted(why))));
+            self.closed = Some(error.or(aborted).map_or(Ok(()), |it| Err(Failure::Protocol(it))));
         }
     }
 
@@ -191,6 +201,13 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         }
     }
 
+    /// Why nothing that is sent will leave any more, if that is so. What the peer has sent may still be
+    /// at hand.
+    fn send_ended(&mut self) -> Option<ConnectionError<E>> {
+        let broken = ConnectionError::Protocol(Error::Transport);
+        self.ended().or_else(|| self.driver.is_broken().then_some(broken))
+    }
+
     /// Ready when the handshake is over and all of it has left. In a handshake that proves nothing to
     /// the client that is when it has answered: the peer's refusal is found out later.
     pub fn poll_established(&mut self) -> Poll<Result<(), ConnectionError<E>>> {
@@ -198,7 +215,11 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
             return self.ended().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
         // If it has ended meanwhile, the next call finds out.
-        if self.flushed || !self.driver.is_open() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.flushed || self.broken || !self.driver.is_open() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Ready when a chunk is at hand (true), or no more will be (false).
@@ -252,7 +273,7 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         queue: &mut SendQueue<B>,
     ) -> Poll<Result<(), ConnectionError<E>>> {
         if !queue.is_empty() {
-            return self.ended().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+            return self.send_ended().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
         self.put(|out| queue.send(message, out))
     }
@@ -266,6 +287,9 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         sent: &mut usize,
     ) -> Poll<Result<(), ConnectionError<E>>> {
         let before = *sent;
+        if before > 0 && before >= message.len() {
+            return Poll::Ready(Ok(()));
+        }
         let result = self.put(|out| send_from(out, message, sent));
         if *sent > before {
             self.note_sent();
@@ -289,6 +313,9 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         }
         if self.finished {
             return Poll::Ready(Err(ConnectionError::Send(SendError::Finished)));
+        }
+        if let Some(error) = self.send_ended() {
+            return Poll::Ready(Err(error));
         }
         match send(&mut self.driver.outbox()) {
             Ok(()) => {
@@ -319,6 +346,9 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         &mut self,
         queue: &mut SendQueue<B>,
     ) -> Poll<Result<(), ConnectionError<E>>> {
+        if self.driver.is_broken() {
+            return Poll::Ready(Err(ConnectionError::Protocol(Error::Transport)));
+        }
         if !queue.is_empty() && self.driver.is_open() {
             match queue.flush(&mut self.driver.outbox()) {
                 Ok(true) => self.note_sent(),
@@ -337,7 +367,7 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         if self.flushed && self.driver.is_open() {
             return Poll::Ready(Ok(()));
         }
-        match self.ended() {
+        match self.send_ended() {
             // Both sides have finished, and all has left.
             Some(ConnectionError::Send(SendError::Ended)) => Poll::Ready(Ok(())),
             Some(error) => Poll::Ready(Err(error)),

@@ -110,8 +110,8 @@ pub struct Driver<P, E> {
     eof: bool,
     /// The application has yet to answer the peer: an orderly stop waits for it.
     busy: bool,
-    /// Writing failed, while what the peer sent before may still be read.
-    write_error: Option<E>,
+    /// The transport failed, while what the peer sent before may still be read, or taken.
+    io_error: Option<E>,
 }
 
 /// How far the connection is.
@@ -239,7 +239,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             shut: false,
             eof: false,
             busy: false,
-            write_error: None,
+            io_error: None,
         }
     }
 
@@ -257,7 +257,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             if let Some(event) = self.poll_event(keys, now) {
                 return Progress::Event(event);
             }
-            if let Some(progress) = self.poll_io(io, now) {
+            // The caller takes the chunk at hand when it likes, also after the transport failed.
+            if let Some(progress) = self.poll_io(io, now, true) {
                 return progress;
             }
         }
@@ -339,21 +340,30 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         }
     }
 
-    /// One round of input and output; `None` if another one is due, after events.
+    /// One round of input and output; `None` if another one is due, after events. `keep_chunk`: an error
+    /// of the transport is reported when the chunk at hand was consumed.
     pub(crate) fn poll_io<I: Io<Error = E>>(
         &mut self,
         io: &mut I,
         now: Instant,
+        keep_chunk: bool,
     ) -> Option<Progress<E>> {
         let mut interest = Interest { write: self.write_all(io, now), ..Interest::default() };
-        match self.read(io, now) {
+        let keeps = keep_chunk && matches!(self.stage, Stage::Open { chunk: Some(_) });
+        let read = match self.io_error {
+            Some(_) if keeps => Ok(Read::Unwanted),
+            _ => self.read(io, now),
+        };
+        match read {
             Ok(Read::Moved) => (self.pass.moved, self.pass.answered) = (true, false),
             Ok(Read::WouldBlock) => interest.read = true,
             Ok(Read::Unwanted) => {}
+            Err(error) if keeps => self.io_error = Some(error),
             Err(error) => return Some(self.transport_failed(error)),
         }
         if !self.pass.moved
-            && let Some(error) = self.write_error.take()
+            && !keeps
+            && let Some(error) = self.io_error.take()
         {
             return Some(self.write_failed(error));
         }
@@ -362,7 +372,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         } else if let Stop::Quiet(_) = self.stop {
             self.stop = Stop::Requested;
         }
-        if self.write_error.is_none() && self.protocol.wants_shutdown() && !self.shut {
+        if self.io_error.is_none() && self.protocol.wants_shutdown() && !self.shut {
             self.shut = true;
             if let Err(error) = io.shut_write() {
                 return Some(self.transport_failed(error));
@@ -385,7 +395,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         }
         if let Some(result) = self.poll_closed(!interest.write, now) {
             self.pass.begun = false;
-            return Some(match self.write_error.take() {
+            return Some(match self.io_error.take() {
                 Some(error) => self.write_failed(error),
                 None => Progress::Closed(result.map_err(Failure::Protocol)),
             });
@@ -402,10 +412,11 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             return Some(Progress::Wait(interest));
         }
         self.pass.moved = false;
-        if self.write_error.is_some() {
+        if self.io_error.is_some() {
             // The next pass could not tell: what the peer had sent is read in this one.
             if self.pass.rounds >= BROKEN_ROUNDS
-                && let Some(error) = self.write_error.take()
+                && !keeps
+                && let Some(error) = self.io_error.take()
             {
                 return Some(self.write_failed(error));
             }
@@ -418,12 +429,12 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
 
     /// Writes all there is. Returns whether to wait for the transport.
     fn write_all<I: Io<Error = E>>(&mut self, io: &mut I, now: Instant) -> bool {
-        while self.write_error.is_none() {
+        while self.io_error.is_none() {
             let bytes = self.protocol.poll_transmit(now);
             if bytes.is_empty() {
                 match io.flush() {
                     Ok(flushed) => return !flushed,
-                    Err(error) => self.write_error = Some(error),
+                    Err(error) => self.io_error = Some(error),
                 }
                 break;
             }
@@ -437,7 +448,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                     self.pass.answered = false;
                     return true;
                 }
-                Err(error) => self.write_error = Some(error),
+                Err(error) => self.io_error = Some(error),
             }
         }
         false
@@ -577,6 +588,12 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     /// Whether the session has not ended.
     pub const fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open { .. })
+    }
+
+    /// Whether the transport failed, which is reported when the chunk at hand was consumed. Nothing that is
+    /// sent leaves any more.
+    pub const fn is_broken(&self) -> bool {
+        self.io_error.is_some() && self.is_open()
     }
 
     /// Why the session failed, as soon as that is known; the connection may still be closing.

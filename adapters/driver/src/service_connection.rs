@@ -56,7 +56,7 @@ impl<P: DerefMut<Target: Protocol>, S: StreamService, E> ServiceConnection<P, S,
                 continue;
             }
             self.driver.set_busy(!self.service.is_idle());
-            let Some(progress) = self.driver.poll_io(io, now) else { continue };
+            let Some(progress) = self.driver.poll_io(io, now, false) else { continue };
             if let Progress::Closed(_) = progress {
                 self.report_closed(Err(Error::Transport));
                 return progress;

@@ -341,6 +341,55 @@ fn transport_error_is_reported_once_in_full() {
     assert_eq!(client.poll(at(0)), None);
 }
 
+/// What has arrived of three messages can be taken after the transport failed in both directions.
+#[test]
+fn failed_write_leaves_received_messages_to_take() {
+    for framed in [Framed::Announced, Framed::Unannounced] {
+        let (mut client, mut server) = established(framed);
+        for message in [b"one", b"two", b"six"] {
+            assert_eq!(client.send(message), Poll::Ready(Ok(())));
+        }
+        client.poll(at(0));
+        server.poll(at(0));
+        assert_eq!(server.recv(), Poll::Ready(Ok(true)));
+        server.message.clear();
+        assert_eq!(server.send(b"answer"), Poll::Ready(Ok(())));
+        let known = server.connection.changes();
+        server.io.output.borrow_mut().broken = true;
+        server.io.input.borrow_mut().broken = true;
+        // No wait for a transport that is always ready now.
+        let interest = server.poll(at(0)).unwrap();
+        assert!(!interest.read && !interest.write);
+        assert_ne!(server.connection.changes(), known);
+        // Who sends finds out at once.
+        let transport = ConnectionError::Protocol(Error::Transport);
+        assert_eq!(server.flush(), Poll::Ready(Err(transport)));
+        assert_eq!(server.connection.poll_sent(), Poll::Ready(Err(transport)));
+        assert_eq!(server.send(b"more"), Poll::Ready(Err(transport)));
+        for message in [b"two", b"six"] {
+            assert_eq!(server.recv(), Poll::Ready(Ok(true)));
+            assert_eq!(server.message.bytes(), message);
+            server.message.clear();
+            server.poll(at(0));
+        }
+        assert_eq!(server.recv(), Poll::Ready(Err(ConnectionError::Io(Broken))));
+        assert!(server.connection.is_closed());
+    }
+}
+
+#[test]
+fn abandoned_while_closing_keeps_the_error_of_the_session() {
+    let (mut client, mut server) = established(Framed::Unannounced);
+    client.io.output.borrow_mut().bytes.extend([0; 64]);
+    server.poll(at(0));
+    let error = server.connection.driver().error().expect("a frame without a tag");
+    assert!(!server.connection.is_closed());
+    server.connection.abandon(CloseReason::Shutdown);
+    assert_eq!(server.recv(), Poll::Ready(Err(ConnectionError::Protocol(error))));
+    assert!(server.connection.has_failed());
+    client.poll(at(0));
+}
+
 #[test]
 fn peer_that_vanishes_is_truncation() {
     let (mut client, mut server) = established(Framed::Unannounced);

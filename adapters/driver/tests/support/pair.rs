@@ -73,6 +73,9 @@ impl Io for End {
 
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Broken> {
         let mut pipe = self.output.borrow_mut();
+        if pipe.broken {
+            return Err(Broken);
+        }
         let n = from.len().min(pipe.capacity.saturating_sub(pipe.bytes.len()));
         pipe.bytes.extend(&from[..n]);
         Ok((n > 0).then_some(n))
