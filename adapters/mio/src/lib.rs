@@ -25,6 +25,11 @@
 //! Readiness is edge-triggered: a connection that was not read dry stays in a queue and is polled again
 //! before the loop sleeps, each in turn, so that no connection is served at the expense of another.
 
+/// The programs of the README are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod connections;
 mod server;
 mod wake_queue;

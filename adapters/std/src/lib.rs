@@ -45,6 +45,11 @@
 //! A process does not talk to itself: the scheme `mutual` refuses a peer with its own process id. Tests
 //! that play both ends give each its own, by [`SessionFactory::new`].
 
+/// The programs of the README are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod connection;
 mod reconnecting_client;
 mod runner;
