@@ -1,9 +1,9 @@
 //! One end of one connection: a handshake, then messages.
 
-mod control_queue;
+mod control_frames;
+mod deadlines;
 mod keepalive;
 mod protocol;
-mod timers;
 
 use core::fmt;
 use core::time::Duration;
@@ -21,9 +21,9 @@ use crate::role::Role;
 use crate::send_buffer::SendBuffer;
 use crate::storage::{Buffers, Storage, UsedRange};
 use crate::time::Instant;
-use control_queue::ControlQueue;
+use control_frames::ControlFrames;
+use deadlines::{Deadline, Deadlines};
 use keepalive::Keepalive;
-use timers::{Timer, Timers};
 
 /// How long the alert of a failed handshake may take to be transmitted.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,14 +62,14 @@ pub struct Session<B: Storage> {
     recv_buffer: RecvBuffer<B>,
     send_buffer: SendBuffer,
     send: B,
-    control_queue: ControlQueue,
+    control_frames: ControlFrames,
     keepalive: Keepalive,
-    timers: Timers,
+    deadlines: Deadlines,
     stall_timeout: Duration,
     /// Length of the bytes last returned by `poll_transmit` that `handle_transmitted` has not
     /// reported.
     offered_len: u32,
-    /// Number of bytes that must be transmitted before the send timer expires.
+    /// Number of bytes that must be transmitted before the send deadline expires.
     due_len: u32,
     key_asked: bool,
     peer_finished: bool,
@@ -168,17 +168,17 @@ impl<B: Storage> Session<B> {
                 return Err(error);
             }
         };
-        let mut timers = Timers::default();
-        timers.set(Timer::Peer, now.saturating_add(config.handshake_timeout));
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::Peer, now.saturating_add(config.handshake_timeout));
         Ok(Self {
             state: State::Handshake { handshake, buffer },
             role,
             recv_buffer: RecvBuffer::new(receive, Decoder::new(config.framing), limits),
             send_buffer: SendBuffer::new(encoder, &send),
             send,
-            control_queue: ControlQueue::new(),
+            control_frames: ControlFrames::new(),
             keepalive: Keepalive::default(),
-            timers,
+            deadlines,
             stall_timeout: config.stall_timeout,
             offered_len: 0,
             due_len: 0,
@@ -211,7 +211,7 @@ impl<B: Storage> Session<B> {
     fn is_drained(&self) -> bool {
         match &self.state {
             State::Handshake { buffer, .. } => buffer.is_drained(),
-            _ => self.send_buffer.is_drained() && self.control_queue.is_empty(&self.send_buffer),
+            _ => self.send_buffer.is_drained() && self.control_frames.is_empty(&self.send_buffer),
         }
     }
 
@@ -219,7 +219,7 @@ impl<B: Storage> Session<B> {
     fn pending_len(&self) -> usize {
         match &self.state {
             State::Handshake { buffer, .. } => buffer.pending_len(),
-            _ => self.control_queue.pending().len() + self.send_buffer.len(),
+            _ => self.control_frames.pending().len() + self.send_buffer.len(),
         }
     }
 
@@ -239,10 +239,10 @@ impl<B: Storage> Session<B> {
     fn drop_keepalives_after_fin(&mut self) {
         if self.send_buffer.is_finished()
             && self.send_buffer.is_drained()
-            && self.control_queue.clear_after_fin()
+            && self.control_frames.clear_after_fin()
         {
             self.offered_len = 0;
-            self.timers.clear(Timer::Send);
+            self.deadlines.clear(Deadline::Send);
         }
     }
 
@@ -263,7 +263,7 @@ impl<B: Storage> Session<B> {
                 match error {
                     // The peer has announced that it reads no more.
                     Error::PeerClosed(_) => self.discard(),
-                    _ if self.send_buffer.is_sealed() => self.control_queue.close(close_reason),
+                    _ if self.send_buffer.is_sealed() => self.control_frames.close(close_reason),
                     _ => {}
                 }
             }
@@ -281,13 +281,13 @@ impl<B: Storage> Session<B> {
 
     /// Stops receiving and accepting messages.
     fn end(&mut self) {
-        for timer in [Timer::Receive, Timer::Ping, Timer::Peer] {
-            self.timers.clear(timer);
+        for deadline in [Deadline::Receive, Deadline::Ping, Deadline::Peer] {
+            self.deadlines.clear(deadline);
         }
         self.recv_buffer.release();
         self.send_buffer.end(&mut self.send);
         if self.is_drained() {
-            self.timers.clear(Timer::Send);
+            self.deadlines.clear(Deadline::Send);
         }
     }
 
@@ -306,18 +306,18 @@ impl<B: Storage> Session<B> {
         buffer.release();
         self.discard();
         if !bytes.is_empty() {
-            self.control_queue.queue_alert(bytes);
-            self.due_len = self.control_queue.pending().len() as u32;
-            self.timers.set(Timer::Send, now.saturating_add(ALERT_TIMEOUT));
+            self.control_frames.queue_alert(bytes);
+            self.due_len = self.control_frames.pending().len() as u32;
+            self.deadlines.set(Deadline::Send, now.saturating_add(ALERT_TIMEOUT));
         }
     }
 
     /// Drops the bytes that wait to be transmitted.
     fn discard(&mut self) {
-        self.control_queue.clear();
+        self.control_frames.clear();
         self.send_buffer.discard(&mut self.send);
         self.offered_len = 0;
-        self.timers.clear(Timer::Send);
+        self.deadlines.clear(Deadline::Send);
     }
 
     /// Starts the stall timeout for all bytes that wait now. It expires unless all of them are
@@ -326,9 +326,11 @@ impl<B: Storage> Session<B> {
     fn arm_send_timer(&mut self, now: Instant) {
         self.due_len = self.pending_len() as u32;
         if self.due_len == 0 {
-            self.timers.clear(Timer::Send);
-        } else if !matches!(self.state, State::Failed { .. }) || !self.timers.is_set(Timer::Send) {
-            self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
+            self.deadlines.clear(Deadline::Send);
+        } else if !matches!(self.state, State::Failed { .. })
+            || !self.deadlines.is_set(Deadline::Send)
+        {
+            self.deadlines.set(Deadline::Send, now.saturating_add(self.stall_timeout));
         }
     }
 
@@ -387,14 +389,14 @@ impl<B: Storage> Session<B> {
     fn open(&mut self, output: HandshakeOutput, now: Instant) {
         let HandshakeOutput { peer, sealing, heartbeat_ms } = output;
         self.state = State::Open(peer);
-        self.timers.clear(Timer::Peer);
+        self.deadlines.clear(Deadline::Peer);
         self.send_buffer.open(sealing.as_ref());
         if let Some(sealing) = sealing {
             // A chunk that is received can be sent on, also if this peer accepts only short frames.
             let max_chunk = self.recv_buffer.max_chunk().min(self.send_buffer.max_chunk());
             self.recv_buffer.open(&sealing, max_chunk);
             self.keepalive = Keepalive::new(heartbeat_ms);
-            self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
+            self.deadlines.set_or_clear(Deadline::Ping, self.keepalive.ping_at(now));
             self.reset_peer_timer(now);
         }
     }
@@ -403,7 +405,7 @@ impl<B: Storage> Session<B> {
     /// reading. Not set for a peer that has shut its write side.
     fn reset_peer_timer(&mut self, now: Instant) {
         if !self.recv_buffer.eof() {
-            self.timers.set_or_clear(Timer::Peer, self.keepalive.peer_timeout_at(now));
+            self.deadlines.set_or_clear(Deadline::Peer, self.keepalive.peer_timeout_at(now));
         }
     }
 
@@ -429,7 +431,7 @@ impl<B: Storage> Session<B> {
     #[cold]
     fn close(&mut self) -> Event {
         self.closed = true;
-        self.timers = Timers::default();
+        self.deadlines = Deadlines::default();
         self.recv_buffer.release();
         self.send_buffer.release_if_idle(&mut self.send);
         Event::Closed
@@ -446,9 +448,9 @@ impl<B: Storage> Session<B> {
             };
             match found {
                 Received::Chunk { first, remaining } => {
-                    self.timers.clear(Timer::Receive);
+                    self.deadlines.clear(Deadline::Receive);
                     // The peer is not timed while this end does not read.
-                    self.timers.clear(Timer::Peer);
+                    self.deadlines.clear(Deadline::Peer);
                     return Ok(Some(Event::Chunk { first, remaining }));
                 }
                 Received::Control(control) => {
@@ -465,10 +467,10 @@ impl<B: Storage> Session<B> {
     /// Handles a control frame.
     #[cold]
     fn handle_control(&mut self, control: Control, now: Instant) -> Result<Option<Event>, Error> {
-        self.timers.clear(Timer::Receive);
+        self.deadlines.clear(Deadline::Receive);
         self.reset_peer_timer(now);
         match control {
-            Control::Ping(token) => self.control_queue.pong(token),
+            Control::Ping(token) => self.control_frames.pong(token),
             Control::Pong(_) | Control::Other => {}
             Control::Fin => {
                 self.peer_finished = true;
@@ -500,10 +502,10 @@ impl<B: Storage> Session<B> {
             }
         } else if started
             && !self.recv_buffer.awaiting_buffer()
-            && !self.timers.is_set(Timer::Receive)
+            && !self.deadlines.is_set(Deadline::Receive)
         {
             // Not set while this end has no buffer to read into: that time is not the peer's.
-            self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
+            self.deadlines.set(Deadline::Receive, now.saturating_add(self.stall_timeout));
         }
         Ok(None)
     }
@@ -531,7 +533,7 @@ impl<B: Storage> fmt::Debug for Session<B> {
         f.debug_struct("Session")
             .field("role", &self.role)
             .field("state", state)
-            .field("timers", &self.timers)
+            .field("deadlines", &self.deadlines)
             .field("peer_finished", &self.peer_finished)
             .field("closed", &self.closed)
             .finish_non_exhaustive()

@@ -181,5 +181,5 @@ fn modules_are_layered() {
     };
     assert!(uses(&["session"], &["handshake"]) && uses(&["handshake"], &["crypto"]));
     assert!(uses(&["handshake", "mutual"], &["handshake", "buffer"]));
-    assert!(uses(&["session", "protocol"], &["session", "timers"]));
+    assert!(uses(&["session", "protocol"], &["session", "deadlines"]));
 }

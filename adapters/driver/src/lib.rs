@@ -15,6 +15,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// The programs of the README are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod backoff;
 mod chunk;
 mod connection;

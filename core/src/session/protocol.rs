@@ -1,6 +1,6 @@
 //! [`Protocol`] for [`Session`]: the calls of the driver and the application.
 
-use super::timers::Timer;
+use super::deadlines::Deadline;
 use super::{Session, State};
 use crate::crypto::keys::Candidates;
 use crate::error::{CloseReason, Error, KeyError, KeyRejection, TimedOut};
@@ -129,8 +129,8 @@ impl<B: Storage> Protocol for Session<B> {
                 let space = self.recv_buffer.space();
                 if space.is_empty() {
                     // Time in which this end does not read is not charged to the peer.
-                    self.timers.clear(Timer::Receive);
-                    self.timers.clear(Timer::Peer);
+                    self.deadlines.clear(Deadline::Receive);
+                    self.deadlines.clear(Deadline::Peer);
                 }
                 space
             }
@@ -143,10 +143,10 @@ impl<B: Storage> Protocol for Session<B> {
             State::Handshake { buffer, .. } => buffer.commit(n),
             State::Open(_) => {
                 self.recv_buffer.commit(n);
-                // Only a timer that back-pressure cleared is set again: bytes alone are no sign that
+                // Only a deadline that back-pressure cleared is set again: bytes alone are no sign that
                 // the peer is alive, a complete frame is.
                 let listens = !self.closed && !self.recv_buffer.has_chunk();
-                if listens && !self.timers.is_set(Timer::Peer) {
+                if listens && !self.deadlines.is_set(Deadline::Peer) {
                     self.reset_peer_timer(now);
                 }
             }
@@ -159,31 +159,33 @@ impl<B: Storage> Protocol for Session<B> {
             buffer.handle_eof();
         }
         self.recv_buffer.handle_eof();
-        self.timers.clear(Timer::Receive);
+        self.deadlines.clear(Deadline::Receive);
         if let State::Open(_) = self.state {
-            self.timers.clear(Timer::Peer);
+            self.deadlines.clear(Deadline::Peer);
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.take_expired(now) {
-            let what = match timer {
-                Timer::Receive => TimedOut::Receive,
-                Timer::Send => {
+        while let Some(deadline) = self.deadlines.take_expired(now) {
+            let what = match deadline {
+                Deadline::Receive => TimedOut::Receive,
+                Deadline::Send => {
                     // After an error this limits how long the alert or CLOSE may take.
                     if !matches!(self.state, State::Handshake { .. }) {
                         self.discard();
                     }
                     TimedOut::Send
                 }
-                Timer::Peer if matches!(self.state, State::Handshake { .. }) => TimedOut::Handshake,
-                Timer::Peer => TimedOut::Peer,
-                Timer::Ping => {
+                Deadline::Peer if matches!(self.state, State::Handshake { .. }) => {
+                    TimedOut::Handshake
+                }
+                Deadline::Peer => TimedOut::Peer,
+                Deadline::Ping => {
                     // Bytes that already wait serve as keepalive when they are transmitted.
                     if self.is_drained() && !self.both_finished() {
-                        self.control_queue.ping();
+                        self.control_frames.ping();
                     }
-                    self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
+                    self.deadlines.set_or_clear(Deadline::Ping, self.keepalive.ping_at(now));
                     continue;
                 }
             };
@@ -212,15 +214,15 @@ impl<B: Storage> Protocol for Session<B> {
                 self.offered_len = 0;
                 return &[];
             }
-            self.control_queue.encode_next(&mut self.send_buffer);
+            self.control_frames.encode_next(&mut self.send_buffer);
         }
-        if !self.timers.is_set(Timer::Send) {
+        if !self.deadlines.is_set(Deadline::Send) {
             self.arm_send_timer(now);
         }
         let pending = match &self.state {
             State::Handshake { buffer, .. } => buffer.pending(),
             // A control frame that was begun goes first: frames must not interleave.
-            _ => match self.control_queue.pending() {
+            _ => match self.control_frames.pending() {
                 [] => self.send_buffer.pending(&mut self.send),
                 pending => pending,
             },
@@ -237,8 +239,8 @@ impl<B: Storage> Protocol for Session<B> {
         }
         match &mut self.state {
             State::Handshake { buffer, .. } => buffer.handle_transmitted(n),
-            _ if !self.control_queue.pending().is_empty() => {
-                self.control_queue.handle_transmitted(n);
+            _ if !self.control_frames.pending().is_empty() => {
+                self.control_frames.handle_transmitted(n);
                 if self.peer_finished {
                     self.drop_keepalives_after_fin();
                 }
@@ -246,7 +248,7 @@ impl<B: Storage> Protocol for Session<B> {
             _ => self.send_buffer.handle_transmitted(n, &mut self.send),
         }
         if let State::Open(_) = self.state {
-            self.timers.set_or_clear(Timer::Ping, self.keepalive.ping_at(now));
+            self.deadlines.set_or_clear(Deadline::Ping, self.keepalive.ping_at(now));
         }
         self.due_len = self.due_len.saturating_sub(n as u32);
         // All bytes of the last deadline are out: later ones get a deadline of their own.
@@ -256,6 +258,6 @@ impl<B: Storage> Protocol for Session<B> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.deadlines.next()
     }
 }

@@ -4,6 +4,7 @@ extern crate std;
 
 mod close;
 mod control;
+mod deadlines;
 mod errors;
 mod handshake;
 mod keepalive;
@@ -16,7 +17,6 @@ mod scripted_peer;
 mod sealed;
 mod secrets;
 mod send;
-mod timers;
 mod usage;
 
 use super::*;

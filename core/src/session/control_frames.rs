@@ -8,7 +8,7 @@ use crate::send_buffer::SendBuffer;
 ///
 /// The separate buffer lets an idle session answer a PING without a lease, and keeps room that the
 /// application cannot fill. Queued messages take precedence: they serve as keepalive themselves.
-pub(crate) struct ControlQueue {
+pub(crate) struct ControlFrames {
     bytes: [u8; MAX_CONTROL],
     /// The bytes from `head` to `tail` wait to be transmitted.
     head: u8,
@@ -22,7 +22,7 @@ pub(crate) struct ControlQueue {
     encoded_after_fin: bool,
 }
 
-impl ControlQueue {
+impl ControlFrames {
     pub(crate) const fn new() -> Self {
         Self {
             bytes: [0; MAX_CONTROL],
