@@ -10,6 +10,7 @@ mod connect;
 mod device;
 mod hints;
 mod input;
+mod key_reload;
 mod keygen;
 mod loaded_keys;
 mod log;

@@ -17,10 +17,11 @@ use countersign_host::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::adapter::{self, Runnable};
-use crate::args::{LogFormat, ProtocolArgs, SchemeName, ServeAdapter, ServeArgs, ServiceName};
+use crate::args::{LogFormat, SchemeName, ServeAdapter, ServeArgs, ServiceName};
+use crate::key_reload::KeyReload;
 use crate::loaded_keys::{self, IfMissing, LoadedKeys};
 use crate::status_server::StatusServer;
 use crate::{Exit, Failed, log, say, tls};
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let factory = tls::server(SessionFactory::new(config, pools), &args.tls)?;
     announce(args, &loaded, &bound);
     let keys = SharedKeys::new(loaded.keys);
-    let reload = Reload { args: args.protocol.clone(), keys: keys.clone() };
+    let reload = KeyReload::new(args.protocol.clone(), keys.clone());
     let mut options = ServerOptions::default();
     options.connection_limit = ConnectionLimit::new(max_connections);
     let mut limits = PeerLimitOptions::default();
@@ -165,7 +166,7 @@ impl Shared {
         &self,
         sets: Vec<Vec<Listener>>,
         bound: &[Address],
-        reload: Reload,
+        reload: KeyReload,
         status: Option<StatusServer>,
         services: F,
     ) -> Result<(), Failed> {
@@ -282,43 +283,12 @@ fn shell_quoted(word: &str) -> String {
     }
 }
 
-/// Loads the keys again from their file, for the servers that use them.
-struct Reload {
-    args: ProtocolArgs,
-    keys: SharedKeys,
-}
-
-impl Reload {
-    /// Reloads the keys. If the file has a mistake, the old keys stay in use. Returns whether the keys were
-    /// replaced.
-    fn reload(&self) -> bool {
-        match loaded_keys::load(&self.args, IfMissing::Fail) {
-            Ok(loaded) if !loaded.from_file => {
-                info!(target: "countersign", "keys not reloaded: they do not come from a file");
-                false
-            }
-            Ok(loaded) => {
-                if let Some(warning) = &loaded.warning {
-                    warn!(target: "countersign", "{warning}");
-                }
-                self.keys.replace(loaded.keys);
-                info!(target: "countersign", "keys reloaded");
-                true
-            }
-            Err(failed) => {
-                error!(target: "countersign", "keys not reloaded, the old ones stay in use: {}", failed.message);
-                false
-            }
-        }
-    }
-}
-
 /// The first SIGTERM or SIGINT stops the servers in order, a second one exits the process. SIGHUP reloads
 /// the keys, or stops the servers if their terminal has hung up. SIGUSR1 logs the devices, if devices
 /// are served.
 fn handle_signals(
     handles: Vec<ServerHandle>,
-    reload: Reload,
+    reload: KeyReload,
     status: Option<StatusServer>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
