@@ -131,7 +131,8 @@ impl SessionFactory {
     }
 
     /// Makes sessions of the scheme `mutual` with the name `name`, the process id of this process, and pools
-    /// of the default sizes.
+    /// of the default sizes. A client is refused by a server of the same name; several clients may have one
+    /// name.
     ///
     /// # Errors
     /// `name` is not a [`Name`](countersign::Name), or the system has no randomness.
