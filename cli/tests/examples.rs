@@ -1,4 +1,4 @@
-//! The examples of the adapters, run as in the README, with the command at the other end.
+//! Examples of the README, with the command at the other end.
 
 #![cfg(test)]
 
@@ -8,15 +8,27 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 
 use common::{Server, ServerAddr, TempDir, countersign};
 
-/// An example, run by cargo in the directory of the key.
-fn example(dir: &TempDir, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    command.arg("run").arg("--quiet").arg("--manifest-path").arg(manifest).args(args);
-    command.current_dir(dir.path());
+/// The example `name`, in the directory of the key.
+fn example(dir: &TempDir, name: &str, args: &[&str]) -> Command {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        // `cargo test` has built them with the features of the whole workspace; those of one package would
+        // build its dependencies again.
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--workspace", "--manifest-path"]).arg(manifest);
+        for name in ["tokio_client", "embedded_client", "embedded_server"] {
+            build.args(["--example", name]);
+        }
+        assert!(build.status().unwrap().success());
+    });
+    let bin = Path::new(env!("CARGO_BIN_EXE_countersign")).with_file_name("examples").join(name);
+    let mut command = Command::new(bin);
+    command.args(args).current_dir(dir.path());
     command
 }
 
@@ -42,18 +54,14 @@ fn expect_stdout(command: &mut Command, text: &str) {
 fn tokio_example_gets_a_reply() {
     let dir = TempDir::new();
     let (_server, at) = serve(&dir);
-    let args =
-        ["-p", "countersign-host", "--features", "keyring", "--example", "tokio_client", "--", &at];
-    expect_stdout(&mut example(&dir, &args), "HELLO\n");
+    expect_stdout(&mut example(&dir, "tokio_client", &[&at]), "HELLO\n");
 }
 
 #[test]
 fn embedded_io_client_example_gets_a_reply() {
     let dir = TempDir::new();
     let (_server, at) = serve(&dir);
-    let args =
-        ["-p", "countersign-embedded-io", "--example", "embedded_client", "--", &at, "hello"];
-    expect_stdout(&mut example(&dir, &args), "HELLO\n");
+    expect_stdout(&mut example(&dir, "embedded_client", &[&at, "hello"]), "HELLO\n");
 }
 
 #[test]
@@ -61,12 +69,7 @@ fn embedded_io_server_example_replies() {
     let dir = TempDir::new();
     let mut keygen = countersign(&dir);
     assert!(keygen.args(["keygen", "--out", "countersign.key"]).status().unwrap().success());
-    // Built first, so that the process to be killed is the server and not the compiler.
-    let build = ["-p", "countersign-embedded-io", "--example", "embedded_server", "--", "nowhere"];
-    assert!(!example(&dir, &build).output().unwrap().status.success());
-    let args =
-        ["-p", "countersign-embedded-io", "--example", "embedded_server", "--", "127.0.0.1:0"];
-    let server = Server::spawn(example(&dir, &args), 1);
+    let server = Server::spawn(example(&dir, "embedded_server", &["127.0.0.1:0"]), 1);
     let mut connect = countersign(&dir);
     connect.args(["connect", &server.at[0].to_string(), "--message", "hello"]);
     expect_stdout(&mut connect, "HELLO\n");
