@@ -8,8 +8,8 @@
 //! * [`SessionFactory`] makes protocols with buffers from shared [`Pools`].
 //! * [`ServerContext`] admits connections within [limits](ServerOptions) and logs what becomes of them;
 //!   [`ServerHandle`] and [`ConnectionHandle`] reach them from any thread.
-//! * [`MonitoredConnection`] and [`ServedConnection`] call a service, [`CallConnection`] is driven by
-//!   calls.
+//! * [`MonitoredConnection`], [`ServedConnection`] and [`StoppableConnection`] call a service,
+//!   [`CallConnection`] is driven by calls.
 //! * With the feature `keyring`: [`Keyring`]s and [key files](key_file).
 
 mod acceptor;
@@ -39,6 +39,8 @@ mod server_handle;
 mod service_factory;
 mod session_factory;
 mod shared_keys;
+mod shutdown_handle;
+mod stoppable_connection;
 mod stream;
 
 #[cfg(feature = "keyring")]
@@ -77,4 +79,6 @@ pub use session_factory::{
     BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
 pub use shared_keys::{KeysWatcher, SharedKeys};
+pub use shutdown_handle::ShutdownHandle;
+pub use stoppable_connection::StoppableConnection;
 pub use stream::Stream;

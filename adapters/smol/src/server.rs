@@ -14,15 +14,16 @@ use countersign_driver::{Service, StreamService};
 use countersign_host::{
     AcceptResult, Acceptor, Address, AdmissionGuard, ConnectionHandle, Listener, Messages,
     PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions,
-    ServiceFactory, SharedKeys, Step, Stream, Streams,
+    ServiceFactory, SharedKeys, Stream, Streams,
 };
 use futures_lite::future::yield_now;
 use tracing::warn;
 
 use crate::connection::Connection;
-use crate::connection_task::ConnectionTask;
+use crate::connection_task::drive;
 use crate::notify::Notify;
 use crate::socket::Socket;
+use crate::transport::Transport;
 
 /// Connections accepted from one listener before other tasks get their turn.
 const ACCEPTS: usize = 64;
@@ -286,30 +287,15 @@ impl Admitted {
         executor: &Executor<'a>,
     ) {
         let Self { socket, addr, guard } = self;
-        let task = ConnectionTask::from(socket).with_clock(context.options().clock);
-        let stream = task.get_ref().get_ref();
-        let context = context.clone();
-        let served =
-            ServedConnection::<F>::begin(context, services, stream, addr, guard, &task.waker());
-        if served.is_none() {
-            return;
-        }
-        let mut served = served;
+        let (context, notify) = (context.clone(), Notify::default());
+        let clock = context.options().clock;
+        let (stream, waker) = (socket.get_ref(), notify.waker());
+        let begun = ServedConnection::<F>::begin(context, services, stream, addr, guard, &waker);
+        let Some(mut connection) = begun else { return };
+        let transport = Transport::new(socket).with_acknowledge(Socket::acknowledge);
         // Without an async block around it, which would hold the task twice.
-        executor
-            .spawn(task.poll_with(move |io, woken| {
-                let Some(connection) = &mut served else { return Step::Closed };
-                if woken {
-                    connection.wake();
-                }
-                let step = connection.poll(io);
-                if step == Step::Closed {
-                    // Dropped here, where a service that panics on drop ends only its own connection.
-                    served = None;
-                }
-                step
-            }))
-            .detach();
+        let task = drive(transport, notify, clock, move |io, woken| connection.poll(io, woken));
+        executor.spawn(task).detach();
     }
 }
 

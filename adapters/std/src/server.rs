@@ -10,11 +10,12 @@ use countersign_driver::{Service, StreamService};
 use countersign_host::{
     AcceptResult, Acceptor, Address, AdmissionGuard, CallConnection, ConnectionHandle, Listener,
     Messages, PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle,
-    ServerOptions, ServiceFactory, SharedKeys, Step, Stream, Streams,
+    ServerOptions, ServiceFactory, SharedKeys, Stream, Streams,
 };
 use tracing::warn;
 
 use crate::connection::Connection;
+use crate::runner::drive;
 use crate::shared_connection::Notify;
 use crate::wakeup::Wakeup;
 
@@ -242,17 +243,7 @@ fn serve<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, accepted:
     let Some(mut connection) = begun else { return };
     // Dropped before the connection: its files are closed when it counts no more.
     let (stream, wakeup) = (stream, wakeup);
-    loop {
-        match connection.poll(&mut &stream) {
-            Step::Yield => {}
-            Step::Wait(interest) => {
-                if wakeup.wait(Some(&stream), interest, clock.now()) {
-                    connection.wake();
-                }
-            }
-            Step::Closed => return,
-        }
-    }
+    drive(&stream, &wakeup, clock, |woken| connection.poll(&mut &stream, woken));
 }
 
 impl fmt::Debug for Server {
