@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use countersign::{Instant, Protocol};
@@ -35,7 +36,7 @@ use crate::transport::{PolledTransport, Transport};
 pub struct ConnectionTask<T> {
     transport: Transport<T>,
     clock: Clock,
-    notify: Notify,
+    notify: Arc<Notify>,
     shutdown: ShutdownHandle,
 }
 
@@ -43,8 +44,8 @@ impl<T> ConnectionTask<T> {
     /// A task on `transport`, whose clock starts now. Closing `transport` must shut its write side, as it
     /// does for [`Socket`] and the sockets of `async-net`, but not for a bare `async_io::Async`.
     pub fn new(transport: T) -> Self {
-        let notify = Notify::default();
-        let shutdown = ShutdownHandle::new(notify.waker());
+        let notify = Arc::<Notify>::default();
+        let shutdown = ShutdownHandle::new(notify.clone().into());
         Self { transport: Transport::new(transport), clock: Clock::start(), notify, shutdown }
     }
 
@@ -74,7 +75,7 @@ impl<T> ConnectionTask<T> {
     /// Wakes the connection, from any thread and also before [`drive`](Self::drive): for its protocol, and
     /// for its service, whose [`on_wake`](StreamService::on_wake) is called then.
     pub fn waker(&self) -> Waker {
-        self.notify.waker()
+        self.notify.clone().into()
     }
 
     /// Stops the connection, from any thread. There is no time limit; to end it at once, drop the future
@@ -124,7 +125,7 @@ impl From<Socket> for ConnectionTask<Socket> {
 // Not an async function, which would hold its arguments twice: a server has one for each connection.
 pub(crate) fn drive<T>(
     transport: Transport<T>,
-    notify: Notify,
+    notify: Arc<Notify>,
     clock: Clock,
     poll: impl FnMut(&mut PolledTransport<'_, '_, T>, bool) -> Step,
 ) -> impl Future<Output = ()> {

@@ -57,7 +57,7 @@ use crate::transport::Transport;
 pub struct Server {
     acceptor: Acceptor<Async<Listener>>,
     /// Wakes the task that accepts.
-    notify: Notify,
+    notify: Arc<Notify>,
     /// When a pause of the acceptor ends.
     resume: Deadline,
 }
@@ -87,8 +87,8 @@ impl Server {
         keys: impl Into<SharedKeys>,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let notify = Notify::default();
-        let handle = ServerHandle::of_tasks(notify.waker());
+        let notify = Arc::<Notify>::default();
+        let handle = ServerHandle::of_tasks(notify.clone().into());
         let context = ServerContext::new(factory, keys.into(), options, handle);
         let listeners =
             listeners.into_iter().map(Async::new_nonblocking).collect::<io::Result<_>>()?;
@@ -141,9 +141,9 @@ impl Server {
         let context = self.acceptor.context().clone();
         let accepting = poll_fn(|cx| {
             while let Some((socket, addr, guard)) = ready!(self.poll_accept(cx)) {
-                let (notify, context) = (Notify::default(), context.clone());
-                let clock = context.options().clock;
-                let (stream, waker) = (socket.get_ref(), notify.waker());
+                let (notify, clock) = (Arc::<Notify>::default(), context.options().clock);
+                let (stream, waker) = (socket.get_ref(), notify.clone().into());
+                let context = context.clone();
                 let begun =
                     ServedConnection::begin(context, &services, stream, addr, guard, &waker);
                 let Some(mut connection) = begun else { continue };
