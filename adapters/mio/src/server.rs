@@ -77,9 +77,8 @@ impl Server {
         let poll = Poll::new()?;
         let wakes = WakeQueue::new(poll.registry(), WAKE)?;
         for (index, listener) in listeners.iter().enumerate() {
-            let source = listener.as_raw_fd();
-            let token = Token(WAKE.0 - 1 - index);
-            poll.registry().register(&mut SourceFd(&source), token, Interest::READABLE)?;
+            let (fd, token) = (listener.as_raw_fd(), Token(WAKE.0 - 1 - index));
+            poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
         let handle = ServerHandle::of_loop(wakes.clone().into());
         let context = ServerContext::new(factory, keys.into(), options, handle);
@@ -137,7 +136,16 @@ impl Server {
         loop {
             let wake_at = loop {
                 match self.acceptor.poll(|| Ok(())) {
-                    Incoming::Connection(it) => insert(&mut connections, &context, services, it),
+                    Incoming::Connection(Accepted { stream, addr, guard, .. }) => {
+                        let inserted =
+                            connections.insert(stream, addr, guard, |waker, it, guard| {
+                                // No error: it was rejected, and that was logged.
+                                context.begin(services, it, addr, guard, waker).ok_or(None)
+                            });
+                        if let Err(Some::<io::Error>(error)) = inserted {
+                            warn!(target: "countersign", "cannot serve peer={addr}: {error}");
+                        }
+                    }
                     Incoming::Yield => break Some(context.now()),
                     Incoming::Wait(until) => break until,
                     Incoming::Stopped if give_up.is_some() => break give_up,
@@ -148,7 +156,7 @@ impl Server {
                     }
                 }
             };
-            // A connection that was accepted meanwhile is not older than it is.
+            // After accepting: no connection begins later than this.
             let now = context.now();
             if keys.refresh() {
                 let revoked = connections.revoke(keys.keys(), now);
@@ -178,22 +186,5 @@ impl Server {
                 }
             }
         }
-    }
-}
-
-/// Adds a connection that was admitted.
-fn insert<F: ServiceFactory>(
-    connections: &mut Connections<F::Service, AdmissionGuard>,
-    context: &ServerContext,
-    services: &F,
-    accepted: Accepted<()>,
-) {
-    let Accepted { stream, addr, guard, .. } = accepted;
-    let inserted = connections.insert(stream, addr, guard, |waker, stream, guard| {
-        // No error: it was rejected, and that was logged.
-        context.begin(services, stream, addr, guard, waker).ok_or(None)
-    });
-    if let Err(Some::<io::Error>(error)) = inserted {
-        warn!(target: "countersign", "cannot serve peer={addr}: {error}");
     }
 }
