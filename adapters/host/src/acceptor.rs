@@ -1,78 +1,206 @@
-//! Accepts connections.
+//! Accepts the connections of a server.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign::Instant;
 use tracing::warn;
 
+use crate::address::Address;
 use crate::listener::Listener;
 use crate::peer_addr::PeerAddr;
+use crate::server_context::{AdmissionGuard, ServerContext};
 use crate::stream::Stream;
 
+/// Connections accepted before other work gets its turn.
+const BATCH: usize = 64;
 /// How long to pause when the system has no descriptor or memory left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections from one listener. Pauses while the system has no descriptor or memory left.
-#[derive(Debug, Default)]
-pub struct Acceptor {
+/// Accepts the connections of a server, from its listeners in turn, until the server is told to stop.
+///
+/// The adapter calls [`poll`](Self::poll), and waits for the listeners when that says so. An `L` is a
+/// listener as the adapter waits for it.
+#[derive(Debug)]
+pub struct Acceptor<L = Listener> {
+    ports: Vec<Port<L>>,
+    /// The port that was tried last.
+    last: usize,
+    /// Connections accepted since other work had its turn.
+    accepted: usize,
+    context: Arc<ServerContext>,
+}
+
+/// A listener. No connection is accepted from it while it is empty, and during a pause.
+#[derive(Debug)]
+struct Port<L> {
+    listener: L,
+    /// It may have a connection: since the adapter found it readable it was not found empty.
+    ready: bool,
     /// No connections are accepted until this instant.
     pause: Option<Instant>,
     /// The shortage was logged.
     warned: bool,
 }
 
-/// The result of [`Acceptor::accept`].
+/// What [`Acceptor::poll`] came to.
 #[derive(Debug)]
-pub enum AcceptResult {
-    /// An accepted connection and the address of its peer.
-    Connection(Stream, PeerAddr),
-    /// The queue of the listener is empty.
-    Empty,
-    /// The system has no descriptor or memory left. Connections stay in the queue of the listener, for which
-    /// there may be no further event: try again at this instant.
-    Paused(Instant),
+pub enum Incoming<R> {
+    /// A connection was admitted. There may be more.
+    Connection(Accepted<R>),
+    /// Many connections were accepted: poll again after other work had its turn.
+    Yield,
+    /// All listeners are empty or pause: wait for one to be readable, or until this instant. During a pause
+    /// connections are in the queue of a listener, for which there may be no further event.
+    Wait(Option<Instant>),
+    /// The server was told to stop. The listeners are closed.
+    Stopped,
 }
 
-impl Acceptor {
-    /// When to try again, during a pause.
+/// A connection that was accepted and [admitted](ServerContext::admit).
+#[derive(Debug)]
+pub struct Accepted<R> {
+    /// Its socket.
+    pub stream: Stream,
+    /// Where it comes from.
+    pub addr: PeerAddr,
+    /// What the server holds for it.
+    pub guard: AdmissionGuard,
+    /// What the adapter prepared for it.
+    pub prepared: R,
+}
+
+impl<L: AsRef<Listener>> Acceptor<L> {
+    /// Accepts from `listeners` what `context` admits.
     #[must_use]
-    pub fn pause(&self) -> Option<Instant> {
-        self.pause
+    pub fn new(listeners: Vec<L>, context: ServerContext) -> Self {
+        let port = |listener| Port { listener, ready: true, pause: None, warned: false };
+        let ports = listeners.into_iter().map(port).collect();
+        Self { ports, last: 0, accepted: 0, context: Arc::new(context) }
     }
 
-    /// Accepts the next connection.
-    pub fn accept(&mut self, listener: &Listener, now: Instant) -> AcceptResult {
-        if let Some(until) = self.pause.filter(|until| now < *until) {
-            return AcceptResult::Paused(until);
+    /// The context of the server.
+    #[must_use]
+    pub const fn context(&self) -> &Arc<ServerContext> {
+        &self.context
+    }
+
+    /// Where the server listens; empty once it was stopped.
+    ///
+    /// # Errors
+    /// Errors of the system.
+    pub fn local_addresses(&self) -> io::Result<Vec<Address>> {
+        self.ports.iter().map(|port| port.listener.as_ref().address()).collect()
+    }
+
+    /// Accepts the next connection, after `prepare` has made what is needed to serve it: a connection that
+    /// is accepted and cannot be served is lost, one that waits is not.
+    ///
+    /// Pauses a listener for 100 ms when `prepare` fails, or when the system has no descriptor or memory
+    /// left.
+    pub fn poll<R>(&mut self, mut prepare: impl FnMut() -> io::Result<R>) -> Incoming<R> {
+        if self.context.handle().is_stopping() {
+            // A connection that will not be served is refused, rather than left waiting.
+            self.ports.clear();
+            return Incoming::Stopped;
+        }
+        let now = self.context.now();
+        let mut tried = 0;
+        while tried < self.ports.len() {
+            if self.accepted == BATCH {
+                self.accepted = 0;
+                // While one listener is never empty the adapter does not wait for the others.
+                self.set_all_ready();
+                return Incoming::Yield;
+            }
+            self.last = (self.last + 1) % self.ports.len();
+            tried += 1;
+            if let Some((stream, addr, prepared)) = self.ports[self.last].accept(&mut prepare, now)
+            {
+                self.accepted += 1;
+                tried = 0;
+                if let Some(guard) = self.context.admit(&stream, addr, now) {
+                    return Incoming::Connection(Accepted { stream, addr, guard, prepared });
+                }
+            }
+        }
+        self.accepted = 0;
+        Incoming::Wait(self.ports.iter().filter_map(|port| port.pause).min())
+    }
+
+    /// The listeners that were found empty.
+    pub fn empty(&self) -> impl Iterator<Item = &L> {
+        self.ports.iter().filter(|port| !port.ready).map(|port| &port.listener)
+    }
+
+    /// Reports that the listener with this index is readable.
+    pub fn set_ready(&mut self, index: usize) {
+        if let Some(port) = self.ports.get_mut(index) {
+            port.ready = true;
+        }
+    }
+
+    /// Reports that any listener may be readable.
+    pub fn set_all_ready(&mut self) {
+        self.ports.iter_mut().for_each(|port| port.ready = true);
+    }
+
+    /// Asks `poll_readable` of each listener that was found empty. Ready: call [`poll`](Self::poll) again.
+    pub fn poll_ready(
+        &mut self,
+        mut poll_readable: impl FnMut(&L) -> Poll<io::Result<()>>,
+    ) -> Poll<()> {
+        let now = self.context.now();
+        let mut polled = Poll::Pending;
+        for port in self.ports.iter_mut().filter(|port| !port.ready) {
+            if let Poll::Ready(result) = poll_readable(&port.listener) {
+                polled = Poll::Ready(());
+                port.ready = true;
+                if let Err(error) = result {
+                    port.pause_for(&error, now);
+                }
+            }
+        }
+        polled
+    }
+}
+
+impl<L: AsRef<Listener>> Port<L> {
+    fn accept<R>(
+        &mut self,
+        prepare: impl FnOnce() -> io::Result<R>,
+        now: Instant,
+    ) -> Option<(Stream, PeerAddr, R)> {
+        if !self.ready || self.pause.is_some_and(|until| now < until) {
+            return None;
         }
         self.pause = None;
+        let prepared = prepare().map_err(|error| self.pause_for(&error, now)).ok()?;
         loop {
-            let error = match listener.accept() {
+            let error = match self.listener.as_ref().accept() {
                 Ok((stream, addr)) => {
                     self.warned = false;
-                    return AcceptResult::Connection(stream, addr);
+                    return Some((stream, addr, prepared));
                 }
                 Err(error) => error,
             };
             match error.kind() {
-                ErrorKind::WouldBlock => return AcceptResult::Empty,
                 // The connection has failed before it was accepted.
-                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
+                ErrorKind::WouldBlock => self.ready = false,
                 // Most likely no descriptor or memory is left.
-                _ => return AcceptResult::Paused(self.pause_for(&error, now)),
+                _ => self.pause_for(&error, now),
             }
+            return None;
         }
     }
 
-    /// Pauses for 100 ms because the system lacks resources for another connection; returns until when.
-    /// Connections stay in the queue of the listener meanwhile.
-    pub fn pause_for(&mut self, error: &io::Error, now: Instant) -> Instant {
+    fn pause_for(&mut self, error: &io::Error, now: Instant) {
         if !std::mem::replace(&mut self.warned, true) {
             warn!(target: "countersign", "cannot accept connections, retrying: {error}: raise the limit of open files (`ulimit -n`), or allow fewer connections");
         }
-        let until = now.saturating_add(ACCEPT_PAUSE);
-        self.pause = Some(until);
-        until
+        self.pause = Some(now.saturating_add(PAUSE));
     }
 }

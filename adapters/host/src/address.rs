@@ -48,6 +48,12 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
+impl From<AddressError> for io::Error {
+    fn from(error: AddressError) -> Self {
+        Self::new(ErrorKind::InvalidInput, error)
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use countersign::{Error, SendError};
-use countersign_driver::{BufferError, ConnectionError};
+use countersign_driver::{BufferError, ConnectionError, Failure};
 
 use crate::session_factory::StartError;
 
@@ -67,6 +67,15 @@ impl From<CallError> for io::Error {
             CallError::Start(_) | CallError::MessageTooLong => io::ErrorKind::Other,
         };
         Self::new(kind, error)
+    }
+}
+
+impl From<Failure<io::Error>> for CallError {
+    fn from(failure: Failure<io::Error>) -> Self {
+        match failure {
+            Failure::Io(error) => Self::Io(error),
+            Failure::Protocol(error) => Self::Protocol(error),
+        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! `countersign-smol`), which re-exports what its users need. The public items of this crate are those that
 //! adapters use and re-export.
 //!
-//! * Sockets by [`Address`]; [`Listener`], [`Stream`], [`Acceptor`].
+//! * Sockets by [`Address`]; [`Listener`], [`Stream`].
 //! * [`SessionFactory`] makes protocols with buffers from shared [`Pools`].
-//! * [`ServerContext`] admits connections within [limits](ServerOptions) and logs what becomes of them;
-//!   [`ServerHandle`] and [`ConnectionHandle`] reach them from any thread.
-//! * [`MonitoredConnection`] and [`ServedConnection`] call a service, [`CallConnection`] is driven by
-//!   calls.
+//! * [`Acceptor`] accepts the connections of a server. [`ServerContext`] admits them within
+//!   [limits](ServerOptions) and logs what becomes of them; [`ServerHandle`] and [`ConnectionHandle`] reach
+//!   them from any thread.
+//! * [`MonitoredConnection`], [`ServedConnection`] and [`StoppableConnection`] call a service,
+//!   [`CallConnection`] is driven by calls.
 //! * With the feature `keyring`: [`Keyring`]s and [key files](key_file).
 
 mod acceptor;
@@ -39,6 +40,8 @@ mod server_handle;
 mod service_factory;
 mod session_factory;
 mod shared_keys;
+mod shutdown_handle;
+mod stoppable_connection;
 mod stream;
 
 #[cfg(feature = "keyring")]
@@ -46,7 +49,7 @@ pub mod key_file;
 #[cfg(feature = "keyring")]
 mod keyring;
 
-pub use acceptor::{AcceptResult, Acceptor};
+pub use acceptor::{Accepted, Acceptor, Incoming};
 pub use address::{Address, AddressError, ResolvedAddr};
 pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk, Sending};
 pub use call_error::CallError;
@@ -77,4 +80,6 @@ pub use session_factory::{
     BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
 pub use shared_keys::{KeysWatcher, SharedKeys};
+pub use shutdown_handle::ShutdownHandle;
+pub use stoppable_connection::StoppableConnection;
 pub use stream::Stream;

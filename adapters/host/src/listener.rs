@@ -57,6 +57,12 @@ impl Listener {
     }
 }
 
+impl AsRef<Self> for Listener {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

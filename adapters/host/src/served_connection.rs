@@ -27,7 +27,7 @@ pub struct ServedConnection<F: ServiceFactory> {
 
 impl<F: ServiceFactory> ServedConnection<F> {
     /// A connection that was [admitted](ServerContext::admit); `None` if it cannot begin. Whenever
-    /// `waker` is woken, call [`wake`](Self::wake).
+    /// `waker` is woken, [`poll`](Self::poll) it.
     pub fn begin(
         context: Arc<ServerContext>,
         services: &F,
@@ -42,16 +42,15 @@ impl<F: ServiceFactory> ServedConnection<F> {
         Some(Self { context, connection, guard, keys, give_up: None })
     }
 
-    /// Reports that its waker was woken.
-    pub fn wake(&mut self) {
-        self.connection.connection_mut().wake();
-    }
-
-    /// Makes progress until nothing more can be done now.
-    pub fn poll<I: Io<Error = io::Error>>(&mut self, io: &mut I) -> Step {
+    /// Makes progress until nothing more can be done now. `woken`: its waker was woken since the last
+    /// poll.
+    pub fn poll<I: Io<Error = io::Error>>(&mut self, io: &mut I, woken: bool) -> Step {
         let Self { context, connection, guard, keys, give_up } = self;
         let now = context.now();
         let record = |event: ConnectionEvent<'_>| context.record(event, guard, now);
+        if woken {
+            connection.connection_mut().wake();
+        }
         if keys.refresh() {
             connection.revoke(keys.keys(), now);
         }

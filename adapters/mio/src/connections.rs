@@ -369,10 +369,7 @@ fn enqueue<S: StreamService, T>(ready: &mut VecDeque<Token>, slot: &mut Slot<S, 
 impl Socket {
     /// The result of connecting, once there has been an event.
     fn connected(&self) -> Option<io::Result<()>> {
-        (self.readable || self.writable).then(|| match self.stream.take_error() {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) | Err(error) => Err(error),
-        })
+        (self.readable || self.writable).then(|| self.stream.take_error()?.map_or(Ok(()), Err))
     }
 }
 

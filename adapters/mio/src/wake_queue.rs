@@ -9,6 +9,7 @@ use std::task::Wake;
 use mio::{Registry, Token};
 
 /// The tokens of woken connections, and the waker of the loop that handles them.
+#[derive(Debug)]
 pub(crate) struct WakeQueue {
     /// Each token once, however often its connection was woken.
     woken: Mutex<BTreeSet<Token>>,

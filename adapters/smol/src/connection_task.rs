@@ -4,12 +4,11 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::DerefMut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use countersign::{CloseReason, Instant, Protocol};
-use countersign_driver::{Failure, Keys, Progress, ServiceConnection, StreamService};
-use countersign_host::{Clock, Step};
+use countersign::{Instant, Protocol};
+use countersign_driver::{Failure, Keys, ServiceConnection, StreamService};
+use countersign_host::{Clock, ShutdownHandle, Step, StoppableConnection};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::deadline::Deadline;
@@ -37,20 +36,17 @@ use crate::transport::{PolledTransport, Transport};
 pub struct ConnectionTask<T> {
     transport: Transport<T>,
     clock: Clock,
-    notify: Notify,
-    stopping: Arc<AtomicBool>,
+    notify: Arc<Notify>,
+    shutdown: ShutdownHandle,
 }
 
 impl<T> ConnectionTask<T> {
     /// A task on `transport`, whose clock starts now. Closing `transport` must shut its write side, as it
     /// does for [`Socket`] and the sockets of `async-net`, but not for a bare `async_io::Async`.
     pub fn new(transport: T) -> Self {
-        Self {
-            transport: Transport::new(transport),
-            clock: Clock::start(),
-            notify: Notify::default(),
-            stopping: Arc::default(),
-        }
+        let notify = Arc::<Notify>::default();
+        let shutdown = ShutdownHandle::new(notify.clone().into());
+        Self { transport: Transport::new(transport), clock: Clock::start(), notify, shutdown }
     }
 
     /// With a clock that other connections share.
@@ -79,12 +75,13 @@ impl<T> ConnectionTask<T> {
     /// Wakes the connection, from any thread and also before [`drive`](Self::drive): for its protocol, and
     /// for its service, whose [`on_wake`](StreamService::on_wake) is called then.
     pub fn waker(&self) -> Waker {
-        self.notify.waker()
+        self.notify.clone().into()
     }
 
-    /// Stops the connection, from any thread.
+    /// Stops the connection, from any thread. There is no time limit; to end it at once, drop the future
+    /// of [`drive`](Self::drive).
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle { stopping: self.stopping.clone(), waker: self.waker() }
+        self.shutdown.clone()
     }
 
     /// Runs `service` until the connection is over; returns the service and the result of the connection.
@@ -107,50 +104,12 @@ impl<T> ConnectionTask<T> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut connection = ServiceConnection::new(protocol, service);
-        let abandoned = AbandonOnDrop(&mut connection);
-        let (clock, stopping, mut result) = (self.clock, self.stopping.clone(), Ok(()));
-        self.poll_with(|io, woken| {
-            if woken {
-                abandoned.0.wake();
-            }
-            if stopping.load(Ordering::SeqCst) {
-                abandoned.0.driver_mut().stop();
-            }
-            loop {
-                return match abandoned.0.poll(io, keys, clock.now()) {
-                    Progress::Event(_) => continue,
-                    Progress::Yield => Step::Yield,
-                    Progress::Wait(interest) => Step::Wait(interest),
-                    Progress::Closed(end) => {
-                        result = end;
-                        Step::Closed
-                    }
-                };
-            }
-        })
-        .await;
-        drop(abandoned);
+        let Self { transport, clock, notify, shutdown } = self;
+        let mut stoppable = StoppableConnection::new(&mut connection, &shutdown, None);
+        drive(transport, notify, clock, |io, woken| stoppable.poll(io, keys, clock.now(), woken))
+            .await;
+        let result = stoppable.result();
         (connection.into_service(), result)
-    }
-
-    /// Calls `poll` with the transport and whether the task was woken by its waker, and waits as `poll`
-    /// returns.
-    // Not an async function, which would hold its arguments twice: a server has one for each connection.
-    pub(crate) fn poll_with(
-        mut self,
-        mut poll: impl FnMut(&mut PolledTransport<'_, '_, T>, bool) -> Step,
-    ) -> impl Future<Output = ()> {
-        let mut deadline = Deadline::new();
-        poll_fn(move |cx| {
-            let woken = self.notify.listen(cx);
-            match poll(&mut self.transport.polled(cx), woken) {
-                Step::Closed => return Poll::Ready(()),
-                Step::Wait(it) if deadline.poll(it.until, self.now(), cx).is_pending() => {}
-                // After other tasks had their turn.
-                Step::Yield | Step::Wait(_) => cx.waker().wake_by_ref(),
-            }
-            Poll::Pending
-        })
     }
 }
 
@@ -160,30 +119,30 @@ impl From<Socket> for ConnectionTask<Socket> {
     }
 }
 
-/// Abandons the connection when its task is dropped, so that the service's `on_closed` is called.
-struct AbandonOnDrop<'a, P: DerefMut<Target: Protocol>, S: StreamService>(
-    &'a mut ServiceConnection<P, S, io::Error>,
-);
-
-impl<P: DerefMut<Target: Protocol>, S: StreamService> Drop for AbandonOnDrop<'_, P, S> {
-    fn drop(&mut self) {
-        self.0.abandon(CloseReason::Shutdown);
-    }
-}
-
-/// Stops a [`ConnectionTask`], from any thread.
-#[derive(Clone, Debug)]
-pub struct ShutdownHandle {
-    stopping: Arc<AtomicBool>,
-    waker: Waker,
-}
-
-impl ShutdownHandle {
-    /// Ends the connection in order, as soon as nothing is in progress on it: what the peer has begun to
-    /// send is read and answered first. There is no time limit; to end it at once, drop the future of
-    /// [`ConnectionTask::drive`].
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.waker.wake_by_ref();
-    }
+/// Calls `poll` with `transport` and whether `notify` was notified, and waits as `poll` returns. Drops
+/// both when the connection is over, within the poll: there the executor catches a panic of a service that
+/// is dropped.
+// Not an async function, which would hold its arguments twice: a server has one for each connection.
+pub(crate) fn drive<T>(
+    transport: Transport<T>,
+    notify: Arc<Notify>,
+    clock: Clock,
+    poll: impl FnMut(&mut PolledTransport<'_, '_, T>, bool) -> Step,
+) -> impl Future<Output = ()> {
+    let (mut connection, mut deadline) = (Some((transport, poll)), Deadline::new());
+    poll_fn(move |cx| {
+        let woken = notify.listen(cx);
+        let Some((transport, poll)) = &mut connection else { return Poll::Ready(()) };
+        match poll(&mut transport.polled(cx), woken) {
+            Step::Closed => {
+                // The transport first: the socket is closed when the connection counts no more.
+                connection = None;
+                return Poll::Ready(());
+            }
+            Step::Wait(it) if deadline.poll(it.until, clock.now(), cx).is_pending() => {}
+            // After other tasks had their turn.
+            Step::Yield | Step::Wait(_) => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
+    })
 }

@@ -76,13 +76,13 @@ pub use countersign_host::{
     ConnectionOptions, Connector, HandleError, KeyList, Listener, MessageBytes, MessageMemory,
     Messages, OwnedChunk, PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools,
     ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys,
-    StartError, Stream, Streams, process_id,
+    ShutdownHandle, StartError, Stream, Streams, process_id,
 };
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};
 
 pub use connection::Connection;
-pub use connection_task::{ConnectionTask, ShutdownHandle};
+pub use connection_task::ConnectionTask;
 pub use message_stream::MessageStream;
 pub use reconnecting_client::{HookFuture, ReconnectingClient};
 pub use recv_half::RecvHalf;

@@ -1,33 +1,27 @@
 //! A server with a task for each connection.
 
-use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use async_executor::Executor;
-use async_io::{Async, Timer};
+use async_io::Async;
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    AcceptResult, Acceptor, Address, AdmissionGuard, ConnectionHandle, Listener, Messages,
+    Accepted, Acceptor, Address, AdmissionGuard, ConnectionHandle, Incoming, Listener, Messages,
     PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions,
-    ServiceFactory, SharedKeys, Step, Stream, Streams,
+    ServiceFactory, SharedKeys, Streams,
 };
 use futures_lite::future::yield_now;
 use tracing::warn;
 
 use crate::connection::Connection;
-use crate::connection_task::ConnectionTask;
+use crate::connection_task::drive;
+use crate::deadline::Deadline;
 use crate::notify::Notify;
 use crate::socket::Socket;
-
-/// Connections accepted from one listener before other tasks get their turn.
-const ACCEPTS: usize = 64;
-/// How long to leave a listener alone that the system cannot wait for.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::transport::Transport;
 
 /// A server with a task for each connection, on any executor.
 ///
@@ -59,25 +53,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// }).await;
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct Server {
-    ports: Vec<Port>,
-    context: Arc<ServerContext>,
-    notify: Notify,
-}
-
-/// A listener of a server.
-struct Port {
-    listener: Async<Listener>,
-    acceptor: Acceptor,
-    /// The listener is left alone until this fires.
-    pause: Option<Timer>,
-}
-
-/// A connection that was admitted.
-struct Admitted {
-    socket: Socket,
-    addr: PeerAddr,
-    guard: AdmissionGuard,
+    acceptor: Acceptor<Async<Listener>>,
+    /// Wakes the task that accepts.
+    notify: Arc<Notify>,
+    /// When a pause of the acceptor ends.
+    resume: Deadline,
 }
 
 impl Server {
@@ -91,9 +73,8 @@ impl Server {
         factory: impl ProtocolFactory + 'static,
         keys: impl Into<SharedKeys>,
     ) -> io::Result<Self> {
-        let address: Address =
-            address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Self::new(address.listen(1)?, Arc::new(factory), keys, ServerOptions::default())
+        let listeners = address.parse::<Address>()?.listen(1)?;
+        Self::new(listeners, Arc::new(factory), keys, ServerOptions::default())
     }
 
     /// A server on `listeners`.
@@ -106,25 +87,26 @@ impl Server {
         keys: impl Into<SharedKeys>,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let notify = Notify::default();
-        let handle = ServerHandle::of_tasks(notify.waker());
-        let context = Arc::new(ServerContext::new(factory, keys.into(), options, handle));
-        let ports = listeners.into_iter().map(Port::new).collect::<io::Result<_>>()?;
-        Ok(Self { ports, context, notify })
+        let notify = Arc::<Notify>::default();
+        let handle = ServerHandle::of_tasks(notify.clone().into());
+        let context = ServerContext::new(factory, keys.into(), options, handle);
+        let listeners =
+            listeners.into_iter().map(Async::new_nonblocking).collect::<io::Result<_>>()?;
+        Ok(Self { acceptor: Acceptor::new(listeners, context), notify, resume: Deadline::new() })
     }
 
     /// Stops the server and reaches its connections, from any thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        self.context.handle().clone()
+        self.acceptor.context().handle().clone()
     }
 
-    /// Where it listens, with the port that the system chose for port 0.
+    /// Where it listens, with the port that the system chose for port 0; empty once it was stopped.
     ///
     /// # Errors
     /// The system's.
     pub fn local_addresses(&self) -> io::Result<Vec<Address>> {
-        self.ports.iter().map(|port| port.listener.get_ref().address()).collect()
+        self.acceptor.local_addresses()
     }
 
     /// Serves until it is stopped, with a [`Service`] that `create` makes for each connection.
@@ -141,7 +123,7 @@ impl Server {
         self,
         create: impl Fn(ConnectionHandle) -> S + Send + Sync,
     ) {
-        let memory = self.context.options().message_memory.clone();
+        let memory = self.acceptor.context().options().message_memory.clone();
         self.run_with(Messages::new(create, memory)).await;
     }
 
@@ -154,34 +136,26 @@ impl Server {
     }
 
     /// As [`run`](Self::run), with what `services` makes.
-    pub async fn run_with<F: ServiceFactory>(self, services: F) {
-        let Self { mut ports, context, notify } = self;
+    pub async fn run_with<F: ServiceFactory>(mut self, services: F) {
         let executor = Executor::new();
+        let context = self.acceptor.context().clone();
         let accepting = poll_fn(|cx| {
-            notify.listen(cx);
-            if context.handle().is_stopping() {
-                return Poll::Ready(());
+            while let Some((socket, addr, guard)) = ready!(self.poll_accept(cx)) {
+                let (notify, clock) = (Arc::<Notify>::default(), context.options().clock);
+                let (stream, waker) = (socket.get_ref(), notify.clone().into());
+                let context = context.clone();
+                let begun =
+                    ServedConnection::begin(context, &services, stream, addr, guard, &waker);
+                let Some(mut connection) = begun else { continue };
+                // Without an async block around it, which would hold the task twice.
+                let transport = Transport::new(socket).with_acknowledge(Socket::acknowledge);
+                let task =
+                    drive(transport, notify, clock, move |io, woken| connection.poll(io, woken));
+                executor.spawn(task).detach();
             }
-            for port in &mut ports {
-                for accepted in 0.. {
-                    if accepted == ACCEPTS {
-                        cx.waker().wake_by_ref();
-                        break;
-                    }
-                    match port.poll_accept(&context, cx) {
-                        Poll::Ready(Some(admitted)) => {
-                            admitted.serve(&services, &context, &executor);
-                        }
-                        Poll::Ready(None) => {}
-                        Poll::Pending => break,
-                    }
-                }
-            }
-            Poll::Pending
+            Poll::Ready(())
         });
         executor.run(accepting).await;
-        // Clients that connect now are refused, rather than left waiting.
-        drop(ports);
         while !executor.is_empty() {
             executor.tick().await;
             yield_now().await;
@@ -194,127 +168,45 @@ impl Server {
     /// The handshake runs in the calls on the connection, so a client that is silent holds up no other.
     /// Dropping the future loses no connection.
     pub async fn accept(&mut self) -> Option<Connection> {
-        let Self { ports, context, notify } = self;
-        poll_fn(|cx| {
-            notify.listen(cx);
-            if context.handle().is_stopping() {
-                ports.clear();
-                return Poll::Ready(None);
+        loop {
+            let (socket, addr, guard) = poll_fn(|cx| self.poll_accept(cx)).await?;
+            let context = self.acceptor.context();
+            if let Some(connection) = Connection::accepted(context, socket, addr, guard) {
+                return Some(connection);
             }
-            for _ in 0..ACCEPTS {
-                let mut pending = true;
-                for at in 0..ports.len() {
-                    let Poll::Ready(admitted) = ports[at].poll_accept(context, cx) else {
-                        continue;
-                    };
-                    pending = false;
-                    if let Some(connection) = admitted.and_then(|it| it.connection(context)) {
-                        // The other listeners come first next time.
-                        ports.rotate_left(at + 1);
-                        return Poll::Ready(Some(connection));
-                    }
-                }
-                if pending {
-                    return Poll::Pending;
-                }
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-impl Port {
-    fn new(listener: Listener) -> io::Result<Self> {
-        let listener = Async::new_nonblocking(listener)?;
-        Ok(Self { listener, acceptor: Acceptor::default(), pause: None })
+        }
     }
 
-    /// Accepts a connection; ready with `None` if it was rejected.
+    /// The next connection that is admitted; `None` when the server was told to stop.
     fn poll_accept(
         &mut self,
-        context: &ServerContext,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Admitted>> {
+    ) -> Poll<Option<(Socket, PeerAddr, AdmissionGuard)>> {
+        let Self { acceptor, notify, resume } = self;
+        notify.listen(cx);
         loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(Pin::new(pause).poll(cx));
-                self.pause = None;
-            }
-            let now = context.now();
-            match self.acceptor.accept(self.listener.get_ref(), now) {
-                AcceptResult::Connection(stream, addr) => {
-                    let admitted = context.admit(&stream, addr, now);
-                    return Poll::Ready(
-                        admitted.and_then(|guard| Admitted::new(stream, addr, guard)),
-                    );
-                }
-                AcceptResult::Empty => {
-                    if ready!(self.listener.poll_readable(cx)).is_err() {
-                        self.pause = Some(Timer::after(PAUSE));
+            match acceptor.poll(|| Ok(())) {
+                Incoming::Connection(Accepted { stream, addr, guard, .. }) => {
+                    match Socket::new(stream) {
+                        Ok(socket) => return Poll::Ready(Some((socket, addr, guard))),
+                        Err(error) => {
+                            warn!(target: "countersign", "cannot serve peer={addr}: {error}");
+                        }
                     }
                 }
-                AcceptResult::Paused(until) => {
-                    self.pause = Some(Timer::after(until.saturating_duration_since(now)));
+                Incoming::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
+                Incoming::Wait(until) => {
+                    let resumed = resume.poll(until, acceptor.context().now(), cx);
+                    let readable = acceptor.poll_ready(|listener| listener.poll_readable(cx));
+                    if resumed.is_pending() && readable.is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+                Incoming::Stopped => return Poll::Ready(None),
             }
         }
-    }
-}
-
-impl Admitted {
-    fn new(stream: Stream, addr: PeerAddr, guard: AdmissionGuard) -> Option<Self> {
-        match Socket::new(stream) {
-            Ok(socket) => Some(Self { socket, addr, guard }),
-            Err(error) => {
-                warn!(target: "countersign", "cannot serve peer={addr}: {error}");
-                None
-            }
-        }
-    }
-
-    fn connection(self, context: &Arc<ServerContext>) -> Option<Connection> {
-        Connection::accepted(context, self.socket, self.addr, self.guard)
-    }
-
-    /// Starts the task of a connection.
-    fn serve<'a, F: ServiceFactory + 'a>(
-        self,
-        services: &F,
-        context: &Arc<ServerContext>,
-        executor: &Executor<'a>,
-    ) {
-        let Self { socket, addr, guard } = self;
-        let task = ConnectionTask::from(socket).with_clock(context.options().clock);
-        let stream = task.get_ref().get_ref();
-        let context = context.clone();
-        let served =
-            ServedConnection::<F>::begin(context, services, stream, addr, guard, &task.waker());
-        if served.is_none() {
-            return;
-        }
-        let mut served = served;
-        // Without an async block around it, which would hold the task twice.
-        executor
-            .spawn(task.poll_with(move |io, woken| {
-                let Some(connection) = &mut served else { return Step::Closed };
-                if woken {
-                    connection.wake();
-                }
-                let step = connection.poll(io);
-                if step == Step::Closed {
-                    // Dropped here, where a service that panics on drop ends only its own connection.
-                    served = None;
-                }
-                step
-            }))
-            .detach();
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("context", &self.context).finish_non_exhaustive()
     }
 }

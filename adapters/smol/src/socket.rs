@@ -43,18 +43,18 @@ impl Socket {
         } else {
             address.targets()?
         };
-        let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
+        let mut connected = Err(io::Error::new(ErrorKind::NotFound, "the host has no address"));
         for target in targets {
             let timed_out = async {
                 Timer::after(timeout).await;
                 Err(ErrorKind::TimedOut.into())
             };
-            match future::or(Self::connect_to(&target), timed_out).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
+            connected = future::or(Self::connect_to(&target), timed_out).await;
+            if connected.is_ok() {
+                break;
             }
         }
-        Err(last)
+        connected
     }
 
     async fn connect_to(target: &ResolvedAddr) -> io::Result<Self> {
@@ -68,10 +68,7 @@ impl Socket {
         };
         let socket = Self::new(stream)?;
         poll_fn(|cx| socket.0.poll_writable(cx)).await?;
-        match socket.get_ref().take_error()? {
-            Some(error) => Err(error),
-            None => Ok(socket),
-        }
+        socket.get_ref().take_error()?.map_or(Ok(socket), Err)
     }
 
     /// The socket itself.

@@ -55,7 +55,6 @@ mod reconnecting_client;
 mod runner;
 mod server;
 mod shared_connection;
-mod shutdown_handle;
 mod wakeup;
 
 pub use countersign::{
@@ -69,8 +68,8 @@ pub use countersign_host::{
     Address, AddressError, CallError, ConnectionHandle, ConnectionLimit, ConnectionOptions,
     Connector, HandleError, KeyList, Listener, MessageMemory, Messages, OwnedChunk, PeerAddr,
     PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools, ProtocolFactory, ServerHandle,
-    ServerOptions, ServiceFactory, SessionFactory, SharedKeys, StartError, Stream, Streams,
-    process_id,
+    ServerOptions, ServiceFactory, SessionFactory, SharedKeys, ShutdownHandle, StartError, Stream,
+    Streams, process_id,
 };
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};
@@ -79,4 +78,3 @@ pub use connection::{Connection, RecvHalf, SendHalf};
 pub use reconnecting_client::ReconnectingClient;
 pub use runner::Runner;
 pub use server::Server;
-pub use shutdown_handle::ShutdownHandle;

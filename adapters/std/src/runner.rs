@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{CloseReason, Error, Instant};
-use countersign_driver::{Failure, Interest, Keys, Progress, ServiceConnection, StreamService};
-use countersign_host::{BoxedProtocol, CallError, Clock, ProtocolFactory, Stream};
+use countersign::Instant;
+use countersign_driver::{Interest, Keys, ServiceConnection, StreamService};
+use countersign_host::{
+    CallError, Clock, ProtocolFactory, ShutdownHandle, Step, StoppableConnection, Stream,
+};
 
-use crate::shutdown_handle::ShutdownHandle;
 use crate::wakeup::Wakeup;
 
 /// How long a connection may take to end in order once the runner is told to stop.
@@ -48,11 +49,11 @@ impl Runner {
     /// The system's.
     pub fn new() -> io::Result<Self> {
         let wakeup = Arc::new(Wakeup::new()?);
-        let shutdown = ShutdownHandle::new(wakeup.clone());
+        let shutdown = ShutdownHandle::new(wakeup.clone().into());
         Ok(Self { wakeup, shutdown, clock: Clock::start() })
     }
 
-    /// Stops it, from any thread.
+    /// Stops it, from any thread: a connection in order, or after 3 s, and any sleep at once.
     #[must_use]
     pub fn shutdown_handle(&self) -> ShutdownHandle {
         self.shutdown.clone()
@@ -89,48 +90,34 @@ impl Runner {
         keys: &dyn Keys,
         service: S,
     ) -> (S, Result<(), CallError>) {
-        match factory.client(&self.wakeup.clone().into(), self.now()) {
-            Ok(protocol) => {
-                let mut connection = ServiceConnection::new(protocol, service);
-                let result = self.drive(&mut connection, stream, keys);
-                (connection.into_service(), result)
-            }
-            Err(error) => (service, Err(CallError::Start(error))),
-        }
+        let protocol = match factory.client(&self.wakeup.clone().into(), self.now()) {
+            Ok(protocol) => protocol,
+            Err(error) => return (service, Err(CallError::Start(error))),
+        };
+        let mut connection = ServiceConnection::new(protocol, service);
+        let mut stoppable =
+            StoppableConnection::new(&mut connection, &self.shutdown, Some(STOP_TIMEOUT));
+        drive(stream, &self.wakeup, self.clock, |woken| {
+            stoppable.poll(&mut { stream }, keys, self.now(), woken)
+        });
+        let result = stoppable.result();
+        (connection.into_service(), result.map_err(CallError::from))
     }
+}
 
-    fn drive<S: StreamService>(
-        &self,
-        connection: &mut ServiceConnection<BoxedProtocol, S, io::Error>,
-        stream: &Stream,
-        keys: &dyn Keys,
-    ) -> Result<(), CallError> {
-        let mut give_up: Option<Instant> = None;
-        loop {
-            let now = self.now();
-            if self.is_stopping() && give_up.is_none() {
-                give_up = Some(now.saturating_add(STOP_TIMEOUT));
-                connection.driver_mut().stop();
-            }
-            if give_up.is_some_and(|at| at <= now) {
-                connection.abandon(CloseReason::Shutdown);
-                return Err(CallError::Protocol(Error::Aborted(CloseReason::Shutdown)));
-            }
-            match connection.poll(&mut { stream }, keys, now) {
-                Progress::Event(_) | Progress::Yield => {}
-                Progress::Wait(interest) => {
-                    let interest = interest.until_at_most(give_up);
-                    if self.wakeup.wait(Some(stream), interest, self.now()) {
-                        connection.wake();
-                    }
-                }
-                Progress::Closed(result) => {
-                    return result.map_err(|failure| match failure {
-                        Failure::Io(error) => CallError::Io(error),
-                        Failure::Protocol(error) => CallError::Protocol(error),
-                    });
-                }
-            }
+/// Calls `poll` with whether the thread was woken by `wakeup`, and waits at `stream` as `poll` returns.
+pub(crate) fn drive(
+    stream: &Stream,
+    wakeup: &Wakeup,
+    clock: Clock,
+    mut poll: impl FnMut(bool) -> Step,
+) {
+    let mut woken = false;
+    loop {
+        match poll(woken) {
+            Step::Yield => woken = false,
+            Step::Wait(interest) => woken = wakeup.wait(Some(stream), interest, clock.now()),
+            Step::Closed => return,
         }
     }
 }

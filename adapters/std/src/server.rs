@@ -1,6 +1,5 @@
 //! A server with a thread for each connection.
 
-use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,13 +7,14 @@ use std::thread;
 
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    AcceptResult, Acceptor, Address, AdmissionGuard, CallConnection, ConnectionHandle, Listener,
-    Messages, PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle,
-    ServerOptions, ServiceFactory, SharedKeys, Step, Stream, Streams,
+    Accepted, Acceptor, Address, CallConnection, ConnectionHandle, Incoming, Listener, Messages,
+    ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions, ServiceFactory,
+    SharedKeys, Streams,
 };
 use tracing::warn;
 
 use crate::connection::Connection;
+use crate::runner::drive;
 use crate::shared_connection::Notify;
 use crate::wakeup::Wakeup;
 
@@ -62,27 +62,11 @@ use crate::wakeup::Wakeup;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Debug)]
 pub struct Server {
-    ports: Ports,
-    context: Arc<ServerContext>,
-}
-
-/// The listeners of a server.
-struct Ports {
-    listeners: Vec<(Listener, Acceptor)>,
-    /// The listener that is tried first.
-    next: usize,
+    acceptor: Acceptor,
+    /// Wakes the thread that accepts.
     wakeup: Arc<Wakeup>,
-    /// For the next connection.
-    spare: Option<Wakeup>,
-}
-
-/// A connection that was admitted.
-struct Accepted {
-    stream: Stream,
-    addr: PeerAddr,
-    guard: AdmissionGuard,
-    wakeup: Wakeup,
 }
 
 impl Server {
@@ -96,9 +80,8 @@ impl Server {
         factory: impl ProtocolFactory + 'static,
         keys: impl Into<SharedKeys>,
     ) -> io::Result<Self> {
-        let address: Address =
-            address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Self::new(address.listen(1)?, Arc::new(factory), keys, ServerOptions::default())
+        let listeners = address.parse::<Address>()?.listen(1)?;
+        Self::new(listeners, Arc::new(factory), keys, ServerOptions::default())
     }
 
     /// A server on `listeners`.
@@ -113,15 +96,14 @@ impl Server {
     ) -> io::Result<Self> {
         let wakeup = Arc::new(Wakeup::new()?);
         let handle = ServerHandle::of_tasks(wakeup.clone().into());
-        let context = Arc::new(ServerContext::new(factory, keys.into(), options, handle));
-        let listeners = listeners.into_iter().map(|it| (it, Acceptor::default())).collect();
-        Ok(Self { ports: Ports { listeners, next: 0, wakeup, spare: None }, context })
+        let context = ServerContext::new(factory, keys.into(), options, handle);
+        Ok(Self { acceptor: Acceptor::new(listeners, context), wakeup })
     }
 
     /// Stops the server and reaches its connections, from any thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        self.context.handle().clone()
+        self.acceptor.context().handle().clone()
     }
 
     /// Where it listens, with the port that the system chose for port 0; empty once it was stopped.
@@ -129,7 +111,7 @@ impl Server {
     /// # Errors
     /// The system's.
     pub fn local_addresses(&self) -> io::Result<Vec<Address>> {
-        self.ports.listeners.iter().map(|(listener, _)| listener.address()).collect()
+        self.acceptor.local_addresses()
     }
 
     /// The next connection; `None` when the server was told to stop. Waits.
@@ -139,13 +121,11 @@ impl Server {
     /// [finishes](Connection::finish) each connection when no message is in progress on it.
     pub fn accept(&mut self) -> Option<Connection> {
         loop {
-            let Accepted { stream, addr, guard, wakeup } = self.ports.accept(&self.context)?;
-            let (context, notify) = (self.context.clone(), Notify::new(wakeup));
-            let waker = notify.clone().into();
-            let accepted = CallConnection::accepted(context, &stream, addr, guard, &waker);
-            if let Some(connection) = accepted {
-                let clock = self.context.options().clock;
-                return Some(Connection::accepted(stream, clock, connection, notify));
+            let Accepted { stream, addr, guard, prepared } = self.accept_next()?;
+            let (context, notify) = (self.acceptor.context().clone(), Notify::new(prepared));
+            let (clock, waker) = (context.options().clock, notify.clone().into());
+            if let Some(it) = CallConnection::accepted(context, &stream, addr, guard, &waker) {
+                return Some(Connection::accepted(stream, clock, it, notify));
             }
         }
     }
@@ -153,7 +133,7 @@ impl Server {
     /// Serves with a [`Service`] that `create` makes for each connection, until the server is stopped and
     /// the last connection has ended. A call of a service that does not return is waited for.
     pub fn run<S: Service + Send>(&mut self, create: impl Fn(ConnectionHandle) -> S + Send + Sync) {
-        let memory = self.context.options().message_memory.clone();
+        let memory = self.acceptor.context().options().message_memory.clone();
         self.run_with(&Messages::new(create, memory));
     }
 
@@ -167,96 +147,51 @@ impl Server {
 
     /// As [`run`](Self::run), with what `services` makes.
     pub fn run_with<F: ServiceFactory>(&mut self, services: &F) {
-        let Self { ports, context } = self;
+        let context = self.acceptor.context().clone();
         thread::scope(|scope| {
-            while let Some(accepted) = ports.accept(context) {
+            while let Some(accepted) = self.accept_next() {
                 let addr = accepted.addr;
+                let serve = || serve(context.clone(), services, accepted);
+                // A service that panics, even when it is dropped, does not end the server.
+                let guarded = move || {
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                        warn!(target: "countersign", "ended peer={addr}: its service panicked");
+                    }
+                };
                 let named = thread::Builder::new().name(addr.to_string());
-                let serve = || serve_guarded(context.clone(), services, accepted);
-                if let Err(error) = named.spawn_scoped(scope, serve) {
+                if let Err(error) = named.spawn_scoped(scope, guarded) {
                     warn!(target: "countersign", "cannot serve peer={addr}: {error}");
                 }
             }
         });
     }
-}
 
-impl Ports {
     /// The next connection that is admitted; `None` when the server was told to stop. Waits.
-    fn accept(&mut self, context: &ServerContext) -> Option<Accepted> {
-        while !context.handle().is_stopping() {
-            if let Some(accepted) = self.try_accept(context) {
-                return Some(accepted);
-            }
-            let paused = self.listeners.iter().filter_map(|(_, acceptor)| acceptor.pause()).min();
-            let open = self.listeners.iter().filter(|(_, acceptor)| acceptor.pause().is_none());
-            self.wakeup.wait_for_any(open.map(|(listener, _)| listener), paused, context.now());
-        }
-        // A connection that will not be served is not to wait.
-        self.listeners.clear();
-        None
-    }
-
-    /// A connection of the listeners in rotation, if one waits.
-    fn try_accept(&mut self, context: &ServerContext) -> Option<Accepted> {
-        let count = self.listeners.len();
-        for index in (self.next..count).chain(0..self.next.min(count)) {
-            let (listener, acceptor) = &mut self.listeners[index];
-            let now = context.now();
-            // First: a connection that is accepted and cannot be served is lost; one that waits is not.
-            let wakeup = match self.spare.take().map_or_else(Wakeup::new, Ok) {
-                Ok(wakeup) => wakeup,
-                Err(error) => {
-                    acceptor.pause_for(&error, now);
-                    continue;
+    fn accept_next(&mut self) -> Option<Accepted<Wakeup>> {
+        let Self { acceptor, wakeup } = self;
+        loop {
+            match acceptor.poll(Wakeup::new) {
+                Incoming::Connection(accepted) => return Some(accepted),
+                Incoming::Yield => {}
+                Incoming::Wait(until) => {
+                    wakeup.wait_for_any(acceptor.empty(), until, acceptor.context().now());
+                    acceptor.set_all_ready();
                 }
-            };
-            if let AcceptResult::Connection(stream, addr) = acceptor.accept(listener, now) {
-                self.next = index + 1;
-                if let Some(guard) = context.admit(&stream, addr, now) {
-                    return Some(Accepted { stream, addr, guard, wakeup });
-                }
+                Incoming::Stopped => return None,
             }
-            self.spare = Some(wakeup);
         }
-        None
-    }
-}
-
-/// Serves one connection. A service that panics, even when it is dropped, does not end the server.
-fn serve_guarded<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, it: Accepted) {
-    let addr = it.addr;
-    if catch_unwind(AssertUnwindSafe(|| serve(context, services, it))).is_err() {
-        warn!(target: "countersign", "ended peer={addr}: its service panicked");
     }
 }
 
 /// Serves one connection to its end.
-fn serve<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, accepted: Accepted) {
-    let Accepted { stream, addr, guard, wakeup } = accepted;
-    let (clock, wakeup) = (context.options().clock, Arc::new(wakeup));
-    let begun = {
-        let waker = wakeup.clone().into();
-        ServedConnection::begin(context, services, &stream, addr, guard, &waker)
-    };
+fn serve<F: ServiceFactory>(context: Arc<ServerContext>, services: &F, accepted: Accepted<Wakeup>) {
+    let Accepted { stream, addr, guard, prepared } = accepted;
+    let (clock, wakeup) = (context.options().clock, Arc::new(prepared));
+    let waker = wakeup.clone().into();
+    let begun = ServedConnection::begin(context, services, &stream, addr, guard, &waker);
     let Some(mut connection) = begun else { return };
     // Dropped before the connection: its files are closed when it counts no more.
+    drop(waker);
     let (stream, wakeup) = (stream, wakeup);
-    loop {
-        match connection.poll(&mut &stream) {
-            Step::Yield => {}
-            Step::Wait(interest) => {
-                if wakeup.wait(Some(&stream), interest, clock.now()) {
-                    connection.wake();
-                }
-            }
-            Step::Closed => return,
-        }
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("context", &self.context).finish_non_exhaustive()
-    }
+    drive(&stream, &wakeup, clock, |woken| connection.poll(&mut &stream, woken));
 }

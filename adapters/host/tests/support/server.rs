@@ -109,10 +109,8 @@ impl<F: ServiceFactory> Pair<F> {
 
     /// Polls the server's end alone, as its thread would.
     pub(crate) fn poll_server(&mut self) -> Step {
-        if self.woken.0.swap(false, Ordering::SeqCst) {
-            self.server.wake();
-        }
-        self.server.poll(&mut &self.ours)
+        let woken = self.woken.0.swap(false, Ordering::SeqCst);
+        self.server.poll(&mut &self.ours, woken)
     }
 
     pub(crate) fn send(&mut self, message: &[u8]) {
