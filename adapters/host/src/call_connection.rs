@@ -1,6 +1,5 @@
 //! A connection that is driven by calls: what blocking and asynchronous connections have in common.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -17,6 +16,7 @@ use crate::call_error::CallError;
 use crate::connection_handle::{Close, ConnectionHandle};
 use crate::message_memory::{MessageBytes, MessageMemory};
 use crate::monitored_connection::{ConnectionEnd, ConnectionEvent, Step};
+use crate::operation::Sending;
 use crate::peer_addr::PeerAddr;
 use crate::server_context::{AdmissionGuard, ServerContext};
 use crate::session_factory::BoxedProtocol;
@@ -64,6 +64,8 @@ pub struct OwnedChunk {
 pub struct CallConnection {
     connection: Connection<BoxedProtocol, io::Error>,
     incoming: Reassembler<MessageBytes>,
+    /// How much of `incoming` was [read](Self::read). Always less than all of it.
+    read: usize,
     /// Whether what is in `incoming` is the beginning of its message.
     incoming_first: bool,
     /// What follows what is in `incoming`.
@@ -87,40 +89,6 @@ struct Served {
     reported_end: bool,
 }
 
-/// A message that is being sent.
-#[derive(Debug)]
-pub struct Sending<'m> {
-    /// `None`: the end of our messages.
-    message: Option<Cow<'m, [u8]>>,
-    taken: bool,
-}
-
-impl<'m> Sending<'m> {
-    /// A message.
-    #[must_use]
-    pub const fn message(message: &'m [u8]) -> Self {
-        Self { message: Some(Cow::Borrowed(message)), taken: false }
-    }
-
-    /// A message in memory of its own.
-    #[must_use]
-    pub const fn owned(message: Vec<u8>) -> Self {
-        Self { message: Some(Cow::Owned(message)), taken: false }
-    }
-
-    /// The end of our messages.
-    #[must_use]
-    pub const fn finish() -> Self {
-        Self { message: None, taken: false }
-    }
-
-    /// Whether the connection has taken it: it leaves even if its call is given up.
-    #[must_use]
-    pub const fn is_taken(&self) -> bool {
-        self.taken
-    }
-}
-
 impl CallConnection {
     /// A connection at its beginning.
     #[must_use]
@@ -128,6 +96,7 @@ impl CallConnection {
         Self {
             connection: Connection::new(protocol),
             incoming: Reassembler::new(memory.message_buffer()),
+            read: 0,
             incoming_first: true,
             incoming_remaining: Remaining::End,
             outgoing: SendQueue::new(memory.buffer()),
@@ -249,6 +218,20 @@ impl CallConnection {
         self.connection.peer()
     }
 
+    /// Calls `look` with the peer once the handshake is over, and takes it.
+    pub fn look_at_peer<T>(
+        &mut self,
+        look: &mut Option<impl FnOnce(Peer<'_>) -> T>,
+    ) -> Option<Result<T, CallError>> {
+        if self.peer().is_none()
+            && let Err(error) = self.established()?
+        {
+            return Some(Err(error));
+        }
+        let peer = self.peer()?;
+        Some(Ok(look.take()?(peer)))
+    }
+
     /// Whether the handshake is over, and all of it has left.
     pub fn established(&mut self) -> Option<Result<(), CallError>> {
         done(self.connection.poll_established())
@@ -269,6 +252,7 @@ impl CallConnection {
     }
 
     fn try_recv_chunk(&mut self, now: Instant) -> Option<Result<Option<OwnedChunk>, CallError>> {
+        self.drop_read();
         if !self.incoming.is_empty() {
             let (first, remaining) = (self.incoming_first, self.incoming_remaining);
             let bytes = self.incoming.bytes().to_vec();
@@ -299,6 +283,7 @@ impl CallConnection {
     }
 
     fn try_recv(&mut self, now: Instant) -> Option<Result<Option<Vec<u8>>, CallError>> {
+        self.drop_read();
         loop {
             if self.incoming.is_complete() {
                 let message = self.incoming.bytes().to_vec();
@@ -345,12 +330,15 @@ impl CallConnection {
             return Some(Ok(0));
         }
         loop {
-            let arrived = self.incoming.bytes();
+            let arrived = &self.incoming.bytes()[self.read..];
             if !arrived.is_empty() {
                 let n = arrived.len().min(into.len());
                 into[..n].copy_from_slice(&arrived[..n]);
-                self.incoming.drop_front(n);
+                self.read += n;
                 self.incoming_first = false;
+                if self.read == self.incoming.bytes().len() {
+                    self.drop_read();
+                }
                 return Some(Ok(n));
             }
             match done(self.connection.poll_chunk())? {
@@ -364,10 +352,15 @@ impl CallConnection {
         }
     }
 
+    /// Drops what was read from `incoming`. Not after each read, which would move the rest each time.
+    fn drop_read(&mut self) {
+        self.incoming.drop_front(mem::take(&mut self.read));
+    }
+
     /// Takes `sending` once there is room, and then reports when it has left.
     pub fn send(&mut self, sending: &mut Sending<'_>) -> Option<Result<(), CallError>> {
-        if !sending.taken {
-            match &sending.message {
+        if !sending.is_taken() {
+            match sending.bytes() {
                 Some(message) => {
                     match done(self.connection.poll_send(message, &mut self.outgoing))? {
                         Ok(()) => {}
@@ -379,7 +372,7 @@ impl CallConnection {
                     Err(error) => return Some(Err(error)),
                 },
             }
-            sending.taken = true;
+            sending.set_taken();
             self.set_answering(false);
             return None;
         }

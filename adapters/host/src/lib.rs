@@ -8,8 +8,8 @@
 //! * [`SessionFactory`] makes protocols with buffers from shared [`Pools`].
 //! * [`ServerContext`] admits connections within [limits](ServerOptions) and logs what becomes of them;
 //!   [`ServerHandle`] and [`ConnectionHandle`] reach them from any thread.
-//! * [`MonitoredConnection`] and [`ServedConnection`] call a service, [`CallConnection`] is driven by
-//!   calls.
+//! * [`MonitoredConnection`] and [`ServedConnection`] call a service; [`CallConnection`] is driven by
+//!   calls, from any threads or tasks as a [`SharedConnection`].
 //! * With the feature `keyring`: [`Keyring`]s and [key files](key_file).
 
 mod acceptor;
@@ -27,6 +27,7 @@ mod listener;
 mod log;
 mod message_memory;
 mod monitored_connection;
+mod operation;
 mod peer_addr;
 mod peer_limits;
 mod pool;
@@ -38,8 +39,10 @@ mod server_context;
 mod server_handle;
 mod service_factory;
 mod session_factory;
+mod shared_connection;
 mod shared_keys;
 mod stream;
+mod waiters;
 
 #[cfg(feature = "keyring")]
 pub mod key_file;
@@ -48,7 +51,7 @@ mod keyring;
 
 pub use acceptor::{AcceptResult, Acceptor};
 pub use address::{Address, AddressError, ResolvedAddr};
-pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk, Sending};
+pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk};
 pub use call_error::CallError;
 pub use clock::Clock;
 pub use connection_handle::{ConnectionHandle, HandleError, HandledService, PeerIdentity};
@@ -63,11 +66,12 @@ pub use listener::Listener;
 pub use log::{log_end, log_established, log_refused};
 pub use message_memory::{MessageBytes, MessageMemory};
 pub use monitored_connection::{ConnectionEnd, ConnectionEvent, MonitoredConnection, Step};
+pub use operation::{Operation, Request, Sending};
 pub use peer_addr::PeerAddr;
 pub use peer_limits::{HandshakePermit, LimitExceeded, PeerLimitOptions, PeerLimits};
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 pub use process_id::process_id;
-pub use reconnection::Reconnection;
+pub use reconnection::{Attempt, Reconnection};
 pub use reflection_guard::OutstandingChallenges;
 pub use served_connection::ServedConnection;
 pub use server_context::{AdmissionGuard, ServerContext, ServerOptions};
@@ -76,5 +80,7 @@ pub use service_factory::{HandledStream, Messages, ServiceFactory, Streams};
 pub use session_factory::{
     BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
+pub use shared_connection::{CallProgress, CallTransport, SharedConnection};
 pub use shared_keys::{KeysWatcher, SharedKeys};
 pub use stream::Stream;
+pub use waiters::Call;

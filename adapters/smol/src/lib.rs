@@ -61,7 +61,6 @@ mod send_half;
 mod server;
 mod socket;
 mod transport;
-mod waiters;
 
 pub use countersign::{
     CloseReason, Config, Digest, Error, Framing, Instant, Key, KeyId, Multiprocessing, Mutual,

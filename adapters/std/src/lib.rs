@@ -49,8 +49,8 @@ mod connection;
 mod reconnecting_client;
 mod runner;
 mod server;
-mod shared_connection;
 mod shutdown_handle;
+mod socket;
 mod wakeup;
 
 pub use countersign::{

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use countersign_driver::Backoff;
-use countersign_host::{CallError, Connector, Reconnection};
+use countersign_host::{Attempt, CallError, Connector, Reconnection};
 
 use crate::connection::Connection;
 
@@ -33,9 +33,8 @@ use crate::connection::Connection;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ReconnectingClient {
-    reconnection: Reconnection,
+    reconnection: Reconnection<Connection>,
     hook: Box<Hook>,
-    connection: Option<Connection>,
 }
 
 type Hook = dyn FnMut(&Connection) -> Result<(), CallError> + Send;
@@ -48,8 +47,7 @@ impl ReconnectingClient {
         backoff: Backoff,
         hook: impl FnMut(&Connection) -> Result<(), CallError> + Send + 'static,
     ) -> Self {
-        let hook = Box::new(hook);
-        Self { reconnection: Reconnection::new(connector, backoff), hook, connection: None }
+        Self { reconnection: Reconnection::new(connector, backoff), hook: Box::new(hook) }
     }
 
     /// Sends a message and receives its reply. After an error other than [`CallError::Busy`] the
@@ -59,11 +57,9 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; [`CallError::Connect`] and other errors of the last attempt to
     /// connect.
     pub fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        let give_up = self.reconnection.give_up();
-        let result = self.connection(give_up)?.request(message);
-        let kept = self.reconnection.note_request(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
+        self.reconnection.begin_call();
+        let result = self.connection()?.request(message);
+        self.reconnection.note_request(result)
     }
 
     /// Sends a message.
@@ -71,9 +67,9 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::send`], and as [`request`](Self::request) of connecting.
     pub fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
-        let give_up = self.reconnection.give_up();
-        let result = self.connection(give_up)?.send(message);
-        self.note(result)
+        self.reconnection.begin_call();
+        let result = self.connection()?.send(message);
+        self.reconnection.note(result)
     }
 
     /// The next message. Connects again when the connection fails or the peer finishes: messages that
@@ -83,49 +79,30 @@ impl ReconnectingClient {
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`], and as [`request`](Self::request) of
     /// connecting.
     pub fn recv(&mut self) -> Result<Vec<u8>, CallError> {
-        let give_up = self.reconnection.give_up();
+        self.reconnection.begin_call();
         loop {
-            let received = self.connection(give_up)?.recv();
-            let result = received.and_then(|message| message.ok_or(CallError::PeerFinished));
-            let result = self.note(result);
-            if self.connection.is_some() {
+            let received = self.connection()?.recv();
+            if let Some(result) = self.reconnection.note_recv(received) {
                 return result;
             }
         }
     }
 
-    /// Takes note of how a call ended.
-    fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
-        let kept = self.reconnection.note(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
-    }
-
     /// The connection; connects if there is none.
-    fn connection(&mut self, give_up: Option<Instant>) -> Result<&Connection, CallError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect(give_up)?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    fn connect(&mut self, give_up: Option<Instant>) -> Result<Connection, CallError> {
-        let mut last = None;
-        loop {
-            if let Some(at) = self.reconnection.retry_at() {
-                let until = give_up.map_or(at, |give_up| at.min(give_up));
-                thread::sleep(until.saturating_duration_since(Instant::now()));
-                if until < at {
-                    return Err(last.unwrap_or(CallError::TimedOut));
+    fn connection(&mut self) -> Result<&Connection, CallError> {
+        while let Some(attempt) = self.reconnection.next_attempt()? {
+            match attempt {
+                Attempt::WaitUntil(at) => {
+                    thread::sleep(at.saturating_duration_since(Instant::now()));
+                }
+                Attempt::Connect => {
+                    let connected = Connection::connect(self.reconnection.connector());
+                    let connected = connected.and_then(|it| (self.hook)(&it).map(|()| it));
+                    self.reconnection.note_attempt(connected)?;
                 }
             }
-            let connected = Connection::connect(self.reconnection.connector());
-            match connected.and_then(|it| (self.hook)(&it).map(|()| it)) {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(self.reconnection.note_failed_attempt(error)?),
-            }
         }
+        self.reconnection.connection().ok_or(CallError::TimedOut)
     }
 }
 
@@ -133,7 +110,6 @@ impl fmt::Debug for ReconnectingClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReconnectingClient")
             .field("reconnection", &self.reconnection)
-            .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
 }

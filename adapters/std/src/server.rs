@@ -8,14 +8,13 @@ use std::thread;
 
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    AcceptResult, Acceptor, Address, AdmissionGuard, CallConnection, ConnectionHandle, Listener,
-    Messages, PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle,
-    ServerOptions, ServiceFactory, SharedKeys, Step, Stream, Streams,
+    AcceptResult, Acceptor, Address, AdmissionGuard, ConnectionHandle, Listener, Messages,
+    PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions,
+    ServiceFactory, SharedKeys, Step, Stream, Streams,
 };
 use tracing::warn;
 
 use crate::connection::Connection;
-use crate::shared_connection::Notify;
 use crate::wakeup::Wakeup;
 
 /// A server with a thread for each connection, so that a service may take its time.
@@ -140,12 +139,9 @@ impl Server {
     pub fn accept(&mut self) -> Option<Connection> {
         loop {
             let Accepted { stream, addr, guard, wakeup } = self.ports.accept(&self.context)?;
-            let (context, notify) = (self.context.clone(), Notify::new(wakeup));
-            let waker = notify.clone().into();
-            let accepted = CallConnection::accepted(context, &stream, addr, guard, &waker);
-            if let Some(connection) = accepted {
-                let clock = self.context.options().clock;
-                return Some(Connection::accepted(stream, clock, connection, notify));
+            let accepted = Connection::accepted(&self.context, stream, addr, guard, wakeup);
+            if accepted.is_some() {
+                return accepted;
             }
         }
     }
