@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use countersign::{CloseReason, Error, Instant, Peer, Remaining};
 use countersign_driver::{
-    Connection, ConnectionError, Failure, Interest, Io, Keys, Progress, Reassembler, SendQueue,
+    Chunk, Connection, ConnectionError, Failure, Io, Keys, Progress, Reassembler, SendQueue,
 };
 
 use crate::call_error::CallError;
@@ -177,23 +177,6 @@ impl CallConnection {
         self.connection.wants_poll()
     }
 
-    /// Polls until there is nothing to do but wait, and returns for what; for nothing once the connection
-    /// is over.
-    pub fn poll_until_wait<I: Io<Error = io::Error>, K: Keys + ?Sized>(
-        &mut self,
-        io: &mut I,
-        keys: &K,
-        now: impl Fn() -> Instant,
-    ) -> Interest {
-        loop {
-            match self.poll(io, keys, now()) {
-                Step::Yield => {}
-                Step::Wait(interest) => return interest,
-                Step::Closed => return Interest::default(),
-            }
-        }
-    }
-
     /// Whether an operation left something to do.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
@@ -223,9 +206,7 @@ impl CallConnection {
         &mut self,
         look: &mut Option<impl FnOnce(Peer<'_>) -> T>,
     ) -> Option<Result<T, CallError>> {
-        if self.peer().is_none()
-            && let Err(error) = self.established()?
-        {
+        if let Some(Err(error)) = self.established() {
             return Some(Err(error));
         }
         let peer = self.peer()?;
@@ -239,7 +220,7 @@ impl CallConnection {
 
     /// The next chunk of a message; `None` inside: the peer sends no more.
     pub fn recv_chunk(&mut self, now: Instant) -> Option<Result<Option<OwnedChunk>, CallError>> {
-        let received = self.try_recv_chunk(now);
+        let received = done(self.try_recv_chunk(now));
         self.set_answering(matches!(received, Some(Ok(Some(_)))));
         received
     }
@@ -251,59 +232,53 @@ impl CallConnection {
         }
     }
 
-    fn try_recv_chunk(&mut self, now: Instant) -> Option<Result<Option<OwnedChunk>, CallError>> {
+    fn try_recv_chunk(&mut self, now: Instant) -> Poll<Result<Option<OwnedChunk>, CallError>> {
         self.drop_read();
         if !self.incoming.is_empty() {
             let (first, remaining) = (self.incoming_first, self.incoming_remaining);
             let bytes = self.incoming.bytes().to_vec();
             self.incoming.clear();
-            return Some(Ok(Some(OwnedChunk { bytes, first, remaining })));
+            return Poll::Ready(Ok(Some(OwnedChunk { bytes, first, remaining })));
         }
-        match done(self.connection.poll_chunk())? {
-            Ok(false) => return Some(Ok(None)),
-            Ok(true) => {}
-            Err(error) => return Some(Err(error)),
-        }
-        let chunk = self.connection.chunk()?;
-        let chunk = OwnedChunk {
-            bytes: chunk.bytes.to_vec(),
-            first: chunk.first,
-            remaining: chunk.remaining,
-        };
+        let Some(chunk) = ready!(self.next_chunk())? else { return Poll::Ready(Ok(None)) };
+        let (bytes, first, remaining) = (chunk.bytes.to_vec(), chunk.first, chunk.remaining);
         self.connection.consume(now);
-        Some(Ok(Some(chunk)))
+        Poll::Ready(Ok(Some(OwnedChunk { bytes, first, remaining })))
+    }
+
+    /// The chunk at hand; `None` inside: the peer sends no more.
+    fn next_chunk(&mut self) -> Poll<Result<Option<Chunk<'_>>, CallError>> {
+        if ready!(self.connection.poll_chunk())? {
+            self.connection.chunk().map_or(Poll::Pending, |chunk| Poll::Ready(Ok(Some(chunk))))
+        } else {
+            Poll::Ready(Ok(None))
+        }
     }
 
     /// The next message; `None` inside: the peer sends no more. What has arrived of an incomplete message
     /// is kept for the next call, also for [`recv_chunk`](Self::recv_chunk) and [`read`](Self::read).
     pub fn recv(&mut self, now: Instant) -> Option<Result<Option<Vec<u8>>, CallError>> {
-        let received = self.try_recv(now);
+        let received = done(self.try_recv(now));
         self.set_answering(matches!(received, Some(Ok(Some(_)))));
         received
     }
 
-    fn try_recv(&mut self, now: Instant) -> Option<Result<Option<Vec<u8>>, CallError>> {
+    fn try_recv(&mut self, now: Instant) -> Poll<Result<Option<Vec<u8>>, CallError>> {
         self.drop_read();
         loop {
             if self.incoming.is_complete() {
                 let message = self.incoming.bytes().to_vec();
                 self.incoming.clear();
-                return Some(Ok(Some(message)));
+                return Poll::Ready(Ok(Some(message)));
             }
-            match done(self.connection.poll_chunk())? {
-                Ok(false) => return Some(Ok(None)),
-                Ok(true) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            let chunk = self.connection.chunk()?;
-            if chunk.is_last() && self.incoming.is_empty() {
+            let nothing_collected = self.incoming.is_empty();
+            let Some(chunk) = ready!(self.next_chunk())? else { return Poll::Ready(Ok(None)) };
+            if chunk.is_last() && nothing_collected {
                 let message = chunk.bytes.to_vec();
                 self.connection.consume(now);
-                return Some(Ok(Some(message)));
+                return Poll::Ready(Ok(Some(message)));
             }
-            if let Err(error) = self.collect(now) {
-                return Some(Err(error));
-            }
+            self.collect(now)?;
         }
     }
 
@@ -320,36 +295,29 @@ impl CallConnection {
 
     /// Bytes of the next message, or of what is left of one; 0 bytes if the peer sends no more.
     pub fn read(&mut self, into: &mut [u8], now: Instant) -> Option<Result<usize, CallError>> {
-        let read = self.try_read(into, now);
+        let read = done(self.try_read(into, now));
         self.set_answering(matches!(read, Some(Ok(n)) if n > 0));
         read
     }
 
-    fn try_read(&mut self, into: &mut [u8], now: Instant) -> Option<Result<usize, CallError>> {
+    fn try_read(&mut self, into: &mut [u8], now: Instant) -> Poll<Result<usize, CallError>> {
         if into.is_empty() {
-            return Some(Ok(0));
+            return Poll::Ready(Ok(0));
         }
-        loop {
-            let arrived = &self.incoming.bytes()[self.read..];
-            if !arrived.is_empty() {
-                let n = arrived.len().min(into.len());
-                into[..n].copy_from_slice(&arrived[..n]);
-                self.read += n;
-                self.incoming_first = false;
-                if self.read == self.incoming.bytes().len() {
-                    self.drop_read();
-                }
-                return Some(Ok(n));
+        while self.incoming.bytes().is_empty() {
+            if ready!(self.next_chunk())?.is_none() {
+                return Poll::Ready(Ok(0));
             }
-            match done(self.connection.poll_chunk())? {
-                Ok(false) => return Some(Ok(0)),
-                Ok(true) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            if let Err(error) = self.collect(now) {
-                return Some(Err(error));
-            }
+            self.collect(now)?;
         }
+        let left = &self.incoming.bytes()[self.read..];
+        let n = left.len().min(into.len());
+        into[..n].copy_from_slice(&left[..n]);
+        (self.read, self.incoming_first) = (self.read + n, false);
+        if self.read == self.incoming.bytes().len() {
+            self.drop_read();
+        }
+        Poll::Ready(Ok(n))
     }
 
     /// Drops what was read from `incoming`. Not after each read, which would move the rest each time.
@@ -359,34 +327,23 @@ impl CallConnection {
 
     /// Takes `sending` once there is room, and then reports when it has left.
     pub fn send(&mut self, sending: &mut Sending<'_>) -> Option<Result<(), CallError>> {
-        if !sending.is_taken() {
-            match sending.bytes() {
-                Some(message) => {
-                    match done(self.connection.poll_send(message, &mut self.outgoing))? {
-                        Ok(()) => {}
-                        Err(error) => return Some(Err(error)),
-                    }
-                }
-                None => match done(self.connection.poll_flush(&mut self.outgoing))? {
-                    Ok(()) => self.connection.finish(),
-                    Err(error) => return Some(Err(error)),
-                },
-            }
-            sending.set_taken();
-            self.set_answering(false);
-            return None;
-        }
-        done(self.connection.poll_flush(&mut self.outgoing))
+        done(self.try_send(sending))
     }
 
-    /// Reports that the transport failed between polls.
-    pub fn close(&mut self, now: Instant) {
-        if let Some(served) = &mut self.served {
-            // A session that has ended in order has lost nothing.
-            let lost = self.connection.driver().is_open() || self.connection.has_failed();
-            let result = if lost { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) };
-            served.end(&self.connection, result, now);
+    fn try_send(&mut self, sending: &mut Sending<'_>) -> Poll<Result<(), CallError>> {
+        if sending.taken {
+            return self.connection.poll_flush(&mut self.outgoing).map_err(CallError::from);
         }
+        match &sending.message {
+            Some(message) => ready!(self.connection.poll_send(message, &mut self.outgoing))?,
+            None => {
+                ready!(self.connection.poll_flush(&mut self.outgoing))?;
+                self.connection.finish();
+            }
+        }
+        sending.taken = true;
+        self.set_answering(false);
+        Poll::Pending
     }
 }
 
@@ -432,9 +389,7 @@ impl Served {
             self.end(connection, Err(Failure::Protocol(error)), now);
         } else if let Progress::Closed(_) = progress {
             // The error of the transport is for the next call.
-            let failed = connection.has_failed();
-            let result = if failed { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) };
-            self.end(connection, result, now);
+            self.end(connection, result(connection.has_failed()), now);
         }
     }
 
@@ -456,9 +411,11 @@ impl Served {
 impl Drop for CallConnection {
     /// A connection of a server that has not ended counts as lost.
     fn drop(&mut self) {
-        if let Some(served) = &self.served {
+        if let Some(served) = &mut self.served {
+            // A session that has ended in order has lost nothing.
+            let lost = self.connection.driver().is_open() || self.connection.has_failed();
             let now = served.context.now();
-            self.close(now);
+            served.end(&self.connection, result(lost), now);
         }
     }
 }
@@ -469,9 +426,14 @@ impl fmt::Debug for CallConnection {
     }
 }
 
-fn done<T>(poll: Poll<Result<T, ConnectionError<io::Error>>>) -> Option<Result<T, CallError>> {
+/// How a connection has ended, with or without its transport.
+const fn result(failed: bool) -> Result<(), Failure<io::Error>> {
+    if failed { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) }
+}
+
+fn done<T, E: Into<CallError>>(poll: Poll<Result<T, E>>) -> Option<Result<T, CallError>> {
     match poll {
-        Poll::Ready(result) => Some(result.map_err(CallError::from)),
+        Poll::Ready(result) => Some(result.map_err(E::into)),
         Poll::Pending => None,
     }
 }

@@ -1,7 +1,6 @@
 //! Keeps idle connections alive that are driven by calls.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -20,7 +19,7 @@ pub trait KeepAlive: Send + Sync {
 pub fn keep_alive(connection: Weak<dyn KeepAlive>, at: Instant) {
     static KEEPER: Keeper = Keeper::new();
     let mut state = KEEPER.lock();
-    state.due.push(Entry { at, connection });
+    state.push(at, connection);
     if !state.running {
         let thread = thread::Builder::new().name("countersign-keepalive".into());
         state.running = thread.spawn(|| KEEPER.run()).is_ok();
@@ -34,19 +33,23 @@ struct Keeper {
 }
 
 struct State {
-    due: BinaryHeap<Entry>,
+    /// By time, and a number that makes each entry one of its own.
+    due: BTreeMap<(Instant, u64), Weak<dyn KeepAlive>>,
+    next: u64,
     /// The thread was started.
     running: bool,
 }
 
-struct Entry {
-    at: Instant,
-    connection: Weak<dyn KeepAlive>,
+impl State {
+    fn push(&mut self, at: Instant, connection: Weak<dyn KeepAlive>) {
+        self.due.insert((at, self.next), connection);
+        self.next += 1;
+    }
 }
 
 impl Keeper {
     const fn new() -> Self {
-        let state = State { due: BinaryHeap::new(), running: false };
+        let state = State { due: BTreeMap::new(), next: 0, running: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -58,16 +61,17 @@ impl Keeper {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let Some(at) = state.due.peek().map(|entry| entry.at) else {
+            let Some(entry) = state.due.first_entry() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            let (at, _) = *entry.key();
             if at > now {
                 let waited = self.changed.wait_timeout(state, at - now);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            let Some(Entry { connection, .. }) = state.due.pop() else { continue };
+            let connection = entry.remove();
             // Not under the lock: the connection may be dropped here, or take its time.
             drop(state);
             // Keys that panic cost their own connection its heartbeats, and no other.
@@ -77,31 +81,12 @@ impl Keeper {
                 None
             });
             state = self.lock();
-            state.due.extend(at.map(|at| Entry { at, connection }));
+            if let Some(at) = at {
+                state.push(at, connection);
+            }
         }
     }
 }
-
-/// The earliest entry is the greatest: `BinaryHeap` is a max-heap.
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.at.cmp(&self.at)
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
 
 #[cfg(test)]
 mod tests {

@@ -80,7 +80,7 @@ pub use service_factory::{HandledStream, Messages, ServiceFactory, Streams};
 pub use session_factory::{
     BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
-pub use shared_connection::{CallProgress, CallTransport, SharedConnection};
+pub use shared_connection::{CallTransport, SharedConnection};
 pub use shared_keys::{KeysWatcher, SharedKeys};
 pub use stream::Stream;
 pub use waiters::Call;

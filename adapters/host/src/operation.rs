@@ -40,21 +40,14 @@ where
 #[derive(Debug)]
 pub struct Sending<'m> {
     /// `None`: the end of our messages.
-    message: Option<Cow<'m, [u8]>>,
-    taken: bool,
+    pub(crate) message: Option<Cow<'m, [u8]>>,
+    pub(crate) taken: bool,
 }
 
 impl<'m> Sending<'m> {
-    /// A message.
-    #[must_use]
-    pub const fn message(message: &'m [u8]) -> Self {
-        Self { message: Some(Cow::Borrowed(message)), taken: false }
-    }
-
-    /// A message in memory of its own.
-    #[must_use]
-    pub const fn owned(message: Vec<u8>) -> Self {
-        Self { message: Some(Cow::Owned(message)), taken: false }
+    /// A message, borrowed or in memory of its own.
+    pub fn message(message: impl Into<Cow<'m, [u8]>>) -> Self {
+        Self { message: Some(message.into()), taken: false }
     }
 
     /// The end of our messages.
@@ -67,15 +60,6 @@ impl<'m> Sending<'m> {
     #[must_use]
     pub const fn is_taken(&self) -> bool {
         self.taken
-    }
-
-    /// The message, or `None` for the end of our messages.
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        self.message.as_deref()
-    }
-
-    pub(crate) const fn set_taken(&mut self) {
-        self.taken = true;
     }
 }
 
@@ -102,7 +86,7 @@ pub struct Request<'m> {
 impl<'m> Request<'m> {
     /// A request.
     #[must_use]
-    pub const fn new(message: &'m [u8]) -> Self {
+    pub fn new(message: &'m [u8]) -> Self {
         Self { sending: Sending::message(message), sent: false }
     }
 }

@@ -1,5 +1,6 @@
 //! When a client that reconnects tries again, and when it gives up.
 
+use std::fmt;
 use std::time::Instant;
 
 use countersign::SendError;
@@ -17,10 +18,11 @@ use crate::connector::Connector;
 ///                 ▲       └─▶ WaitUntil, Connect ─▶ note_attempt ─┐
 ///                 └───────────────────────────────────────────────┘
 /// ```
-#[derive(Debug)]
-pub struct Reconnection<C> {
+pub struct Reconnection<C, H: ?Sized> {
     connector: Connector,
     backoff: Backoff,
+    /// Called after each connect.
+    hook: Box<H>,
     connection: Option<C>,
     /// When to connect next, after a failure.
     retry_at: Option<Instant>,
@@ -35,34 +37,28 @@ pub struct Reconnection<C> {
 pub enum Attempt {
     /// Wait until then.
     WaitUntil(Instant),
-    /// Connect.
-    Connect,
+    /// Connect, until then at most.
+    Connect(Option<Instant>),
 }
 
-impl<C> Reconnection<C> {
+impl<C, H: ?Sized> Reconnection<C, H> {
     /// A client that has not connected yet: its first attempt is due at once.
     #[must_use]
-    pub const fn new(connector: Connector, backoff: Backoff) -> Self {
+    pub const fn new(connector: Connector, backoff: Backoff, hook: Box<H>) -> Self {
         let (connection, retry_at, give_up, failed) = (None, None, None, None);
-        Self { connector, backoff, connection, retry_at, give_up, failed }
+        Self { connector, backoff, hook, connection, retry_at, give_up, failed }
     }
 
-    /// What to connect to.
+    /// What to connect to, and what to call after each connect.
     #[must_use]
-    pub const fn connector(&self) -> &Connector {
-        &self.connector
+    pub const fn connector_and_hook(&mut self) -> (&Connector, &mut H) {
+        (&self.connector, &mut self.hook)
     }
 
     /// The connection, if there is one.
     #[must_use]
     pub const fn connection(&self) -> Option<&C> {
         self.connection.as_ref()
-    }
-
-    /// When no attempt begins any more, if the call's timeout is bounded.
-    #[must_use]
-    pub const fn give_up(&self) -> Option<Instant> {
-        self.give_up
     }
 
     /// Begins to count the time after which no attempt begins.
@@ -80,13 +76,15 @@ impl<C> Reconnection<C> {
         if self.connection.is_some() {
             return Ok(None);
         }
-        let Some(at) = self.retry_at else { return Ok(Some(Attempt::Connect)) };
+        let Some(at) = self.retry_at else {
+            return Ok(Some(Attempt::Connect(self.give_up)));
+        };
         let (now, give_up) = (Instant::now(), self.give_up.filter(|&give_up| give_up < at));
         let until = give_up.unwrap_or(at);
         if until > now {
             Ok(Some(Attempt::WaitUntil(until)))
         } else if give_up.is_none() {
-            Ok(Some(Attempt::Connect))
+            Ok(Some(Attempt::Connect(self.give_up)))
         } else {
             Err(self.failed.take().unwrap_or(CallError::TimedOut))
         }
@@ -151,6 +149,15 @@ impl<C> Reconnection<C> {
         self.connection = None;
         let delay = self.backoff.delay(getrandom::u64().unwrap_or(u64::MAX));
         self.retry_at = Instant::now().checked_add(delay);
+    }
+}
+
+impl<C, H: ?Sized> fmt::Debug for Reconnection<C, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnection")
+            .field("connector", &self.connector)
+            .field("connected", &self.connection.is_some())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::mem;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::{self, Duration};
 
 use countersign::Instant;
@@ -49,9 +51,9 @@ pub trait CallTransport {
 /// has a deadline is left to the keep-alive thread: those of the connection, and the timeouts of calls.
 ///
 /// ```text
-///  poll: operation ─▶ done, nothing left to do ───────────▶ Done
-///            └─▶ drive ─▶ operation ─▶ arm ─▶ wake others ─┬▶ Done
-///                  ▲         │                             └▶ Wait, until woken
+///  poll: operation ─▶ done, nothing left to do ───────────▶ Break
+///            └─▶ drive ─▶ operation ─▶ arm ─▶ wake others ─┬▶ Break
+///                  ▲         │                             └▶ Continue, when woken
 ///                  └─────────┘ as long as there is something to do
 /// ```
 pub struct SharedConnection<T> {
@@ -73,15 +75,6 @@ struct State<T> {
     /// What all calls know: the [changes](CallConnection::changes), and whether the connection reads and
     /// writes.
     reported: (u32, bool, bool),
-}
-
-/// What a poll of a call came to.
-#[derive(Debug)]
-pub enum CallProgress<T> {
-    /// It is done.
-    Done(Result<T, CallError>),
-    /// It waits until its waker is woken, or the transport is ready, if calls wait at it themselves.
-    Wait(Interest),
 }
 
 impl<T: CallTransport + Send + 'static> SharedConnection<T> {
@@ -126,7 +119,8 @@ impl<T: CallTransport + Send + 'static> SharedConnection<T> {
         let waker = Arc::new(WakeCalls(waiters.clone())).into();
         let shared = Arc::new(Self { state, waiters, waker, keys, clock, timeout });
         let connection: Weak<Self> = Arc::downgrade(&shared);
-        shared.waiters.set_connection(connection);
+        // It is set once.
+        let _ = shared.waiters.connection.set(connection);
         shared
     }
 }
@@ -142,6 +136,15 @@ impl<T> SharedConnection<T> {
     #[must_use]
     pub fn handle(&self) -> Option<ConnectionHandle> {
         self.lock().connection.handle().cloned()
+    }
+
+    /// The transport, where clones are the same.
+    #[must_use]
+    pub fn transport(&self) -> T
+    where
+        T: Clone,
+    {
+        self.lock().transport.clone()
     }
 
     /// A call that begins now.
@@ -172,9 +175,15 @@ impl<T> SharedConnection<T> {
 
     /// When to poll next if no call waits.
     fn idle_until(&self, step: Step) -> Option<Instant> {
-        let Step::Wait(interest) = step else { return None };
-        let retry = interest.write.then(|| self.clock.now().saturating_add(RETRY));
-        interest.until_at_most(retry).until
+        match step {
+            Step::Yield => Some(self.clock.now()),
+            Step::Wait(it) => it.until_at_most(self.retry_at().filter(|_| it.write)).until,
+            Step::Closed => None,
+        }
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        Some(self.clock.now().saturating_add(RETRY))
     }
 }
 
@@ -192,13 +201,15 @@ impl<T> State<T> {
 
 impl<T: CallTransport> SharedConnection<T> {
     /// Drives the connection, with `operation` before, so that what it sends is written in the same poll,
-    /// and after each poll. If that leaves it waiting, `waker` is woken when it can go on.
+    /// and after each poll. If it
+    /// is not done, poll it again when `waker` is woken or, if the calls wait at the transport themselves,
+    /// when the [`Interest`] is satisfied.
     pub fn poll<O: Operation>(
         &self,
         call: &Call,
         waker: &Waker,
         operation: &mut O,
-    ) -> CallProgress<O::Output> {
+    ) -> ControlFlow<Result<O::Output, CallError>, Interest> {
         // Registered first, so that no wake-up is missed.
         call.wait(waker);
         let mut guard = self.lock();
@@ -207,19 +218,21 @@ impl<T: CallTransport> SharedConnection<T> {
         if let Some(result) = result.take_if(|_| !state.connection.wants_poll()) {
             drop(guard);
             call.end();
-            return CallProgress::Done(result);
+            return ControlFlow::Break(result);
         }
         let step = self.drive(state, |connection, now| {
             if result.is_none() {
                 result = operation.poll(connection, now);
             }
         });
-        if result.is_none() && call.give_up().is_some_and(|at| at <= self.clock.now()) {
+        if result.is_none() && call.give_up.is_some_and(|at| at <= self.clock.now()) {
             result = Some(Err(operation.timed_out()));
         }
         let interest = match step {
-            Step::Wait(interest) => interest.until_at_most(call.give_up()),
-            Step::Yield | Step::Closed => Interest::default(),
+            Step::Wait(interest) => interest.until_at_most(call.give_up),
+            // In case that its task is not polled again.
+            Step::Yield => Interest::default().until_at_most(self.retry_at()),
+            Step::Closed => Interest::default(),
         };
         let until = if result.is_some() { self.idle_until(step) } else { interest.until };
         let (at, changed) = (self.arm(state, until), state.report(step));
@@ -232,12 +245,12 @@ impl<T: CallTransport> SharedConnection<T> {
             call.end();
         }
         if step == Step::Yield {
-            // Whether this call waits or is done, one has to go on, or else the keep-alive thread.
-            self.waiters.wake_by_ref();
+            // All of them: if this call is done or dropped, another one has to go on.
+            self.waiters.wake_all();
         } else if changed {
             call.wake_others();
         }
-        result.map_or(CallProgress::Wait(interest), CallProgress::Done)
+        result.map_or(ControlFlow::Continue(interest), ControlFlow::Break)
     }
 
     /// Polls the connection, and calls `attempt` after each poll, until there is nothing to do but wait.
@@ -267,15 +280,14 @@ impl<T: CallTransport + Send> KeepAlive for SharedConnection<T> {
             // One connection does not hold up the others.
             Err(TryLockError::WouldBlock) => return time::Instant::now().checked_add(CONTENDED),
         };
-        self.waiters.begin_keep_alive();
+        self.waiters.scheduled.store(false, Ordering::SeqCst);
         let (state, now) = (&mut *guard, self.clock.now());
         // The time of a call may have passed too.
         let due = state.armed.pop_if(|at| *at <= now).is_some();
         state.armed.retain(|&at| at > now);
         let step = self.drive(state, |_, _| ());
         let changed = state.report(step);
-        let until = if step == Step::Yield { Some(now) } else { self.idle_until(step) };
-        let at = self.arm(state, until);
+        let at = self.arm(state, self.idle_until(step));
         drop(guard);
         if due || changed {
             self.waiters.wake_all();

@@ -2,21 +2,19 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use countersign::{Instant, Peer};
 use countersign_driver::Keys;
 use countersign_host::{
-    AdmissionGuard, Call, CallConnection, CallError, CallProgress, CallTransport, ConnectionHandle,
-    Connector, Operation, OwnedChunk, PeerAddr, Request, Sending, ServerContext, SharedConnection,
-    Step,
+    AdmissionGuard, Call, CallConnection, CallError, CallTransport, ConnectionHandle, Connector,
+    Operation, OwnedChunk, PeerAddr, Request, Sending, ServerContext, SharedConnection, Step,
 };
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::message_stream::MessageStream;
-use crate::recv_half::RecvHalf;
-use crate::send_half::SendHalf;
 use crate::socket::Socket;
 use crate::transport::Transport;
 
@@ -53,7 +51,7 @@ use crate::transport::Transport;
 /// that, nothing of the message is sent; if it is dropped later, all of it is, while other calls are
 /// waiting. Dropping one call never stops another.
 pub struct Connection<T = Socket> {
-    shared: Arc<SharedConnection<Transport<T>>>,
+    pub(crate) shared: Arc<SharedConnection<Transport<T>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> CallTransport for Transport<T> {
@@ -175,7 +173,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     async fn call<O: Operation>(&self, mut operation: O) -> Result<O::Output, CallError> {
-        let call = self.begin_call();
+        let call = self.shared.begin_call();
         poll_fn(|cx| self.poll(&call, cx, &mut operation)).await
     }
 
@@ -187,8 +185,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         operation: &mut O,
     ) -> Poll<Result<O::Output, CallError>> {
         match self.shared.poll(call, cx.waker(), operation) {
-            CallProgress::Done(result) => Poll::Ready(result),
-            CallProgress::Wait(_) => Poll::Pending,
+            ControlFlow::Break(result) => Poll::Ready(result),
+            ControlFlow::Continue(_) => Poll::Pending,
         }
     }
 }
@@ -212,15 +210,54 @@ impl<T> Connection<T> {
     pub fn split(self) -> (SendHalf<T>, RecvHalf<T>) {
         (SendHalf(Self { shared: self.shared.clone() }), RecvHalf(self))
     }
-
-    /// A call that begins now.
-    pub(crate) fn begin_call(&self) -> Call {
-        self.shared.begin_call()
-    }
 }
 
 impl<T> fmt::Debug for Connection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("shared", &self.shared).finish()
+    }
+}
+
+/// The half of a [`Connection`] that receives.
+#[derive(Debug)]
+pub struct RecvHalf<T = Socket>(Connection<T>);
+
+impl<T: AsyncRead + AsyncWrite + Unpin> RecvHalf<T> {
+    /// As [`Connection::recv`].
+    ///
+    /// # Errors
+    /// As [`Connection::recv`].
+    pub async fn recv(&self) -> Result<Option<Vec<u8>>, CallError> {
+        self.0.recv().await
+    }
+
+    /// As [`Connection::recv_chunk`].
+    ///
+    /// # Errors
+    /// As [`Connection::recv_chunk`].
+    pub async fn recv_chunk(&self) -> Result<Option<OwnedChunk>, CallError> {
+        self.0.recv_chunk().await
+    }
+}
+
+/// The half of a [`Connection`] that sends.
+#[derive(Debug)]
+pub struct SendHalf<T = Socket>(Connection<T>);
+
+impl<T: AsyncRead + AsyncWrite + Unpin> SendHalf<T> {
+    /// As [`Connection::send`].
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub async fn send(&self, message: &[u8]) -> Result<(), CallError> {
+        self.0.send(message).await
+    }
+
+    /// As [`Connection::finish`].
+    ///
+    /// # Errors
+    /// As [`Connection::finish`].
+    pub async fn finish(&self) -> Result<(), CallError> {
+        self.0.finish().await
     }
 }

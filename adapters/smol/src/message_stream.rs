@@ -51,7 +51,7 @@ where
         let mut send = |it: &mut CallConnection, _| it.send(sending);
         let sent = ready!(self.connection.poll(call, cx, &mut send));
         match sent {
-            Err(CallError::TimedOut) => *call = self.connection.begin_call(),
+            Err(CallError::TimedOut) => *call = self.connection.shared.begin_call(),
             _ => self.sending = None,
         }
         Poll::Ready(sent)
@@ -70,7 +70,7 @@ where
         if *ended {
             return Poll::Ready(None);
         }
-        let call = receiving.get_or_insert_with(|| connection.begin_call());
+        let call = receiving.get_or_insert_with(|| connection.shared.begin_call());
         let received = ready!(connection.poll(call, cx, &mut CallConnection::recv));
         *receiving = None;
         *ended = !matches!(received, Ok(Some(_)) | Err(CallError::TimedOut));
@@ -95,7 +95,7 @@ where
         if self.sending.is_some() {
             return Err(CallError::Busy);
         }
-        self.sending = Some((Sending::owned(message), self.connection.begin_call()));
+        self.sending = Some((Sending::message(message), self.connection.shared.begin_call()));
         Ok(())
     }
 
@@ -107,7 +107,7 @@ where
         ready!(self.poll_sent(cx))?;
         if !self.closing {
             self.closing = true;
-            self.sending = Some((Sending::finish(), self.connection.begin_call()));
+            self.sending = Some((Sending::finish(), self.connection.shared.begin_call()));
         }
         self.poll_sent(cx)
     }

@@ -1,6 +1,5 @@
 //! A client that connects again.
 
-use std::fmt;
 use std::pin::Pin;
 
 use async_io::Timer;
@@ -33,10 +32,8 @@ use crate::connection::Connection;
 /// }
 /// # }
 /// ```
-pub struct ReconnectingClient {
-    reconnection: Reconnection<Connection>,
-    hook: Box<Hook>,
-}
+#[derive(Debug)]
+pub struct ReconnectingClient(Reconnection<Connection, Hook>);
 
 /// What a hook of a [`ReconnectingClient`] returns.
 pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), CallError>> + Send + 'a>>;
@@ -50,7 +47,7 @@ impl ReconnectingClient {
         backoff: Backoff,
         hook: impl FnMut(&Connection) -> HookFuture<'_> + Send + 'static,
     ) -> Self {
-        Self { reconnection: Reconnection::new(connector, backoff), hook: Box::new(hook) }
+        Self(Reconnection::new(connector, backoff, Box::new(hook)))
     }
 
     /// Sends a message and returns the next one of the server: [`Connection::request`]. After a timeout the
@@ -60,7 +57,7 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; those of the last attempt to connect.
     pub async fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
         let result = self.connected().await?.request(message).await;
-        self.reconnection.note_request(result)
+        self.0.note_request(result)
     }
 
     /// Sends a message: [`Connection::send`].
@@ -69,7 +66,7 @@ impl ReconnectingClient {
     /// As [`Connection::send`]; those of the last attempt to connect.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
         let result = self.connected().await?.send(message).await;
-        self.reconnection.note(result)
+        self.0.note(result)
     }
 
     /// The next message of the server. Connects again when the connection fails or the server finishes;
@@ -80,7 +77,7 @@ impl ReconnectingClient {
     pub async fn recv(&mut self) -> Result<Vec<u8>, CallError> {
         loop {
             let received = self.connected().await?.recv().await;
-            if let Some(result) = self.reconnection.note_recv(received) {
+            if let Some(result) = self.0.note_recv(received) {
                 return result;
             }
         }
@@ -88,35 +85,28 @@ impl ReconnectingClient {
 
     /// The connection; made if there is none.
     async fn connected(&mut self) -> Result<&Connection, CallError> {
-        self.reconnection.begin_call();
-        while let Some(attempt) = self.reconnection.next_attempt()? {
+        self.0.begin_call();
+        while let Some(attempt) = self.0.next_attempt()? {
             match attempt {
                 Attempt::WaitUntil(at) => {
                     Timer::at(at).await;
                 }
-                Attempt::Connect => {
+                Attempt::Connect(give_up) => {
+                    let (connector, hook) = self.0.connector_and_hook();
                     let connected = async {
-                        let connection = Connection::connect(self.reconnection.connector()).await?;
-                        (self.hook)(&connection).await?;
+                        let connection = Connection::connect(connector).await?;
+                        hook(&connection).await?;
                         Ok(connection)
                     };
                     let timed_out = async {
-                        self.reconnection.give_up().map_or_else(Timer::never, Timer::at).await;
+                        give_up.map_or_else(Timer::never, Timer::at).await;
                         Err(CallError::TimedOut)
                     };
                     let connected = future::or(connected, timed_out).await;
-                    self.reconnection.note_attempt(connected)?;
+                    self.0.note_attempt(connected)?;
                 }
             }
         }
-        self.reconnection.connection().ok_or(CallError::TimedOut)
-    }
-}
-
-impl fmt::Debug for ReconnectingClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReconnectingClient")
-            .field("reconnection", &self.reconnection)
-            .finish_non_exhaustive()
+        self.0.connection().ok_or(CallError::TimedOut)
     }
 }

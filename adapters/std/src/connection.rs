@@ -9,7 +9,7 @@ use countersign_host::{
     PeerAddr, Request, Sending, ServerContext, SharedConnection, Stream,
 };
 
-use crate::socket::Socket;
+use crate::socket::{Socket, call};
 use crate::wakeup::Wakeup;
 
 /// A connection, of a client or [accepted](crate::Server::accept) by a server.
@@ -33,11 +33,7 @@ use crate::wakeup::Wakeup;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Connection {
-    // Dropped first: the socket is closed when the connection counts no more.
-    socket: Socket,
-    shared: Arc<SharedConnection<Socket>>,
-}
+pub struct Connection(Arc<SharedConnection<Socket>>);
 
 /// Sends on a connection: see [`Connection::split`].
 #[derive(Debug)]
@@ -60,8 +56,7 @@ impl Connection {
         let timeout = connector.options().connect_timeout;
         let stream = connector.address().connect(timeout).map_err(CallError::Connect)?;
         let socket = Socket::new(stream, Wakeup::new().map_err(CallError::Io)?);
-        let shared = SharedConnection::begin(socket.clone(), connector)?;
-        let connection = Self { socket, shared };
+        let connection = Self(SharedConnection::begin(socket, connector)?);
         connection.call(|it: &mut CallConnection, _| it.established())?;
         Ok(connection)
     }
@@ -74,9 +69,8 @@ impl Connection {
         guard: AdmissionGuard,
         wakeup: Wakeup,
     ) -> Option<Self> {
-        let (socket, stream) = (Socket::new(stream, wakeup), Socket::stream);
-        let shared = SharedConnection::accepted(context, socket.clone(), stream, addr, guard)?;
-        Some(Self { socket, shared })
+        let socket = Socket::new(stream, wakeup);
+        SharedConnection::accepted(context, socket, Socket::stream, addr, guard).map(Self)
     }
 
     /// Calls `look` with the peer, and returns its result. Waits for the handshake. `look` must not call
@@ -93,7 +87,7 @@ impl Connection {
     /// it from any thread.
     #[must_use]
     pub fn handle(&self) -> Option<ConnectionHandle> {
-        self.shared.handle()
+        self.0.handle()
     }
 
     /// Sends a message, and returns when all of it has left this process. In a raw byte stream an empty
@@ -147,12 +141,11 @@ impl Connection {
     /// Two owned halves, for two threads. The connection is closed when both are dropped.
     #[must_use]
     pub fn split(self) -> (SendHalf, RecvHalf) {
-        let (socket, shared) = (self.socket.clone(), self.shared.clone());
-        (SendHalf(Self { socket, shared }), RecvHalf(self))
+        (SendHalf(Self(self.0.clone())), RecvHalf(self))
     }
 
     fn call<O: Operation>(&self, operation: O) -> Result<O::Output, CallError> {
-        self.socket.call(&self.shared, operation)
+        call(&self.0, operation)
     }
 }
 

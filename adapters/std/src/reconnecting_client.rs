@@ -1,6 +1,5 @@
 //! A client that connects again after its connection is lost.
 
-use std::fmt;
 use std::thread;
 use std::time::Instant;
 
@@ -32,10 +31,8 @@ use crate::connection::Connection;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct ReconnectingClient {
-    reconnection: Reconnection<Connection>,
-    hook: Box<Hook>,
-}
+#[derive(Debug)]
+pub struct ReconnectingClient(Reconnection<Connection, Hook>);
 
 type Hook = dyn FnMut(&Connection) -> Result<(), CallError> + Send;
 
@@ -47,7 +44,7 @@ impl ReconnectingClient {
         backoff: Backoff,
         hook: impl FnMut(&Connection) -> Result<(), CallError> + Send + 'static,
     ) -> Self {
-        Self { reconnection: Reconnection::new(connector, backoff), hook: Box::new(hook) }
+        Self(Reconnection::new(connector, backoff, Box::new(hook)))
     }
 
     /// Sends a message and receives its reply. After an error other than [`CallError::Busy`] the
@@ -57,9 +54,9 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; [`CallError::Connect`] and other errors of the last attempt to
     /// connect.
     pub fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        self.reconnection.begin_call();
+        self.0.begin_call();
         let result = self.connection()?.request(message);
-        self.reconnection.note_request(result)
+        self.0.note_request(result)
     }
 
     /// Sends a message.
@@ -67,9 +64,9 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::send`], and as [`request`](Self::request) of connecting.
     pub fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
-        self.reconnection.begin_call();
+        self.0.begin_call();
         let result = self.connection()?.send(message);
-        self.reconnection.note(result)
+        self.0.note(result)
     }
 
     /// The next message. Connects again when the connection fails or the peer finishes: messages that
@@ -79,10 +76,10 @@ impl ReconnectingClient {
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`], and as [`request`](Self::request) of
     /// connecting.
     pub fn recv(&mut self) -> Result<Vec<u8>, CallError> {
-        self.reconnection.begin_call();
+        self.0.begin_call();
         loop {
             let received = self.connection()?.recv();
-            if let Some(result) = self.reconnection.note_recv(received) {
+            if let Some(result) = self.0.note_recv(received) {
                 return result;
             }
         }
@@ -90,26 +87,19 @@ impl ReconnectingClient {
 
     /// The connection; connects if there is none.
     fn connection(&mut self) -> Result<&Connection, CallError> {
-        while let Some(attempt) = self.reconnection.next_attempt()? {
+        while let Some(attempt) = self.0.next_attempt()? {
             match attempt {
                 Attempt::WaitUntil(at) => {
                     thread::sleep(at.saturating_duration_since(Instant::now()));
                 }
-                Attempt::Connect => {
-                    let connected = Connection::connect(self.reconnection.connector());
-                    let connected = connected.and_then(|it| (self.hook)(&it).map(|()| it));
-                    self.reconnection.note_attempt(connected)?;
+                Attempt::Connect(_) => {
+                    let (connector, hook) = self.0.connector_and_hook();
+                    let connected = Connection::connect(connector);
+                    let connected = connected.and_then(|it| hook(&it).map(|()| it));
+                    self.0.note_attempt(connected)?;
                 }
             }
         }
-        self.reconnection.connection().ok_or(CallError::TimedOut)
-    }
-}
-
-impl fmt::Debug for ReconnectingClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReconnectingClient")
-            .field("reconnection", &self.reconnection)
-            .finish_non_exhaustive()
+        self.0.connection().ok_or(CallError::TimedOut)
     }
 }

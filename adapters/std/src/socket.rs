@@ -1,5 +1,6 @@
 //! A socket at which one thread waits for all.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
@@ -8,8 +9,7 @@ use std::thread::{self, Thread};
 use countersign::Instant;
 use countersign_driver::Keys;
 use countersign_host::{
-    CallConnection, CallError, CallProgress, CallTransport, Operation, SharedConnection, Step,
-    Stream,
+    CallConnection, CallError, CallTransport, Operation, SharedConnection, Step, Stream,
 };
 
 use crate::wakeup::Wakeup;
@@ -28,11 +28,11 @@ struct Shared {
 
 /// The turn to wait at a socket. When it is given back the other threads are woken, and one of them takes
 /// it.
-struct Turn<'a>(&'a Shared, &'a SharedConnection<Socket>);
+struct Turn<'a>(&'a AtomicBool, &'a SharedConnection<Socket>);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::SeqCst);
+        self.0.store(false, Ordering::SeqCst);
         self.1.wake_calls();
     }
 }
@@ -55,38 +55,37 @@ impl Socket {
     pub(crate) fn stream(&self) -> &Stream {
         &self.0.stream
     }
+}
 
-    /// Drives `connection` on this socket until `operation` is done.
-    pub(crate) fn call<O: Operation>(
-        &self,
-        connection: &SharedConnection<Self>,
-        mut operation: O,
-    ) -> Result<O::Output, CallError> {
-        let Shared { stream, wakeup, taken } = &*self.0;
-        let try_turn = || (!taken.swap(true, Ordering::SeqCst)).then(|| Turn(&self.0, connection));
-        let call = connection.begin_call();
-        let mut turn = try_turn();
-        loop {
-            let waker: Waker = match &turn {
-                Some(_) => wakeup.clone().into(),
-                None => Arc::new(Unpark(thread::current())).into(),
-            };
-            let interest = match connection.poll(&call, &waker, &mut operation) {
-                CallProgress::Done(result) => return result,
-                CallProgress::Wait(interest) => interest,
-            };
-            let now = connection.now();
-            if turn.is_some() {
-                wakeup.wait(Some(stream), interest, now);
-                continue;
-            }
-            // Only now that the end of another turn would wake this thread. With the turn it polls again,
-            // to be woken at the socket.
-            turn = try_turn();
-            if turn.is_none() {
-                let left = interest.until.map(|at| at.saturating_duration_since(now));
-                left.map_or_else(thread::park, thread::park_timeout);
-            }
+/// Drives `connection` until `operation` is done.
+pub(crate) fn call<O: Operation>(
+    connection: &SharedConnection<Socket>,
+    mut operation: O,
+) -> Result<O::Output, CallError> {
+    let (call, socket) = (connection.begin_call(), connection.transport());
+    let Shared { stream, wakeup, taken } = &*socket.0;
+    let try_turn = || (!taken.swap(true, Ordering::SeqCst)).then(|| Turn(taken, connection));
+    let mut turn = try_turn();
+    loop {
+        let waker: Waker = match &turn {
+            Some(_) => wakeup.clone().into(),
+            None => Arc::new(Unpark(thread::current())).into(),
+        };
+        let interest = match connection.poll(&call, &waker, &mut operation) {
+            ControlFlow::Break(result) => return result,
+            ControlFlow::Continue(interest) => interest,
+        };
+        let now = connection.now();
+        if turn.is_some() {
+            wakeup.wait(Some(stream), interest, now);
+            continue;
+        }
+        // Only now that the end of another turn would wake this thread. With the turn it polls again, to
+        // be woken at the socket.
+        turn = try_turn();
+        if turn.is_none() {
+            let left = interest.until.map(|at| at.saturating_duration_since(now));
+            left.map_or_else(thread::park, thread::park_timeout);
         }
     }
 }
