@@ -39,8 +39,8 @@ use crate::transport::Transport;
 ///
 /// # While no call is made
 ///
-/// The connection stays alive: a thread that all connections of the process share sends heartbeats and
-/// enforces deadlines. Everything else happens in calls.
+/// The connection stays alive: a thread that all connections of the process share sends heartbeats,
+/// enforces deadlines, and obeys the handle and a stop of the server. Everything else happens in calls.
 ///
 /// # Cancellation
 ///
@@ -55,6 +55,7 @@ pub struct Connection<T = Socket> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> CallTransport for Transport<T> {
+    /// Then other tasks get their turn.
     const POLLS: usize = 4;
 
     fn poll(

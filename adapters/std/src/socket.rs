@@ -58,6 +58,14 @@ impl Socket {
 }
 
 /// Drives `connection` until `operation` is done.
+///
+/// ```text
+///  poll ─▶ done ─▶ return
+///   ▲ └─▶ pending ─┬─ has the turn ─────▶ wait at the socket ─┐
+///   │              ├─ takes the turn ─────────────────────────┤
+///   │              └─ another has it ───▶ park ───────────────┤
+///   └─────────────────────────────────────────────────────────┘
+/// ```
 pub(crate) fn call<O: Operation>(
     connection: &SharedConnection<Socket>,
     mut operation: O,
@@ -91,6 +99,7 @@ pub(crate) fn call<O: Operation>(
 }
 
 impl CallTransport for Socket {
+    /// A thread delays no other.
     const POLLS: usize = usize::MAX;
 
     fn poll(
