@@ -101,7 +101,7 @@ fn readme_names_exactly_the_existing_examples() {
 const ADAPTERS: [&str; 4] = ["std", "mio", "smol", "embedded-io"];
 
 /// The limit of each, in lines of code.
-const MAX_LINES: [usize; 4] = [645, 500, 996, 500];
+const MAX_LINES: [usize; 4] = [500, 500, 752, 500];
 
 /// The other crates in `adapters/`: libraries of the adapters, and TLS as a protocol around
 /// another.
@@ -123,13 +123,14 @@ fn collect_code(path: &Path, code: &mut Vec<String>) {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let mut re_export = false;
+        let mut skipped = false;
         for line in text.lines().map(str::trim).take_while(|&it| it != "#[cfg(test)]") {
-            re_export |= line.starts_with("pub use ");
-            if !re_export && !line.is_empty() && !line.starts_with("//") {
+            // Up to its semicolon: a re-export, or the README as tests.
+            skipped |= line.starts_with("pub use ") || line == "#[cfg(doctest)]";
+            if !skipped && !line.is_empty() && !line.starts_with("//") {
                 code.push(line.to_owned());
             }
-            re_export &= !line.ends_with(';');
+            skipped &= !line.ends_with(';');
         }
     }
 }

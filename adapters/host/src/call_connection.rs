@@ -1,22 +1,22 @@
 //! A connection that is driven by calls: what blocking and asynchronous connections have in common.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use countersign::{CloseReason, Error, Instant, Peer, Remaining};
 use countersign_driver::{
-    Connection, ConnectionError, Failure, Interest, Io, Keys, Progress, Reassembler, SendQueue,
+    Chunk, Connection, ConnectionError, Failure, Io, Keys, Progress, Reassembler, SendQueue,
 };
 
 use crate::call_error::CallError;
 use crate::connection_handle::{Close, ConnectionHandle};
 use crate::message_memory::{MessageBytes, MessageMemory};
 use crate::monitored_connection::{ConnectionEnd, ConnectionEvent, Step};
+use crate::operation::Sending;
 use crate::peer_addr::PeerAddr;
 use crate::server_context::{AdmissionGuard, ServerContext};
 use crate::session_factory::BoxedProtocol;
@@ -64,6 +64,8 @@ pub struct OwnedChunk {
 pub struct CallConnection {
     connection: Connection<BoxedProtocol, io::Error>,
     incoming: Reassembler<MessageBytes>,
+    /// How much of `incoming` was [read](Self::read). Always less than all of it.
+    read: usize,
     /// Whether what is in `incoming` is the beginning of its message.
     incoming_first: bool,
     /// What follows what is in `incoming`.
@@ -87,40 +89,6 @@ struct Served {
     reported_end: bool,
 }
 
-/// A message that is being sent.
-#[derive(Debug)]
-pub struct Sending<'m> {
-    /// `None`: the end of our messages.
-    message: Option<Cow<'m, [u8]>>,
-    taken: bool,
-}
-
-impl<'m> Sending<'m> {
-    /// A message.
-    #[must_use]
-    pub const fn message(message: &'m [u8]) -> Self {
-        Self { message: Some(Cow::Borrowed(message)), taken: false }
-    }
-
-    /// A message in memory of its own.
-    #[must_use]
-    pub const fn owned(message: Vec<u8>) -> Self {
-        Self { message: Some(Cow::Owned(message)), taken: false }
-    }
-
-    /// The end of our messages.
-    #[must_use]
-    pub const fn finish() -> Self {
-        Self { message: None, taken: false }
-    }
-
-    /// Whether the connection has taken it: it leaves even if its call is given up.
-    #[must_use]
-    pub const fn is_taken(&self) -> bool {
-        self.taken
-    }
-}
-
 impl CallConnection {
     /// A connection at its beginning.
     #[must_use]
@@ -128,6 +96,7 @@ impl CallConnection {
         Self {
             connection: Connection::new(protocol),
             incoming: Reassembler::new(memory.message_buffer()),
+            read: 0,
             incoming_first: true,
             incoming_remaining: Remaining::End,
             outgoing: SendQueue::new(memory.buffer()),
@@ -208,23 +177,6 @@ impl CallConnection {
         self.connection.wants_poll()
     }
 
-    /// Polls until there is nothing to do but wait, and returns for what; for nothing once the connection
-    /// is over.
-    pub fn poll_until_wait<I: Io<Error = io::Error>, K: Keys + ?Sized>(
-        &mut self,
-        io: &mut I,
-        keys: &K,
-        now: impl Fn() -> Instant,
-    ) -> Interest {
-        loop {
-            match self.poll(io, keys, now()) {
-                Step::Yield => {}
-                Step::Wait(interest) => return interest,
-                Step::Closed => return Interest::default(),
-            }
-        }
-    }
-
     /// Whether an operation left something to do.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
@@ -249,6 +201,18 @@ impl CallConnection {
         self.connection.peer()
     }
 
+    /// Calls `look` with the peer once the handshake is over, and takes it.
+    pub fn look_at_peer<T>(
+        &mut self,
+        look: &mut Option<impl FnOnce(Peer<'_>) -> T>,
+    ) -> Option<Result<T, CallError>> {
+        if let Some(Err(error)) = self.established() {
+            return Some(Err(error));
+        }
+        let peer = self.peer()?;
+        Some(Ok(look.take()?(peer)))
+    }
+
     /// Whether the handshake is over, and all of it has left.
     pub fn established(&mut self) -> Option<Result<(), CallError>> {
         done(self.connection.poll_established())
@@ -256,7 +220,7 @@ impl CallConnection {
 
     /// The next chunk of a message; `None` inside: the peer sends no more.
     pub fn recv_chunk(&mut self, now: Instant) -> Option<Result<Option<OwnedChunk>, CallError>> {
-        let received = self.try_recv_chunk(now);
+        let received = done(self.try_recv_chunk(now));
         self.set_answering(matches!(received, Some(Ok(Some(_)))));
         received
     }
@@ -268,57 +232,53 @@ impl CallConnection {
         }
     }
 
-    fn try_recv_chunk(&mut self, now: Instant) -> Option<Result<Option<OwnedChunk>, CallError>> {
+    fn try_recv_chunk(&mut self, now: Instant) -> Poll<Result<Option<OwnedChunk>, CallError>> {
+        self.drop_read();
         if !self.incoming.is_empty() {
             let (first, remaining) = (self.incoming_first, self.incoming_remaining);
             let bytes = self.incoming.bytes().to_vec();
             self.incoming.clear();
-            return Some(Ok(Some(OwnedChunk { bytes, first, remaining })));
+            return Poll::Ready(Ok(Some(OwnedChunk { bytes, first, remaining })));
         }
-        match done(self.connection.poll_chunk())? {
-            Ok(false) => return Some(Ok(None)),
-            Ok(true) => {}
-            Err(error) => return Some(Err(error)),
-        }
-        let chunk = self.connection.chunk()?;
-        let chunk = OwnedChunk {
-            bytes: chunk.bytes.to_vec(),
-            first: chunk.first,
-            remaining: chunk.remaining,
-        };
+        let Some(chunk) = ready!(self.next_chunk())? else { return Poll::Ready(Ok(None)) };
+        let (bytes, first, remaining) = (chunk.bytes.to_vec(), chunk.first, chunk.remaining);
         self.connection.consume(now);
-        Some(Ok(Some(chunk)))
+        Poll::Ready(Ok(Some(OwnedChunk { bytes, first, remaining })))
+    }
+
+    /// The chunk at hand; `None` inside: the peer sends no more.
+    fn next_chunk(&mut self) -> Poll<Result<Option<Chunk<'_>>, CallError>> {
+        if ready!(self.connection.poll_chunk())? {
+            self.connection.chunk().map_or(Poll::Pending, |chunk| Poll::Ready(Ok(Some(chunk))))
+        } else {
+            Poll::Ready(Ok(None))
+        }
     }
 
     /// The next message; `None` inside: the peer sends no more. What has arrived of an incomplete message
     /// is kept for the next call, also for [`recv_chunk`](Self::recv_chunk) and [`read`](Self::read).
     pub fn recv(&mut self, now: Instant) -> Option<Result<Option<Vec<u8>>, CallError>> {
-        let received = self.try_recv(now);
+        let received = done(self.try_recv(now));
         self.set_answering(matches!(received, Some(Ok(Some(_)))));
         received
     }
 
-    fn try_recv(&mut self, now: Instant) -> Option<Result<Option<Vec<u8>>, CallError>> {
+    fn try_recv(&mut self, now: Instant) -> Poll<Result<Option<Vec<u8>>, CallError>> {
+        self.drop_read();
         loop {
             if self.incoming.is_complete() {
                 let message = self.incoming.bytes().to_vec();
                 self.incoming.clear();
-                return Some(Ok(Some(message)));
+                return Poll::Ready(Ok(Some(message)));
             }
-            match done(self.connection.poll_chunk())? {
-                Ok(false) => return Some(Ok(None)),
-                Ok(true) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            let chunk = self.connection.chunk()?;
-            if chunk.is_last() && self.incoming.is_empty() {
+            let nothing_collected = self.incoming.is_empty();
+            let Some(chunk) = ready!(self.next_chunk())? else { return Poll::Ready(Ok(None)) };
+            if chunk.is_last() && nothing_collected {
                 let message = chunk.bytes.to_vec();
                 self.connection.consume(now);
-                return Some(Ok(Some(message)));
+                return Poll::Ready(Ok(Some(message)));
             }
-            if let Err(error) = self.collect(now) {
-                return Some(Err(error));
-            }
+            self.collect(now)?;
         }
     }
 
@@ -335,65 +295,55 @@ impl CallConnection {
 
     /// Bytes of the next message, or of what is left of one; 0 bytes if the peer sends no more.
     pub fn read(&mut self, into: &mut [u8], now: Instant) -> Option<Result<usize, CallError>> {
-        let read = self.try_read(into, now);
+        let read = done(self.try_read(into, now));
         self.set_answering(matches!(read, Some(Ok(n)) if n > 0));
         read
     }
 
-    fn try_read(&mut self, into: &mut [u8], now: Instant) -> Option<Result<usize, CallError>> {
+    fn try_read(&mut self, into: &mut [u8], now: Instant) -> Poll<Result<usize, CallError>> {
         if into.is_empty() {
-            return Some(Ok(0));
+            return Poll::Ready(Ok(0));
         }
-        loop {
-            let arrived = self.incoming.bytes();
-            if !arrived.is_empty() {
-                let n = arrived.len().min(into.len());
-                into[..n].copy_from_slice(&arrived[..n]);
-                self.incoming.drop_front(n);
-                self.incoming_first = false;
-                return Some(Ok(n));
+        while self.incoming.bytes().is_empty() {
+            if ready!(self.next_chunk())?.is_none() {
+                return Poll::Ready(Ok(0));
             }
-            match done(self.connection.poll_chunk())? {
-                Ok(false) => return Some(Ok(0)),
-                Ok(true) => {}
-                Err(error) => return Some(Err(error)),
-            }
-            if let Err(error) = self.collect(now) {
-                return Some(Err(error));
-            }
+            self.collect(now)?;
         }
+        let left = &self.incoming.bytes()[self.read..];
+        let n = left.len().min(into.len());
+        into[..n].copy_from_slice(&left[..n]);
+        (self.read, self.incoming_first) = (self.read + n, false);
+        if self.read == self.incoming.bytes().len() {
+            self.drop_read();
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// Drops what was read from `incoming`. Not after each read, which would move the rest each time.
+    fn drop_read(&mut self) {
+        self.incoming.drop_front(mem::take(&mut self.read));
     }
 
     /// Takes `sending` once there is room, and then reports when it has left.
     pub fn send(&mut self, sending: &mut Sending<'_>) -> Option<Result<(), CallError>> {
-        if !sending.taken {
-            match &sending.message {
-                Some(message) => {
-                    match done(self.connection.poll_send(message, &mut self.outgoing))? {
-                        Ok(()) => {}
-                        Err(error) => return Some(Err(error)),
-                    }
-                }
-                None => match done(self.connection.poll_flush(&mut self.outgoing))? {
-                    Ok(()) => self.connection.finish(),
-                    Err(error) => return Some(Err(error)),
-                },
-            }
-            sending.taken = true;
-            self.set_answering(false);
-            return None;
-        }
-        done(self.connection.poll_flush(&mut self.outgoing))
+        done(self.try_send(sending))
     }
 
-    /// Reports that the transport failed between polls.
-    pub fn close(&mut self, now: Instant) {
-        if let Some(served) = &mut self.served {
-            // A session that has ended in order has lost nothing.
-            let lost = self.connection.driver().is_open() || self.connection.has_failed();
-            let result = if lost { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) };
-            served.end(&self.connection, result, now);
+    fn try_send(&mut self, sending: &mut Sending<'_>) -> Poll<Result<(), CallError>> {
+        if sending.taken {
+            return self.connection.poll_flush(&mut self.outgoing).map_err(CallError::from);
         }
+        match &sending.message {
+            Some(message) => ready!(self.connection.poll_send(message, &mut self.outgoing))?,
+            None => {
+                ready!(self.connection.poll_flush(&mut self.outgoing))?;
+                self.connection.finish();
+            }
+        }
+        sending.taken = true;
+        self.set_answering(false);
+        Poll::Pending
     }
 }
 
@@ -439,9 +389,7 @@ impl Served {
             self.end(connection, Err(Failure::Protocol(error)), now);
         } else if let Progress::Closed(_) = progress {
             // The error of the transport is for the next call.
-            let failed = connection.has_failed();
-            let result = if failed { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) };
-            self.end(connection, result, now);
+            self.end(connection, result(connection.has_failed()), now);
         }
     }
 
@@ -463,9 +411,11 @@ impl Served {
 impl Drop for CallConnection {
     /// A connection of a server that has not ended counts as lost.
     fn drop(&mut self) {
-        if let Some(served) = &self.served {
+        if let Some(served) = &mut self.served {
+            // A session that has ended in order has lost nothing.
+            let lost = self.connection.driver().is_open() || self.connection.has_failed();
             let now = served.context.now();
-            self.close(now);
+            served.end(&self.connection, result(lost), now);
         }
     }
 }
@@ -476,9 +426,14 @@ impl fmt::Debug for CallConnection {
     }
 }
 
-fn done<T>(poll: Poll<Result<T, ConnectionError<io::Error>>>) -> Option<Result<T, CallError>> {
+/// How a connection has ended, with or without its transport.
+const fn result(failed: bool) -> Result<(), Failure<io::Error>> {
+    if failed { Err(Failure::Protocol(Error::Transport)) } else { Ok(()) }
+}
+
+fn done<T, E: Into<CallError>>(poll: Poll<Result<T, E>>) -> Option<Result<T, CallError>> {
     match poll {
-        Poll::Ready(result) => Some(result.map_err(CallError::from)),
+        Poll::Ready(result) => Some(result.map_err(E::into)),
         Poll::Pending => None,
     }
 }

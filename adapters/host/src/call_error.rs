@@ -29,6 +29,9 @@ pub enum CallError {
     Busy,
     /// The peer's message exceeds the limit. Nothing of it is lost: take it in chunks.
     MessageTooLong,
+    /// The memory for messages is exhausted. Nothing of the peer's message is lost: receive again later,
+    /// or take it in chunks.
+    MemoryExhausted,
     /// The peer sends no more messages, so no reply can come.
     PeerFinished,
 }
@@ -45,6 +48,9 @@ impl fmt::Display for CallError {
             Self::Busy => f.write_str("the call timed out before an earlier message had left"),
             Self::MessageTooLong => {
                 f.write_str("the peer's message exceeds the limit: raise it, or take chunks")
+            }
+            Self::MemoryExhausted => {
+                f.write_str("the memory for messages is exhausted: try again, or take chunks")
             }
             Self::PeerFinished => f.write_str("the peer finished without a reply"),
         }
@@ -64,6 +70,7 @@ impl From<CallError> for io::Error {
             CallError::Protocol(_) => io::ErrorKind::InvalidData,
             CallError::Send(_) => io::ErrorKind::BrokenPipe,
             CallError::TimedOut | CallError::Busy => io::ErrorKind::TimedOut,
+            CallError::MemoryExhausted => io::ErrorKind::OutOfMemory,
             CallError::Start(_) | CallError::MessageTooLong => io::ErrorKind::Other,
         };
         Self::new(kind, error)
@@ -88,9 +95,8 @@ impl From<ConnectionError<io::Error>> for CallError {
             }
             ConnectionError::Protocol(error) => Self::Protocol(error),
             ConnectionError::Send(error) => Self::Send(error),
-            ConnectionError::Buffer(BufferError::TooLong { .. } | BufferError::Exhausted) => {
-                Self::MessageTooLong
-            }
+            ConnectionError::Buffer(BufferError::TooLong { .. }) => Self::MessageTooLong,
+            ConnectionError::Buffer(BufferError::Exhausted) => Self::MemoryExhausted,
             ConnectionError::TimedOut => Self::TimedOut,
             ConnectionError::PeerFinished => Self::PeerFinished,
         }

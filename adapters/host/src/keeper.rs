@@ -1,9 +1,8 @@
 //! Keeps idle connections alive that are driven by calls.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -16,88 +15,82 @@ pub trait KeepAlive: Send + Sync {
 }
 
 /// Calls [`KeepAlive::keep_alive`] of `connection` at `at`, and on, as long as it exists. One thread does
-/// so for all connections of the process; where it cannot be started, nothing is kept alive.
+/// so for all connections of the process. Where it cannot be started, the next call here tries again.
 pub fn keep_alive(connection: Weak<dyn KeepAlive>, at: Instant) {
-    static KEEPER: OnceLock<Option<Arc<Keeper>>> = OnceLock::new();
-    let keeper = KEEPER.get_or_init(|| {
-        let keeper = Arc::new(Keeper::default());
-        let running = keeper.clone();
+    static KEEPER: Keeper = Keeper::new();
+    let mut state = KEEPER.lock();
+    state.push(at, connection);
+    if !state.running {
         let thread = thread::Builder::new().name("countersign-keepalive".into());
-        thread.spawn(move || running.run()).ok().map(|_| keeper)
-    });
-    if let Some(keeper) = keeper {
-        keeper.lock().push(Entry { at, connection });
-        keeper.changed.notify_one();
+        state.running = thread.spawn(|| KEEPER.run()).is_ok();
     }
+    KEEPER.changed.notify_one();
 }
 
-#[derive(Default)]
 struct Keeper {
-    due: Mutex<BinaryHeap<Entry>>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-struct Entry {
-    at: Instant,
-    connection: Weak<dyn KeepAlive>,
+struct State {
+    /// By time, and a number that makes each entry one of its own.
+    due: BTreeMap<(Instant, u64), Weak<dyn KeepAlive>>,
+    next: u64,
+    /// The thread was started.
+    running: bool,
+}
+
+impl State {
+    fn push(&mut self, at: Instant, connection: Weak<dyn KeepAlive>) {
+        self.due.insert((at, self.next), connection);
+        self.next += 1;
+    }
 }
 
 impl Keeper {
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Entry>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    const fn new() -> Self {
+        let state = State { due: BTreeMap::new(), next: 0, running: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
-        let mut due = self.lock();
+        let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let Some(at) = due.peek().map(|entry| entry.at) else {
-                due = self.changed.wait(due).unwrap_or_else(PoisonError::into_inner);
+            let Some(entry) = state.due.first_entry() else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            let (at, _) = *entry.key();
             if at > now {
-                let waited = self.changed.wait_timeout(due, at - now);
-                due = waited.unwrap_or_else(PoisonError::into_inner).0;
+                let waited = self.changed.wait_timeout(state, at - now);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            let Some(Entry { connection, .. }) = due.pop() else { continue };
+            let connection = entry.remove();
             // Not under the lock: the connection may be dropped here, or take its time.
-            drop(due);
+            drop(state);
             // Keys that panic cost their own connection its heartbeats, and no other.
             let call = || connection.upgrade().and_then(|connection| connection.keep_alive());
             let at = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
                 error!(target: "countersign", "a connection panicked between calls");
                 None
             });
-            due = self.lock();
-            due.extend(at.map(|at| Entry { at, connection }));
+            state = self.lock();
+            if let Some(at) = at {
+                state.push(at, connection);
+            }
         }
     }
 }
 
-/// The earliest entry is the greatest: `BinaryHeap` is a max-heap.
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.at.cmp(&self.at)
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::{Sender, channel};
     use std::time::Duration;
 

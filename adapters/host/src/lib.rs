@@ -10,7 +10,7 @@
 //!   [limits](ServerOptions) and logs what becomes of them; [`ServerHandle`] and [`ConnectionHandle`] reach
 //!   them from any thread.
 //! * [`MonitoredConnection`], [`ServedConnection`] and [`StoppableConnection`] call a service,
-//!   [`CallConnection`] is driven by calls.
+//!   [`CallConnection`] is driven by calls, from any threads or tasks as a [`SharedConnection`].
 //! * With the feature `keyring`: [`Keyring`]s and [key files](key_file).
 
 mod acceptor;
@@ -28,6 +28,7 @@ mod listener;
 mod log;
 mod message_memory;
 mod monitored_connection;
+mod operation;
 mod peer_addr;
 mod peer_limits;
 mod pool;
@@ -39,10 +40,12 @@ mod server_context;
 mod server_handle;
 mod service_factory;
 mod session_factory;
+mod shared_connection;
 mod shared_keys;
 mod shutdown_handle;
 mod stoppable_connection;
 mod stream;
+mod waiters;
 
 #[cfg(feature = "keyring")]
 pub mod key_file;
@@ -51,7 +54,7 @@ mod keyring;
 
 pub use acceptor::{Accepted, Acceptor, Incoming};
 pub use address::{Address, AddressError, ResolvedAddr};
-pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk, Sending};
+pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk};
 pub use call_error::CallError;
 pub use clock::Clock;
 pub use connection_handle::{ConnectionHandle, HandleError, HandledService, PeerIdentity};
@@ -66,11 +69,12 @@ pub use listener::Listener;
 pub use log::{log_end, log_established, log_refused};
 pub use message_memory::{MessageBytes, MessageMemory};
 pub use monitored_connection::{ConnectionEnd, ConnectionEvent, MonitoredConnection, Step};
+pub use operation::{Operation, Request, Sending};
 pub use peer_addr::PeerAddr;
 pub use peer_limits::{HandshakePermit, LimitExceeded, PeerLimitOptions, PeerLimits};
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 pub use process_id::process_id;
-pub use reconnection::Reconnection;
+pub use reconnection::{Attempt, Reconnection};
 pub use reflection_guard::OutstandingChallenges;
 pub use served_connection::ServedConnection;
 pub use server_context::{AdmissionGuard, ServerContext, ServerOptions};
@@ -79,7 +83,9 @@ pub use service_factory::{HandledStream, Messages, ServiceFactory, Streams};
 pub use session_factory::{
     BoxedProtocol, MutualError, ProtocolFactory, SessionFactory, StartError,
 };
+pub use shared_connection::{CallTransport, SharedConnection};
 pub use shared_keys::{KeysWatcher, SharedKeys};
 pub use shutdown_handle::ShutdownHandle;
 pub use stoppable_connection::StoppableConnection;
 pub use stream::Stream;
+pub use waiters::Call;

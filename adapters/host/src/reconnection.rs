@@ -1,5 +1,6 @@
 //! When a client that reconnects tries again, and when it gives up.
 
+use std::fmt;
 use std::time::Instant;
 
 use countersign::SendError;
@@ -9,84 +10,154 @@ use tracing::warn;
 use crate::call_error::CallError;
 use crate::connector::Connector;
 
-/// When a client that reconnects tries again, and when it gives up. The adapter connects and waits.
-#[derive(Debug)]
-pub struct Reconnection {
+/// The connection of a client that reconnects: when to try again, and when to give up. The adapter
+/// connects and waits.
+///
+/// ```text
+///  begin_call ─▶ next_attempt ─▶ None: use the connection
+///                 ▲       └─▶ WaitUntil, Connect ─▶ note_attempt ─┐
+///                 └───────────────────────────────────────────────┘
+/// ```
+pub struct Reconnection<C, H: ?Sized> {
     connector: Connector,
     backoff: Backoff,
+    /// Called after each connect.
+    hook: Box<H>,
+    connection: Option<C>,
     /// When to connect next, after a failure.
     retry_at: Option<Instant>,
+    /// When the call gives up to connect.
+    give_up: Option<Instant>,
+    /// Why the last attempt of the call failed.
+    failed: Option<CallError>,
 }
 
-impl Reconnection {
+/// What to do before there is a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt {
+    /// Wait until then.
+    WaitUntil(Instant),
+    /// Connect, until then at most.
+    Connect(Option<Instant>),
+}
+
+impl<C, H: ?Sized> Reconnection<C, H> {
     /// A client that has not connected yet: its first attempt is due at once.
     #[must_use]
-    pub const fn new(connector: Connector, backoff: Backoff) -> Self {
-        Self { connector, backoff, retry_at: None }
+    pub const fn new(connector: Connector, backoff: Backoff, hook: Box<H>) -> Self {
+        let (connection, retry_at, give_up, failed) = (None, None, None, None);
+        Self { connector, backoff, hook, connection, retry_at, give_up, failed }
     }
 
-    /// What to connect to.
+    /// What to connect to, and what to call after each connect.
     #[must_use]
-    pub const fn connector(&self) -> &Connector {
-        &self.connector
+    pub const fn connector_and_hook(&mut self) -> (&Connector, &mut H) {
+        (&self.connector, &mut self.hook)
     }
 
-    /// When a call that begins now gives up, if its timeout is bounded.
+    /// The connection, if there is one.
     #[must_use]
-    pub fn give_up(&self) -> Option<Instant> {
-        self.connector.options().timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    pub const fn connection(&self) -> Option<&C> {
+        self.connection.as_ref()
     }
 
-    /// When the next attempt is due; `None` if it is due at once.
-    #[must_use]
-    pub const fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    /// Begins to count the time after which no attempt begins.
+    pub fn begin_call(&mut self) {
+        let timeout = self.connector.options().timeout;
+        self.give_up = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.failed = None;
     }
 
-    /// Reports how a call on the connection ended. Returns whether the connection may be kept; if not,
-    /// the next attempt is put off.
-    #[must_use]
-    pub fn note<T>(&mut self, result: &Result<T, CallError>) -> bool {
+    /// What to do next; `None` if there is a connection.
+    ///
+    /// # Errors
+    /// The time of the call has passed: the error of its last attempt, or [`CallError::TimedOut`].
+    pub fn next_attempt(&mut self) -> Result<Option<Attempt>, CallError> {
+        if self.connection.is_some() {
+            return Ok(None);
+        }
+        let Some(at) = self.retry_at else {
+            return Ok(Some(Attempt::Connect(self.give_up)));
+        };
+        let (now, give_up) = (Instant::now(), self.give_up.filter(|&give_up| give_up < at));
+        let until = give_up.unwrap_or(at);
+        if until > now {
+            Ok(Some(Attempt::WaitUntil(until)))
+        } else if give_up.is_none() {
+            Ok(Some(Attempt::Connect(self.give_up)))
+        } else {
+            Err(self.failed.take().unwrap_or(CallError::TimedOut))
+        }
+    }
+
+    /// Reports how an attempt to connect ended. If it failed, the next one is put off.
+    ///
+    /// # Errors
+    /// Its error, if it is that of our own configuration: another attempt would fail too.
+    pub fn note_attempt(&mut self, result: Result<C, CallError>) -> Result<(), CallError> {
         match result {
-            Ok(_) => self.backoff.reset(),
-            Err(error) if is_fatal(error) => {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error @ CallError::Start(_)) => return Err(error),
+            Err(error) => {
                 self.put_off();
-                return false;
+                let address = self.connector.address();
+                warn!(target: "countersign", "cannot connect to {address}, retrying: {error}");
+                self.failed = Some(error);
             }
+        }
+        Ok(())
+    }
+
+    /// Reports how a call on the connection ended. If the connection is of no more use it is dropped, and
+    /// the next attempt is put off.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        match &result {
+            Ok(_) => self.backoff.reset(),
+            Err(error) if is_fatal(error) => self.put_off(),
             Err(_) => {}
         }
-        true
+        result
     }
 
     /// As [`note`](Self::note), of a request. Its reply may still come after a timeout, or after the part
     /// that was too long, and would be taken for that of the next request.
-    #[must_use]
-    pub fn note_request<T>(&mut self, result: &Result<T, CallError>) -> bool {
-        if let Err(CallError::TimedOut | CallError::MessageTooLong) = result {
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn note_request<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        use CallError::{MemoryExhausted, MessageTooLong, TimedOut};
+        if let Err(TimedOut | MessageTooLong | MemoryExhausted) = result {
             self.put_off();
-            return false;
         }
         self.note(result)
     }
 
-    /// Reports an attempt to connect that failed, and puts the next one off.
-    ///
-    /// # Errors
-    /// `error`, if it is that of our own configuration: another attempt would fail too.
-    pub fn note_failed_attempt(&mut self, error: CallError) -> Result<CallError, CallError> {
-        if let CallError::Start(_) = error {
-            return Err(error);
-        }
-        self.put_off();
-        let address = self.connector.address();
-        warn!(target: "countersign", "cannot connect to {address}, retrying: {error}");
-        Ok(error)
+    /// As [`note`](Self::note), of receiving: `None` if the next connection is to be tried.
+    pub fn note_recv<T>(
+        &mut self,
+        result: Result<Option<T>, CallError>,
+    ) -> Option<Result<T, CallError>> {
+        let result = result.and_then(|message| message.ok_or(CallError::PeerFinished));
+        Some(self.note(result)).filter(|_| self.connection.is_some())
     }
 
-    /// Puts the next attempt off, by the delay of the backoff.
+    /// Drops the connection and puts the next attempt off, by the delay of the backoff.
     fn put_off(&mut self) {
+        self.connection = None;
         let delay = self.backoff.delay(getrandom::u64().unwrap_or(u64::MAX));
         self.retry_at = Instant::now().checked_add(delay);
+    }
+}
+
+impl<C, H: ?Sized> fmt::Debug for Reconnection<C, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnection")
+            .field("connector", &self.connector)
+            .field("connected", &self.connection.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,6 +168,7 @@ const fn is_fatal(error: &CallError) -> bool {
         CallError::TimedOut
             | CallError::Busy
             | CallError::MessageTooLong
+            | CallError::MemoryExhausted
             | CallError::Send(SendError::TooLong { .. })
     )
 }

@@ -225,8 +225,8 @@ fn queued_message_leaves_while_another_operation_waits() {
     let now = pair.now;
     // Neither end but polls and receives.
     for _ in 0..1000 {
-        pair.server.poll_until_wait(&mut &pair.streams.0, &NoKeys, || now);
-        pair.client.poll_until_wait(&mut &pair.streams.1, &NoKeys, || now);
+        while pair.server.poll(&mut &pair.streams.0, &NoKeys, now) == Step::Yield {}
+        while pair.client.poll(&mut &pair.streams.1, &NoKeys, now) == Step::Yield {}
         if let Some(received) = pair.client.recv(now) {
             assert!(received.unwrap().unwrap() == message);
             return;
@@ -242,9 +242,9 @@ fn queue_does_not_wait_for_another_reason_to_poll() {
     let message = vec![7; 60_000];
     assert!(pair.server.send(&mut Sending::message(&message)).is_none());
     let now = pair.now;
-    pair.server.poll_until_wait(&mut &pair.streams.0, &NoKeys, || now);
+    while pair.server.poll(&mut &pair.streams.0, &NoKeys, now) == Step::Yield {}
     let received = loop {
-        pair.client.poll_until_wait(&mut &pair.streams.1, &NoKeys, || now);
+        while pair.client.poll(&mut &pair.streams.1, &NoKeys, now) == Step::Yield {}
         if let Some(received) = pair.client.recv(now) {
             break received;
         }

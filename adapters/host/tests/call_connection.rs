@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use countersign::{Config, Error, Instant, Key, Mutual, ProcessId, Remaining, Scheme, SendError};
+use countersign_driver::MessageBuffer;
 use countersign_host::{
     Address, AddressError, CallConnection, CallError, ConnectionOptions, Connector, MessageMemory,
     OwnedChunk, PoolOptions, Pools, ProtocolFactory, Sending, SessionFactory, StartError, Step,
@@ -136,7 +137,7 @@ fn messages_of_any_length_arrive_whole() {
     let mut pair = Pair::new(100_000);
     for len in [0, 1, 400, BUFFER, 5000, 100_000] {
         let message = bytes(len);
-        let mut sending = Sending::owned(message.clone());
+        let mut sending = Sending::message(message.clone());
         let mut received = None;
         while pair.client.connection.send(&mut sending).is_none() {
             pair.poll();
@@ -239,6 +240,45 @@ fn reads_take_bytes_across_messages() {
     assert!(all == bytes(2000));
     pair.client.send(b"next");
     assert_eq!(pair.recv().unwrap().unwrap(), b"next");
+}
+
+#[test]
+fn receive_returns_the_rest_of_a_message_that_was_read_in_part() {
+    let mut pair = Pair::new(100_000);
+    let mut space = [0; 7];
+    for reads in [1, 2, 200] {
+        pair.client.send(&bytes(5000));
+        let mut all = Vec::new();
+        for _ in 0..reads {
+            let n = pair.read(&mut space);
+            all.extend_from_slice(&space[..n]);
+        }
+        let rest = pair.recv().unwrap().unwrap();
+        assert!([all, rest].concat() == bytes(5000), "{reads}");
+    }
+}
+
+#[test]
+fn exhausted_memory_is_reported_and_loses_nothing() {
+    const MAX: usize = 2000;
+    let mut pair = Pair::new(MAX);
+    let memory = MessageMemory::new(MAX, 0);
+    let others = [memory.buffer(), memory.buffer()].map(|mut buffer| {
+        buffer.reserve(buffer.max_len()).unwrap();
+        buffer
+    });
+    let protocol = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    pair.server.connection = CallConnection::new(protocol, &memory);
+    let protocol = factory("client", 1).client(Waker::noop(), NOW).unwrap();
+    pair.client.connection = CallConnection::new(protocol, &MessageMemory::default());
+    pair.poll();
+    pair.client.send(&bytes(MAX));
+    for _ in 0..2 {
+        let received = pair.recv();
+        assert!(matches!(received, Err(CallError::MemoryExhausted)), "{received:?}");
+    }
+    drop(others);
+    assert!(pair.recv().unwrap().unwrap() == bytes(MAX));
 }
 
 #[test]
@@ -367,7 +407,7 @@ fn connector_begins_connections_with_its_keys() {
     for _ in 0..5 {
         pair.server.poll();
         let stream = &mut &pair.client.stream;
-        let _ = pair.client.connection.poll_until_wait(stream, &**keys, || NOW);
+        let _ = pair.client.connection.poll(stream, &**keys, NOW);
     }
     assert!(matches!(pair.client.connection.established(), Some(Ok(()))));
 }

@@ -56,12 +56,9 @@ mod deadline;
 mod message_stream;
 mod notify;
 mod reconnecting_client;
-mod recv_half;
-mod send_half;
 mod server;
 mod socket;
 mod transport;
-mod waiters;
 
 pub use countersign::{
     CloseReason, Config, Digest, Error, Framing, Instant, Key, KeyId, Multiprocessing, Mutual,
@@ -81,11 +78,9 @@ pub use countersign_host::{
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};
 
-pub use connection::Connection;
+pub use connection::{Connection, RecvHalf, SendHalf};
 pub use connection_task::ConnectionTask;
 pub use message_stream::MessageStream;
 pub use reconnecting_client::{HookFuture, ReconnectingClient};
-pub use recv_half::RecvHalf;
-pub use send_half::SendHalf;
 pub use server::Server;
 pub use socket::Socket;

@@ -4,12 +4,12 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use countersign_host::{CallConnection, CallError, Sending};
+use countersign_host::{Call, CallConnection, CallError, Sending};
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_sink::Sink;
 
-use crate::connection::{Call, Connection};
+use crate::connection::Connection;
 
 /// A [`Connection`] as a stream of the peer's messages and a sink of ours. `C` is a reference to the
 /// connection, or an `Arc` of it. One connection may have any number of these, and of other calls.
@@ -47,9 +47,11 @@ where
     /// Ready when nothing is held any more.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         let Some((sending, call)) = &mut self.sending else { return Poll::Ready(Ok(())) };
-        let sent = ready!(self.connection.poll(call, cx, |it, _| it.send(sending)));
+        // A message that is held is not refused as `Busy`: it stays.
+        let mut send = |it: &mut CallConnection, _| it.send(sending);
+        let sent = ready!(self.connection.poll(call, cx, &mut send));
         match sent {
-            Err(CallError::TimedOut) => *call = self.connection.begin_call(),
+            Err(CallError::TimedOut) => *call = self.connection.shared.begin_call(),
             _ => self.sending = None,
         }
         Poll::Ready(sent)
@@ -68,8 +70,8 @@ where
         if *ended {
             return Poll::Ready(None);
         }
-        let call = receiving.get_or_insert_with(|| connection.begin_call());
-        let received = ready!(connection.poll(call, cx, CallConnection::recv));
+        let call = receiving.get_or_insert_with(|| connection.shared.begin_call());
+        let received = ready!(connection.poll(call, cx, &mut CallConnection::recv));
         *receiving = None;
         *ended = !matches!(received, Ok(Some(_)) | Err(CallError::TimedOut));
         Poll::Ready(received.transpose())
@@ -93,7 +95,7 @@ where
         if self.sending.is_some() {
             return Err(CallError::Busy);
         }
-        self.sending = Some((Sending::owned(message), self.connection.begin_call()));
+        self.sending = Some((Sending::message(message), self.connection.shared.begin_call()));
         Ok(())
     }
 
@@ -105,7 +107,7 @@ where
         ready!(self.poll_sent(cx))?;
         if !self.closing {
             self.closing = true;
-            self.sending = Some((Sending::finish(), self.connection.begin_call()));
+            self.sending = Some((Sending::finish(), self.connection.shared.begin_call()));
         }
         self.poll_sent(cx)
     }

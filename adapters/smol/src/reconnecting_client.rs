@@ -1,11 +1,10 @@
 //! A client that connects again.
 
-use std::fmt;
 use std::pin::Pin;
 
 use async_io::Timer;
 use countersign_driver::Backoff;
-use countersign_host::{CallError, Connector, Reconnection};
+use countersign_host::{Attempt, CallError, Connector, Reconnection};
 use futures_lite::future;
 
 use crate::connection::Connection;
@@ -33,11 +32,8 @@ use crate::connection::Connection;
 /// }
 /// # }
 /// ```
-pub struct ReconnectingClient {
-    reconnection: Reconnection,
-    hook: Box<Hook>,
-    connection: Option<Connection>,
-}
+#[derive(Debug)]
+pub struct ReconnectingClient(Reconnection<Connection, Hook>);
 
 /// What a hook of a [`ReconnectingClient`] returns.
 pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), CallError>> + Send + 'a>>;
@@ -51,8 +47,7 @@ impl ReconnectingClient {
         backoff: Backoff,
         hook: impl FnMut(&Connection) -> HookFuture<'_> + Send + 'static,
     ) -> Self {
-        let hook = Box::new(hook);
-        Self { reconnection: Reconnection::new(connector, backoff), hook, connection: None }
+        Self(Reconnection::new(connector, backoff, Box::new(hook)))
     }
 
     /// Sends a message and returns the next one of the server: [`Connection::request`]. After a timeout the
@@ -62,9 +57,7 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; those of the last attempt to connect.
     pub async fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
         let result = self.connected().await?.request(message).await;
-        let kept = self.reconnection.note_request(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
+        self.0.note_request(result)
     }
 
     /// Sends a message: [`Connection::send`].
@@ -73,7 +66,7 @@ impl ReconnectingClient {
     /// As [`Connection::send`]; those of the last attempt to connect.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
         let result = self.connected().await?.send(message).await;
-        self.note(result)
+        self.0.note(result)
     }
 
     /// The next message of the server. Connects again when the connection fails or the server finishes;
@@ -83,64 +76,37 @@ impl ReconnectingClient {
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`]; those of the last attempt to connect.
     pub async fn recv(&mut self) -> Result<Vec<u8>, CallError> {
         loop {
-            let result = self.connected().await?.recv().await;
-            let result = result.and_then(|message| message.ok_or(CallError::PeerFinished));
-            let result = self.note(result);
-            if self.connection.is_some() {
+            let received = self.connected().await?.recv().await;
+            if let Some(result) = self.0.note_recv(received) {
                 return result;
             }
         }
     }
 
-    /// Takes note of how a call ended.
-    fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
-        let kept = self.reconnection.note(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
-    }
-
     /// The connection; made if there is none.
     async fn connected(&mut self) -> Result<&Connection, CallError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    async fn connect(&mut self) -> Result<Connection, CallError> {
-        let give_up = self.reconnection.give_up();
-        let mut last = None;
-        loop {
-            if let Some(at) = self.reconnection.retry_at() {
-                let until = give_up.map_or(at, |give_up| at.min(give_up));
-                Timer::at(until).await;
-                if until < at {
-                    return Err(last.unwrap_or(CallError::TimedOut));
+        self.0.begin_call();
+        while let Some(attempt) = self.0.next_attempt()? {
+            match attempt {
+                Attempt::WaitUntil(at) => {
+                    Timer::at(at).await;
+                }
+                Attempt::Connect(give_up) => {
+                    let (connector, hook) = self.0.connector_and_hook();
+                    let connected = async {
+                        let connection = Connection::connect(connector).await?;
+                        hook(&connection).await?;
+                        Ok(connection)
+                    };
+                    let timed_out = async {
+                        give_up.map_or_else(Timer::never, Timer::at).await;
+                        Err(CallError::TimedOut)
+                    };
+                    let connected = future::or(connected, timed_out).await;
+                    self.0.note_attempt(connected)?;
                 }
             }
-            let attempt = async {
-                let connection = Connection::connect(self.reconnection.connector()).await?;
-                (self.hook)(&connection).await?;
-                Ok(connection)
-            };
-            let timed_out = async {
-                give_up.map_or_else(Timer::never, Timer::at).await;
-                Err(CallError::TimedOut)
-            };
-            match future::or(attempt, timed_out).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(self.reconnection.note_failed_attempt(error)?),
-            }
         }
-    }
-}
-
-impl fmt::Debug for ReconnectingClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReconnectingClient")
-            .field("reconnection", &self.reconnection)
-            .field("connected", &self.connection.is_some())
-            .finish_non_exhaustive()
+        self.0.connection().ok_or(CallError::TimedOut)
     }
 }

@@ -4,12 +4,12 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use countersign::Peer;
-use countersign_driver::NoKeys;
 use countersign_host::{
-    CallConnection, CallError, Clock, ConnectionHandle, Connector, OwnedChunk, Sending, Stream,
+    AdmissionGuard, CallConnection, CallError, ConnectionHandle, Connector, Operation, OwnedChunk,
+    PeerAddr, Request, Sending, ServerContext, SharedConnection, Stream,
 };
 
-use crate::shared_connection::{Notify, SharedConnection};
+use crate::socket::{Socket, call};
 use crate::wakeup::Wakeup;
 
 /// A connection, of a client or [accepted](crate::Server::accept) by a server.
@@ -33,7 +33,7 @@ use crate::wakeup::Wakeup;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Connection(Arc<SharedConnection>);
+pub struct Connection(Arc<SharedConnection<Socket>>);
 
 /// Sends on a connection: see [`Connection::split`].
 #[derive(Debug)]
@@ -53,30 +53,24 @@ impl Connection {
     /// [`CallError::TimedOut`] if the handshake exceeds
     /// [`ConnectionOptions::timeout`](countersign_host::ConnectionOptions::timeout).
     pub fn connect(connector: &Connector) -> Result<Self, CallError> {
-        let options = connector.options();
-        let stream =
-            connector.address().connect(options.connect_timeout).map_err(CallError::Connect)?;
-        let notify = Notify::new(Wakeup::new().map_err(CallError::Io)?);
-        let clock = Clock::start();
-        let connection = connector.begin(&notify.clone().into(), clock.now())?;
-        let keys = connector.keys().clone();
-        let shared =
-            SharedConnection::new(stream, clock, options.timeout, keys, connection, notify);
-        shared.run(|connection, _| connection.established())?;
-        Ok(Self(shared))
+        let timeout = connector.options().connect_timeout;
+        let stream = connector.address().connect(timeout).map_err(CallError::Connect)?;
+        let socket = Socket::new(stream, Wakeup::new().map_err(CallError::Io)?);
+        let connection = Self(SharedConnection::begin(socket, connector)?);
+        connection.call(|it: &mut CallConnection, _| it.established())?;
+        Ok(connection)
     }
 
-    /// A connection that a server has accepted. Its handshake has its deadline though no call is made.
+    /// A connection that a server has accepted and admitted; `None` if it cannot begin.
     pub(crate) fn accepted(
+        context: &Arc<ServerContext>,
         stream: Stream,
-        clock: Clock,
-        connection: CallConnection,
-        notify: Arc<Notify>,
-    ) -> Self {
-        let keys = Arc::new(NoKeys);
-        let shared = SharedConnection::new(stream, clock, None, keys, connection, notify);
-        shared.schedule();
-        Self(shared)
+        addr: PeerAddr,
+        guard: AdmissionGuard,
+        wakeup: Wakeup,
+    ) -> Option<Self> {
+        let socket = Socket::new(stream, wakeup);
+        SharedConnection::accepted(context, socket, Socket::stream, addr, guard).map(Self)
     }
 
     /// Calls `look` with the peer, and returns its result. Waits for the handshake. `look` must not call
@@ -86,21 +80,14 @@ impl Connection {
     /// The handshake failed: [`CallError::Io`], [`CallError::Protocol`], [`CallError::TimedOut`].
     pub fn peer<T>(&self, look: impl FnOnce(Peer<'_>) -> T) -> Result<T, CallError> {
         let mut look = Some(look);
-        self.0.run(|connection, _| {
-            if connection.peer().is_none()
-                && let Err(error) = connection.established()?
-            {
-                return Some(Err(error));
-            }
-            Some(Ok(look.take()?(connection.peer()?)))
-        })
+        self.call(|it: &mut CallConnection, _| it.look_at_peer(&mut look))
     }
 
     /// The handle of a connection that a server has accepted: its address, who the peer is, and closing
     /// it from any thread.
     #[must_use]
     pub fn handle(&self) -> Option<ConnectionHandle> {
-        self.0.look_at(|connection| connection.handle().cloned())
+        self.0.handle()
     }
 
     /// Sends a message, and returns when all of it has left this process. In a raw byte stream an empty
@@ -111,7 +98,7 @@ impl Connection {
     /// message is on its way and must not be sent again: later calls, [`recv`](Self::recv) too, send the
     /// rest. [`CallError::Busy`]: an earlier message was still on its way, and nothing was sent.
     pub fn send(&self, message: &[u8]) -> Result<(), CallError> {
-        self.submit(Sending::message(message))
+        self.call(Sending::message(message))
     }
 
     /// No more messages from this side. Those of the peer can still be received. Idempotent.
@@ -119,7 +106,7 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn finish(&self) -> Result<(), CallError> {
-        self.submit(Sending::finish())
+        self.call(Sending::finish())
     }
 
     /// The next message. In a raw byte stream: the bytes that have arrived. `None`: the peer sends no
@@ -130,7 +117,7 @@ impl Connection {
     /// was; what has arrived of a message is kept for the next call. [`CallError::MessageTooLong`]:
     /// take the message by [`recv_chunk`](Self::recv_chunk).
     pub fn recv(&self) -> Result<Option<Vec<u8>>, CallError> {
-        self.0.run(CallConnection::recv)
+        self.call(CallConnection::recv)
     }
 
     /// The next chunk of a message. In a raw byte stream: the bytes that have arrived. `None`: the peer
@@ -139,7 +126,7 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv), without [`CallError::MessageTooLong`].
     pub fn recv_chunk(&self) -> Result<Option<OwnedChunk>, CallError> {
-        self.0.run(CallConnection::recv_chunk)
+        self.call(CallConnection::recv_chunk)
     }
 
     /// Sends a message and receives the next one. One thread at a time: a reply has no number by which
@@ -148,8 +135,7 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send) and [`recv`](Self::recv), and [`CallError::PeerFinished`].
     pub fn request(&self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        self.send(message)?;
-        self.recv()?.ok_or(CallError::PeerFinished)
+        self.call(Request::new(message))
     }
 
     /// Two owned halves, for two threads. The connection is closed when both are dropped.
@@ -158,11 +144,8 @@ impl Connection {
         (SendHalf(Self(self.0.clone())), RecvHalf(self))
     }
 
-    fn submit(&self, mut sending: Sending<'_>) -> Result<(), CallError> {
-        match self.0.run(|connection, _| connection.send(&mut sending)) {
-            Err(CallError::TimedOut) if !sending.is_taken() => Err(CallError::Busy),
-            result => result,
-        }
+    fn call<O: Operation>(&self, operation: O) -> Result<O::Output, CallError> {
+        call(&self.0, operation)
     }
 }
 
@@ -206,7 +189,7 @@ impl RecvHalf {
 /// of a message that was read in part. Errors contain the [`CallError`].
 impl Read for &Connection {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        Ok(self.0.run(|connection, now| connection.read(into, now))?)
+        Ok(self.call(|it: &mut CallConnection, now| it.read(into, now))?)
     }
 }
 

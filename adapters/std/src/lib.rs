@@ -54,7 +54,7 @@ mod connection;
 mod reconnecting_client;
 mod runner;
 mod server;
-mod shared_connection;
+mod socket;
 mod wakeup;
 
 pub use countersign::{

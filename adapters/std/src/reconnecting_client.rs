@@ -1,11 +1,10 @@
 //! A client that connects again after its connection is lost.
 
-use std::fmt;
 use std::thread;
 use std::time::Instant;
 
 use countersign_driver::Backoff;
-use countersign_host::{CallError, Connector, Reconnection};
+use countersign_host::{Attempt, CallError, Connector, Reconnection};
 
 use crate::connection::Connection;
 
@@ -32,11 +31,8 @@ use crate::connection::Connection;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct ReconnectingClient {
-    reconnection: Reconnection,
-    hook: Box<Hook>,
-    connection: Option<Connection>,
-}
+#[derive(Debug)]
+pub struct ReconnectingClient(Reconnection<Connection, Hook>);
 
 type Hook = dyn FnMut(&Connection) -> Result<(), CallError> + Send;
 
@@ -48,8 +44,7 @@ impl ReconnectingClient {
         backoff: Backoff,
         hook: impl FnMut(&Connection) -> Result<(), CallError> + Send + 'static,
     ) -> Self {
-        let hook = Box::new(hook);
-        Self { reconnection: Reconnection::new(connector, backoff), hook, connection: None }
+        Self(Reconnection::new(connector, backoff, Box::new(hook)))
     }
 
     /// Sends a message and receives its reply. After an error other than [`CallError::Busy`] the
@@ -59,11 +54,9 @@ impl ReconnectingClient {
     /// As [`Connection::request`]; [`CallError::Connect`] and other errors of the last attempt to
     /// connect.
     pub fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        let give_up = self.reconnection.give_up();
-        let result = self.connection(give_up)?.request(message);
-        let kept = self.reconnection.note_request(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
+        self.0.begin_call();
+        let result = self.connection()?.request(message);
+        self.0.note_request(result)
     }
 
     /// Sends a message.
@@ -71,9 +64,9 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::send`], and as [`request`](Self::request) of connecting.
     pub fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
-        let give_up = self.reconnection.give_up();
-        let result = self.connection(give_up)?.send(message);
-        self.note(result)
+        self.0.begin_call();
+        let result = self.connection()?.send(message);
+        self.0.note(result)
     }
 
     /// The next message. Connects again when the connection fails or the peer finishes: messages that
@@ -83,57 +76,30 @@ impl ReconnectingClient {
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`], and as [`request`](Self::request) of
     /// connecting.
     pub fn recv(&mut self) -> Result<Vec<u8>, CallError> {
-        let give_up = self.reconnection.give_up();
+        self.0.begin_call();
         loop {
-            let received = self.connection(give_up)?.recv();
-            let result = received.and_then(|message| message.ok_or(CallError::PeerFinished));
-            let result = self.note(result);
-            if self.connection.is_some() {
+            let received = self.connection()?.recv();
+            if let Some(result) = self.0.note_recv(received) {
                 return result;
             }
         }
     }
 
-    /// Takes note of how a call ended.
-    fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
-        let kept = self.reconnection.note(&result);
-        self.connection = self.connection.take().filter(|_| kept);
-        result
-    }
-
     /// The connection; connects if there is none.
-    fn connection(&mut self, give_up: Option<Instant>) -> Result<&Connection, CallError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect(give_up)?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    fn connect(&mut self, give_up: Option<Instant>) -> Result<Connection, CallError> {
-        let mut last = None;
-        loop {
-            if let Some(at) = self.reconnection.retry_at() {
-                let until = give_up.map_or(at, |give_up| at.min(give_up));
-                thread::sleep(until.saturating_duration_since(Instant::now()));
-                if until < at {
-                    return Err(last.unwrap_or(CallError::TimedOut));
+    fn connection(&mut self) -> Result<&Connection, CallError> {
+        while let Some(attempt) = self.0.next_attempt()? {
+            match attempt {
+                Attempt::WaitUntil(at) => {
+                    thread::sleep(at.saturating_duration_since(Instant::now()));
+                }
+                Attempt::Connect(_) => {
+                    let (connector, hook) = self.0.connector_and_hook();
+                    let connected = Connection::connect(connector);
+                    let connected = connected.and_then(|it| hook(&it).map(|()| it));
+                    self.0.note_attempt(connected)?;
                 }
             }
-            let connected = Connection::connect(self.reconnection.connector());
-            match connected.and_then(|it| (self.hook)(&it).map(|()| it)) {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(self.reconnection.note_failed_attempt(error)?),
-            }
         }
-    }
-}
-
-impl fmt::Debug for ReconnectingClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReconnectingClient")
-            .field("reconnection", &self.reconnection)
-            .field("connection", &self.connection)
-            .finish_non_exhaustive()
+        self.0.connection().ok_or(CallError::TimedOut)
     }
 }

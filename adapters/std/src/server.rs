@@ -7,15 +7,14 @@ use std::thread;
 
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    Accepted, Acceptor, Address, CallConnection, ConnectionHandle, Incoming, Listener, Messages,
-    ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions, ServiceFactory,
-    SharedKeys, Streams,
+    Accepted, Acceptor, Address, ConnectionHandle, Incoming, Listener, Messages, ProtocolFactory,
+    ServedConnection, ServerContext, ServerHandle, ServerOptions, ServiceFactory, SharedKeys,
+    Streams,
 };
 use tracing::warn;
 
 use crate::connection::Connection;
 use crate::runner::drive;
-use crate::shared_connection::Notify;
 use crate::wakeup::Wakeup;
 
 /// A server with a thread for each connection, so that a service may take its time.
@@ -122,10 +121,10 @@ impl Server {
     pub fn accept(&mut self) -> Option<Connection> {
         loop {
             let Accepted { stream, addr, guard, prepared } = self.accept_next()?;
-            let (context, notify) = (self.acceptor.context().clone(), Notify::new(prepared));
-            let (clock, waker) = (context.options().clock, notify.clone().into());
-            if let Some(it) = CallConnection::accepted(context, &stream, addr, guard, &waker) {
-                return Some(Connection::accepted(stream, clock, it, notify));
+            let context = self.acceptor.context();
+            let accepted = Connection::accepted(context, stream, addr, guard, prepared);
+            if accepted.is_some() {
+                return accepted;
             }
         }
     }

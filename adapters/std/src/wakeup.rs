@@ -8,7 +8,7 @@ use std::task::Wake;
 use countersign::Instant;
 use countersign_driver::Interest;
 use countersign_host::{Listener, Stream};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// A file that one thread polls beside its socket and that other threads make readable.
 ///
@@ -60,13 +60,10 @@ impl Wakeup {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, interest.read);
         flags.set(PollFlags::OUT, interest.write);
-        let own = PollFd::from_borrowed_fd(self.file.as_fd(), PollFlags::IN);
+        let own = PollFd::new(&self.file, PollFlags::IN);
         // poll(2) reports a hang-up though nothing is asked of the socket: that would be a busy loop.
         match stream.filter(|_| !flags.is_empty()) {
-            Some(stream) => {
-                let socket = PollFd::from_borrowed_fd(stream.as_fd(), flags);
-                self.poll(&mut [own, socket], interest.until, now)
-            }
+            Some(stream) => self.poll(&mut [own, PollFd::new(stream, flags)], interest.until, now),
             None => self.poll(&mut [own], interest.until, now),
         }
     }
@@ -78,42 +75,26 @@ impl Wakeup {
         until: Option<Instant>,
         now: Instant,
     ) {
-        let mut files = vec![PollFd::from_borrowed_fd(self.file.as_fd(), PollFlags::IN)];
-        files.extend(listeners.map(|it| PollFd::from_borrowed_fd(it.as_fd(), PollFlags::IN)));
+        let mut files = vec![PollFd::new(&self.file, PollFlags::IN)];
+        files.extend(listeners.map(|it| PollFd::new(it, PollFlags::IN)));
         self.poll(&mut files, until, now);
     }
 
-    /// Waits for any of `files`, the first of which is our own. Returns whether that one was readable.
+    /// Waits for any of `files`, the first of which is our own. Returns whether that one was readable, and
+    /// forgets all wake-ups so far.
     fn poll(&self, files: &mut [PollFd<'_>], until: Option<Instant>, now: Instant) -> bool {
+        // So long that it has no end, if it does not fit.
+        let left = until.and_then(|at| at.saturating_duration_since(now).try_into().ok());
         // A wait that is interrupted, or for which there is no memory, ends early.
-        let _ = poll(files, until.map(|at| timespec(at, now)).as_ref());
+        let _ = poll(files, left.as_ref());
         let woken = !files[0].revents().is_empty();
-        if woken {
-            self.clear();
-        }
+        while woken && matches!(rustix::io::read(&self.file, &mut [0_u8; 64]), Ok(64)) {}
         woken
-    }
-
-    /// Forgets all wake-ups so far.
-    fn clear(&self) {
-        while matches!(rustix::io::read(&self.file, &mut [0_u8; 64]), Ok(64)) {}
-    }
-}
-
-fn timespec(at: Instant, now: Instant) -> Timespec {
-    let left = at.saturating_duration_since(now);
-    Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
     }
 }
 
 impl Wake for Wakeup {
     fn wake(self: Arc<Self>) {
-        self.notify();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
         self.notify();
     }
 }

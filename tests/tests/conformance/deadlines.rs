@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use countersign::{CloseReason, Config, Error, TimedOut};
 use countersign_driver::services::Echo;
-use countersign_host::{Address, CallConnection, Clock, ConnectionHandle, Stream, Streams};
+use countersign_host::{Address, CallConnection, Clock, ConnectionHandle, Step, Stream, Streams};
 
 use crate::adapters::{Adapter, CLIENTS, With};
 use crate::peer::{Peer, answer, frame};
@@ -120,7 +120,7 @@ fn established_and_not_driven(to: &Address, with: &With) -> (Stream, CallConnect
     let clock = Clock::start();
     let mut connection = with.connector(to).begin(Waker::noop(), clock.now()).unwrap();
     until("the handshake is over", || {
-        connection.poll_until_wait(&mut &stream, &*with.keys, || clock.now());
+        while connection.poll(&mut &stream, &*with.keys, clock.now()) == Step::Yield {}
         connection.established().is_some_and(|established| established.is_ok())
     });
     (stream, connection)

@@ -307,6 +307,28 @@ fn handle_closes_an_accepted_connection() {
 }
 
 #[test]
+fn idle_accepted_connection_obeys_without_calls() {
+    let requests: [fn(&ServerHandle); 3] = [
+        |server| server.connections()[0].close(),
+        |server| server.connections()[0].abort(CloseReason::Application),
+        ServerHandle::stop,
+    ];
+    for request in requests {
+        // Without heartbeats: there is no deadline at which it would be polled.
+        let (mut server, address, handle) = accepting(Kind::None, PATIENCE);
+        run(async {
+            let client = Raw::connect(&address);
+            client.say(b"hello");
+            let accepted = server.accept().await.unwrap();
+            assert_eq!(accepted.recv().await.unwrap().unwrap(), b"hello");
+            assert!(future::poll_once(accepted.recv()).await.is_none());
+            request(&handle);
+            assert!(client.is_closed());
+        });
+    }
+}
+
+#[test]
 fn halves_send_and_receive_in_two_tasks() {
     let server = Running::start(echo(), options());
     let executor = Executor::new();

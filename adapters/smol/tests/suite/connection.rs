@@ -187,6 +187,31 @@ fn a_send_that_times_out_is_still_sent_whole_and_the_next_one_is_told_to_wait() 
 }
 
 #[test]
+fn deadline_that_begins_later_holds_without_calls() {
+    let (go, told) = channel();
+    let (address, playing) = played(move |raw| {
+        told.recv_timeout(PATIENCE).unwrap();
+        (&raw.0).write_all(&[&frame(b"first")[..], &frame(b"second")[..7]].concat()).unwrap();
+        // Until the client has closed the connection.
+        read_all(&raw)
+    });
+    let config = Kind::None.config(Role::Client).with_stall_timeout(SHORT);
+    let sessions = SessionFactory::new(config, Pools::default());
+    let connector = connector(&address, sessions, NO_KEY, PATIENCE);
+    let client = run(async {
+        let client = Connection::connect(&connector).await.unwrap();
+        // So far it has no deadline.
+        go.send(()).unwrap();
+        assert_eq!(client.recv().await.unwrap().unwrap(), b"first");
+        client
+    });
+    assert_eq!(playing.join().unwrap(), b"");
+    let failed = run(client.recv());
+    let timed_out = Error::TimedOut(TimedOut::Receive);
+    assert!(matches!(&failed, Err(CallError::Protocol(it)) if *it == timed_out), "{failed:?}");
+}
+
+#[test]
 fn what_a_dropped_send_left_over_leaves_while_another_call_receives() {
     let (go, told) = channel();
     let (address, playing) = played(move |raw| {

@@ -7,7 +7,9 @@ use std::thread;
 use countersign::{Error, Instant as Moment, Role};
 use countersign_driver::Keys;
 use countersign_driver::services::Echo;
-use countersign_host::{Address, CallConnection, CallError, Clock, Connector, Sending, Stream};
+use countersign_host::{
+    Address, CallConnection, CallError, Clock, Connector, Sending, Step, Stream,
+};
 use countersign_smol::Connection;
 use smol::future;
 
@@ -42,7 +44,7 @@ impl Polling {
         let Self { stream, connection, keys, clock } = self;
         let mut result = None;
         until("the call is not done", || {
-            connection.poll_until_wait(&mut &*stream, &**keys, || clock.now());
+            while connection.poll(&mut &*stream, &**keys, clock.now()) == Step::Yield {}
             result = result.take().or_else(|| done(connection, clock.now()));
             result.is_some() && !connection.wants_poll()
         });

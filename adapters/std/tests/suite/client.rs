@@ -230,7 +230,7 @@ fn recv_moves_on_rest_of_timed_out_send() {
 /// the stall timeout.
 fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
     let (go, told) = channel();
-    let (sent, is_sent) = channel();
+    let (passed, has_passed) = channel();
     let (done, is_done) = channel::<()>();
     let (address, playing) = played(move |mut stream| {
         let whole = frame(b"second");
@@ -238,8 +238,12 @@ fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
         told.recv_timeout(PATIENCE).unwrap();
         if punctual {
             stream.write_all(&whole[7..]).unwrap();
+            thread::sleep(2 * SHORT);
+        } else {
+            // Until the client has closed the connection.
+            read_all(&stream);
         }
-        sent.send(()).unwrap();
+        passed.send(()).unwrap();
         let _ = is_done.recv_timeout(PATIENCE);
     });
     let client = connect_within(
@@ -251,8 +255,7 @@ fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
     .unwrap();
     assert_eq!(client.recv().unwrap().unwrap(), b"first");
     go.send(()).unwrap();
-    is_sent.recv().unwrap();
-    thread::sleep(2 * SHORT);
+    has_passed.recv_timeout(PATIENCE).unwrap();
     let second = client.recv();
     drop(done);
     playing.join().unwrap();
