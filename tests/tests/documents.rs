@@ -101,7 +101,7 @@ fn readme_names_exactly_the_existing_examples() {
 const ADAPTERS: [&str; 4] = ["std", "mio", "smol", "embedded-io"];
 
 /// The limit of each, in lines of code.
-const MAX_LINES: [usize; 4] = [578, 564, 891, 500];
+const MAX_LINES: [usize; 4] = [571, 564, 891, 500];
 
 /// The other crates in `adapters/`: libraries of the adapters, and TLS as a protocol around
 /// another.
