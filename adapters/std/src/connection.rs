@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use countersign::Peer;
 use countersign_host::{
-    AdmissionGuard, CallConnection, CallError, ConnectionHandle, Connector, Operation, OwnedChunk,
-    PeerAddr, Request, Sending, ServerContext, SharedConnection, Stream,
+    AdmissionGuard, CallConnection, CallError, ConnectionHandle, Connector, OwnedChunk, PeerAddr,
+    Request, Sending, ServerContext, SharedConnection, Stream,
 };
 
 use crate::socket::{Socket, call};
@@ -57,7 +57,7 @@ impl Connection {
         let stream = connector.address().connect(timeout).map_err(CallError::Connect)?;
         let socket = Socket::new(stream, Wakeup::new().map_err(CallError::Io)?);
         let connection = Self(SharedConnection::begin(socket, connector)?);
-        connection.call(|it: &mut CallConnection, _| it.established())?;
+        call(&connection.0, |it: &mut CallConnection, _| it.established())?;
         Ok(connection)
     }
 
@@ -80,7 +80,7 @@ impl Connection {
     /// The handshake failed: [`CallError::Io`], [`CallError::Protocol`], [`CallError::TimedOut`].
     pub fn peer<T>(&self, look: impl FnOnce(Peer<'_>) -> T) -> Result<T, CallError> {
         let mut look = Some(look);
-        self.call(|it: &mut CallConnection, _| it.look_at_peer(&mut look))
+        call(&self.0, |it: &mut CallConnection, _| it.look_at_peer(&mut look))
     }
 
     /// The handle of a connection that a server has accepted: its address, who the peer is, and closing
@@ -98,7 +98,7 @@ impl Connection {
     /// message is on its way and must not be sent again: later calls, [`recv`](Self::recv) too, send the
     /// rest. [`CallError::Busy`]: an earlier message was still on its way, and nothing was sent.
     pub fn send(&self, message: &[u8]) -> Result<(), CallError> {
-        self.call(Sending::message(message))
+        call(&self.0, Sending::message(message))
     }
 
     /// No more messages from this side. Those of the peer can still be received. Idempotent.
@@ -106,7 +106,7 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn finish(&self) -> Result<(), CallError> {
-        self.call(Sending::finish())
+        call(&self.0, Sending::finish())
     }
 
     /// The next message. In a raw byte stream: the bytes that have arrived. `None`: the peer sends no
@@ -117,7 +117,7 @@ impl Connection {
     /// was; what has arrived of a message is kept for the next call. [`CallError::MessageTooLong`]:
     /// take the message by [`recv_chunk`](Self::recv_chunk).
     pub fn recv(&self) -> Result<Option<Vec<u8>>, CallError> {
-        self.call(CallConnection::recv)
+        call(&self.0, CallConnection::recv)
     }
 
     /// The next chunk of a message. In a raw byte stream: the bytes that have arrived. `None`: the peer
@@ -126,7 +126,7 @@ impl Connection {
     /// # Errors
     /// As [`recv`](Self::recv), without [`CallError::MessageTooLong`].
     pub fn recv_chunk(&self) -> Result<Option<OwnedChunk>, CallError> {
-        self.call(CallConnection::recv_chunk)
+        call(&self.0, CallConnection::recv_chunk)
     }
 
     /// Sends a message and receives the next one. One thread at a time: a reply has no number by which
@@ -135,17 +135,13 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send) and [`recv`](Self::recv), and [`CallError::PeerFinished`].
     pub fn request(&self, message: &[u8]) -> Result<Vec<u8>, CallError> {
-        self.call(Request::new(message))
+        call(&self.0, Request::new(message))
     }
 
     /// Two owned halves, for two threads. The connection is closed when both are dropped.
     #[must_use]
     pub fn split(self) -> (SendHalf, RecvHalf) {
         (SendHalf(Self(self.0.clone())), RecvHalf(self))
-    }
-
-    fn call<O: Operation>(&self, operation: O) -> Result<O::Output, CallError> {
-        call(&self.0, operation)
     }
 }
 
@@ -189,7 +185,7 @@ impl RecvHalf {
 /// of a message that was read in part. Errors contain the [`CallError`].
 impl Read for &Connection {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        Ok(self.call(|it: &mut CallConnection, now| it.read(into, now))?)
+        Ok(call(&self.0, |it: &mut CallConnection, now| it.read(into, now))?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ends the wait of another thread.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Wake;
 
@@ -21,37 +21,31 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub(crate) struct Wakeup {
     file: OwnedFd,
     /// The other end of a socket pair, where the system has no eventfd.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    sender: OwnedFd,
+    sender: Option<OwnedFd>,
 }
 
 impl Wakeup {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn new() -> io::Result<Self> {
-        use rustix::event::{EventfdFlags, eventfd};
-        Ok(Self { file: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(crate) fn new() -> io::Result<Self> {
-        let (file, sender) = std::os::unix::net::UnixStream::pair()?;
-        file.set_nonblocking(true)?;
-        sender.set_nonblocking(true)?;
-        Ok(Self { file: file.into(), sender: sender.into() })
-    }
-
-    fn sender(&self) -> BorrowedFd<'_> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        return self.file.as_fd();
+        let (file, sender) = {
+            use rustix::event::{EventfdFlags, eventfd};
+            (eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, None)
+        };
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        return self.sender.as_fd();
+        let (file, sender) = {
+            let (file, sender) = std::os::unix::net::UnixStream::pair()?;
+            file.set_nonblocking(true)?;
+            sender.set_nonblocking(true)?;
+            (file.into(), Some(sender.into()))
+        };
+        Ok(Self { file, sender })
     }
 
     /// Ends the wait in progress, or the next one.
     pub(crate) fn notify(&self) {
         // It fails only where the file is full of earlier wake-ups, and readable. An eventfd counts, and
         // wants eight bytes.
-        let _ = rustix::io::write(self.sender(), &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(self.sender.as_ref().unwrap_or(&self.file), &1_u64.to_ne_bytes());
     }
 
     /// Waits at `stream`, if there is one, for `interest`, or for a wake-up. Returns whether there was a

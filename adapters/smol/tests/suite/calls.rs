@@ -314,8 +314,8 @@ fn idle_accepted_connection_obeys_without_calls() {
         ServerHandle::stop,
     ];
     for request in requests {
-        // Without heartbeats: there is no deadline at which it would be polled.
-        let (mut server, address, handle) = accepting(Kind::None, PATIENCE);
+        // Without heartbeats: there is no deadline soon at which it would be polled.
+        let (mut server, address, handle) = accepting(Kind::None, 10 * PATIENCE);
         run(async {
             let client = Raw::connect(&address);
             client.say(b"hello");
