@@ -311,7 +311,7 @@ impl CallConnection {
                 Err(error) => return Some(Err(error)),
             }
             let chunk = self.connection.chunk()?;
-            if chunk.is_last() && self.incoming.is_empty() {
+            if self.incoming.is_whole(&chunk) {
                 let message = chunk.bytes.to_vec();
                 self.connection.consume(now);
                 return Some(Ok(Some(message)));
