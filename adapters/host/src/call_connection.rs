@@ -81,7 +81,6 @@ struct Served {
     guard: AdmissionGuard,
     handle: ConnectionHandle,
     keys: KeysWatcher,
-    addr: PeerAddr,
     /// When the connection is abandoned, once the server was told to stop.
     give_up: Option<Instant>,
     reported_end: bool,
@@ -150,7 +149,7 @@ impl CallConnection {
         let (protocol, handle) = begun?;
         let keys = context.keys().watch();
         let (give_up, reported_end) = (None, false);
-        let served = Served { context, guard, handle, keys, addr, give_up, reported_end };
+        let served = Served { context, guard, handle, keys, give_up, reported_end };
         let memory = &served.context.options().message_memory;
         let mut connection = Self::new(protocol, memory);
         connection.served = Some(Box::new(served));
@@ -432,7 +431,7 @@ impl Served {
     ) {
         if let (Progress::Event(_), Some(peer)) = (progress, connection.peer()) {
             self.handle.set_peer(&peer);
-            let event = ConnectionEvent::Established { addr: self.addr, peer };
+            let event = ConnectionEvent::Established(peer);
             self.context.record(event, &mut self.guard, now);
         }
         if let Some(error) = connection.driver().error() {
@@ -453,7 +452,7 @@ impl Served {
     ) {
         if !mem::replace(&mut self.reported_end, true) {
             let established = connection.driver().is_established();
-            let end = ConnectionEnd { addr: self.addr, established, result, service: None };
+            let end = ConnectionEnd { established, result, service: None };
             self.context.record(ConnectionEvent::Ended(end), &mut self.guard, now);
             self.handle.set_closed();
         }

@@ -28,6 +28,7 @@ mod log;
 mod message_memory;
 mod monitored_connection;
 mod peer_addr;
+mod peer_identity;
 mod peer_limits;
 mod pool;
 mod process_id;
@@ -40,6 +41,7 @@ mod service_factory;
 mod session_factory;
 mod shared_keys;
 mod stream;
+mod wake_queue;
 
 #[cfg(feature = "keyring")]
 pub mod key_file;
@@ -51,7 +53,7 @@ pub use address::{Address, AddressError, ResolvedAddr};
 pub use call_connection::{CallConnection, ConnectionOptions, OwnedChunk, Sending};
 pub use call_error::CallError;
 pub use clock::Clock;
-pub use connection_handle::{ConnectionHandle, HandleError, HandledService, PeerIdentity};
+pub use connection_handle::{ConnectionHandle, ConnectionWaker, HandleError, HandledService};
 pub use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use connector::Connector;
 pub use deadlines::Deadlines;
@@ -64,6 +66,7 @@ pub use log::{log_end, log_established, log_refused};
 pub use message_memory::{MessageBytes, MessageMemory};
 pub use monitored_connection::{ConnectionEnd, ConnectionEvent, MonitoredConnection, Step};
 pub use peer_addr::PeerAddr;
+pub use peer_identity::PeerIdentity;
 pub use peer_limits::{HandshakePermit, LimitExceeded, PeerLimitOptions, PeerLimits};
 pub use pool::{Lease, Pool, PoolOptions, Pools};
 pub use process_id::process_id;
@@ -78,3 +81,4 @@ pub use session_factory::{
 };
 pub use shared_keys::{KeysWatcher, SharedKeys};
 pub use stream::Stream;
+pub use wake_queue::WakeQueue;

@@ -9,16 +9,16 @@ use std::time::Duration;
 use countersign::Instant;
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    AcceptResult, Acceptor, Address, AdmissionGuard, ConnectionEvent, ConnectionHandle, Listener,
-    Messages, PeerAddr, ProtocolFactory, ServerContext, ServerHandle, ServerOptions,
-    ServiceFactory, SharedKeys, Stream, Streams,
+    AcceptResult, Acceptor, Address, AdmissionGuard, ConnectionEvent, ConnectionHandle,
+    ConnectionWaker, Listener, Messages, PeerAddr, ProtocolFactory, ServerContext, ServerHandle,
+    ServerOptions, ServiceFactory, SharedKeys, Stream, Streams, WakeQueue,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::connections::Connections;
-use crate::wake_queue::WakeQueue;
+use crate::wake_queue::wake_queue;
 
 /// Events of one sleep.
 const EVENTS: usize = 1024;
@@ -88,7 +88,7 @@ impl Server {
         options: ServerOptions,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let wakes = WakeQueue::new(poll.registry(), WAKE)?;
+        let wakes = wake_queue(poll.registry(), WAKE)?;
         for (index, listener) in listeners.iter().enumerate() {
             let source = listener.as_raw_fd();
             let token = Token(WAKE.0 - 1 - index);
@@ -98,7 +98,7 @@ impl Server {
             .into_iter()
             .map(|listener| Port { listener, acceptor: Acceptor::default(), ready: true })
             .collect();
-        let handle = ServerHandle::of_loop(wakes.clone().into());
+        let handle = ServerHandle::of_loop(wakes.clone());
         let context = ServerContext::new(factory, keys.into(), options, handle);
         Ok(Self { poll, wakes, listeners, context })
     }
@@ -242,7 +242,8 @@ fn admit<F: ServiceFactory>(
     addr: PeerAddr,
 ) {
     let Some(guard) = context.admit(&stream, addr, context.now()) else { return };
-    let inserted = connections.insert(stream, addr, guard, |waker, stream, guard| {
+    let inserted = connections.insert_with(stream, guard, |token, stream, guard| {
+        let waker = ConnectionWaker::Queued(token.0);
         context.begin(services, stream, addr, guard, waker).ok_or(NotInserted(None))
     });
     if let Err(NotInserted(Some(error))) = inserted {
