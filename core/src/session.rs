@@ -65,7 +65,8 @@ pub struct Session<B: Storage> {
     control_queue: ControlQueue,
     keepalive: Keepalive,
     timers: Timers,
-    stall_timeout: Duration,
+    /// The stall timeout, in microseconds.
+    stall_micros: u64,
     /// Length of the bytes last returned by `poll_transmit` that `handle_transmitted` has not
     /// reported.
     offered_len: u32,
@@ -179,7 +180,7 @@ impl<B: Storage> Session<B> {
             control_queue: ControlQueue::new(),
             keepalive: Keepalive::default(),
             timers,
-            stall_timeout: config.stall_timeout,
+            stall_micros: u64::try_from(config.stall_timeout.as_micros()).unwrap_or(u64::MAX),
             offered_len: 0,
             due_len: 0,
             key_asked: false,
@@ -328,7 +329,7 @@ impl<B: Storage> Session<B> {
         if self.due_len == 0 {
             self.timers.clear(Timer::Send);
         } else if !matches!(self.state, State::Failed { .. }) || !self.timers.is_set(Timer::Send) {
-            self.timers.set(Timer::Send, now.saturating_add(self.stall_timeout));
+            self.timers.set(Timer::Send, now.saturating_add_micros(self.stall_micros));
         }
     }
 
@@ -503,7 +504,7 @@ impl<B: Storage> Session<B> {
             && !self.timers.is_set(Timer::Receive)
         {
             // Not set while this end has no buffer to read into: that time is not the peer's.
-            self.timers.set(Timer::Receive, now.saturating_add(self.stall_timeout));
+            self.timers.set(Timer::Receive, now.saturating_add_micros(self.stall_micros));
         }
         Ok(None)
     }
