@@ -259,7 +259,7 @@ impl Bench {
         }
         let mut round = Round::default();
         self.connections.run(&*self.keys, self.clock.now(), |event, begun| match event {
-            ConnectionEvent::Established { .. } => round.established.push(begun.elapsed()),
+            ConnectionEvent::Established(_) => round.established.push(begun.elapsed()),
             ConnectionEvent::Ended(end) => round.ended.push(end.result),
         });
         Ok(round)

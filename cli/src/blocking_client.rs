@@ -165,13 +165,12 @@ impl LoopClient {
     ) -> Result<Self, CallError> {
         let ConnectionOptions { connect_timeout, message_memory, .. } = connector.options();
         let stream = connector.address().connect(*connect_timeout).map_err(CallError::Connect)?;
-        let addr = stream.peer().map_err(CallError::Connect)?;
         let (shared, clock) = (Arc::<Shared>::default(), Clock::start());
         let poll = Poll::new().map_err(CallError::Io)?;
         let connections = Connections::new(poll.registry(), Token(usize::MAX));
         let mut connections = connections.map_err(CallError::Io)?;
         let mut waker = Waker::noop().clone();
-        let inserted = connections.insert(stream, addr, (), |connection_waker, _, ()| {
+        let inserted = connections.insert(stream, (), |connection_waker, _, ()| {
             let protocol =
                 factory.client(connection_waker, clock.now()).map_err(InsertError::Start)?;
             waker = connection_waker.clone();

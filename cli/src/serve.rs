@@ -72,12 +72,6 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
 
     // After binding, so that a server that cannot start leaves no new key file behind.
     let loaded = loaded_keys::load(&args.protocol, IfMissing::Generate)?;
-    let mut buffers = PoolOptions::default();
-    buffers.handshakes = args.max_handshakes as usize;
-    buffers.receiving = args.max_buffers as usize;
-    buffers.sending = buffers.receiving;
-    buffers.set_message_len(args.buffer as usize);
-    let pools = Pools::new(&buffers);
     let inside_tls = args.tls.tls_cert.is_some();
     let refine = |mutual: Mutual| mutual.with_heartbeat(args.heartbeat);
     let mut config = args.protocol.config("server", inside_tls, refine)?;
@@ -86,7 +80,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     if !args.stream && args.protocol.max_frame.is_none() && frames_are_messages {
         config = config.with_max_frame(args.max_message as u64);
     }
-    let factory = tls::server(SessionFactory::new(config, pools), &args.tls)?;
+    let mut buffers = PoolOptions::for_config(&config);
+    buffers.handshakes = args.max_handshakes as usize;
+    buffers.receiving = args.max_buffers as usize;
+    buffers.sending = buffers.receiving;
+    buffers.set_message_len(args.buffer as usize);
+    let factory = tls::server(SessionFactory::new(config, Pools::new(&buffers)), &args.tls)?;
     announce(args, &loaded, &bound);
     let keys = SharedKeys::new(loaded.keys);
     let reload = KeyReload::new(args.protocol.clone(), keys.clone());

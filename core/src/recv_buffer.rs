@@ -20,12 +20,7 @@ pub(crate) struct RecvBuffer<B> {
     limits: Limits,
     /// The bytes in the leased buffer.
     buffered: UsedRange,
-    /// Length of the current chunk, which is at the front of `buffered`.
-    chunk: Option<u32>,
-    /// Length of the tag after the current chunk, consumed with it.
-    trailer: u8,
-    /// Length of the next chunk with its header, as far as it is known.
-    need: u32,
+    front: Front,
     /// Length of the last space.
     space_len: u32,
     /// Whether bytes were received since the last parse.
@@ -34,6 +29,15 @@ pub(crate) struct RecvBuffer<B> {
     parked_len: u8,
     awaiting_buffer: bool,
     eof: bool,
+}
+
+/// What is at the front of the received bytes.
+#[derive(Clone, Copy)]
+enum Front {
+    /// The current chunk, of `len` bytes, and a tag that is consumed with it.
+    Chunk { len: u32, trailer: u8 },
+    /// No chunk. Length of the next one with its header, as far as it is known.
+    Need(u32),
 }
 
 /// The result of a parse.
@@ -53,9 +57,7 @@ impl<B: Storage> RecvBuffer<B> {
             decoder,
             limits,
             buffered: UsedRange::default(),
-            chunk: None,
-            trailer: 0,
-            need: 1,
+            front: Front::Need(1),
             space_len: 0,
             unparsed: false,
             parked: [0; MAX_PARKED],
@@ -73,23 +75,24 @@ impl<B: Storage> RecvBuffer<B> {
 
     /// The current chunk, empty if there is none.
     pub(crate) fn chunk(&self) -> &[u8] {
-        match self.chunk {
-            Some(len) => &self.storage.bytes()[self.buffered.start()..][..len as usize],
-            None => &[],
+        match self.front {
+            Front::Chunk { len, .. } => {
+                &self.storage.bytes()[self.buffered.start()..][..len as usize]
+            }
+            Front::Need(_) => &[],
         }
     }
 
     pub(crate) fn has_chunk(&self) -> bool {
-        self.chunk.is_some()
+        matches!(self.front, Front::Chunk { .. })
     }
 
     /// Drops the current chunk. Returns whether there was one.
     pub(crate) fn consume(&mut self) -> bool {
-        let chunk = self.chunk.take();
-        if let Some(len) = chunk {
-            self.buffered.advance(len as usize + usize::from(self.trailer));
-        }
-        chunk.is_some()
+        let Front::Chunk { len, trailer } = self.front else { return false };
+        self.front = Front::Need(1);
+        self.buffered.advance(len as usize + usize::from(trailer));
+        true
     }
 
     /// Length of the longest chunk to deliver, in bytes.
@@ -98,8 +101,7 @@ impl<B: Storage> RecvBuffer<B> {
     }
 
     pub(crate) fn wants_read(&self) -> bool {
-        !self.eof
-            && (self.chunk.is_none() || self.buffered.end() < UsedRange::capacity(&self.storage))
+        !self.eof && (!self.has_chunk() || self.buffered.end() < UsedRange::capacity(&self.storage))
     }
 
     pub(crate) fn awaiting_buffer(&self) -> bool {
@@ -140,21 +142,20 @@ impl<B: Storage> RecvBuffer<B> {
             self.buffered.clear();
             self.buffered.extend(parked);
         }
-        let need = self.need as usize;
-        if self.chunk.is_none() {
+        let mut end = capacity;
+        if let Front::Need(need) = self.front {
+            let need = need as usize;
             if self.buffered.is_empty() {
                 self.buffered.clear();
             } else if self.buffered.start() + need > capacity {
                 self.buffered.compact(bytes);
             }
+            // Of a long chunk read exactly the rest: bytes of the next chunk would have to be moved
+            // to the front of the buffer before that chunk fits.
+            if need > capacity / 2 {
+                end = self.buffered.start() + need;
+            }
         }
-        // Of a long chunk read exactly the rest: bytes of the next chunk would have to be moved
-        // to the front of the buffer before that chunk fits.
-        let end = if self.chunk.is_none() && need > capacity / 2 {
-            self.buffered.start() + need
-        } else {
-            capacity
-        };
         self.buffered.end()..end.clamp(self.buffered.end(), capacity)
     }
 
@@ -171,7 +172,7 @@ impl<B: Storage> RecvBuffer<B> {
 
     /// Parses up to the next chunk or control frame, unless there is a current chunk.
     pub(crate) fn parse_next(&mut self) -> Result<Received, Error> {
-        if self.chunk.is_none() && self.parked_len == 0 {
+        if !self.has_chunk() && self.parked_len == 0 {
             let bytes = match self.buffered {
                 buffered if buffered.is_empty() => &[],
                 buffered => &self.storage.bytes()[buffered.range()],
@@ -179,8 +180,7 @@ impl<B: Storage> RecvBuffer<B> {
             match self.decoder.parse(bytes, self.limits)? {
                 Parsed::Chunk { header, len, trailer, first, remaining } => {
                     self.buffered.advance(header);
-                    self.chunk = Some(len as u32);
-                    self.trailer = trailer as u8;
+                    self.front = Front::Chunk { len: len as u32, trailer: trailer as u8 };
                     return Ok(Received::Chunk { first, remaining });
                 }
                 Parsed::Control { len, control } => {
@@ -188,12 +188,12 @@ impl<B: Storage> RecvBuffer<B> {
                     return Ok(Received::Control(control));
                 }
                 // A decoder never needs more than the buffer holds.
-                Parsed::Need(need) => self.need = need as u32,
+                Parsed::Need(need) => self.front = Front::Need(need as u32),
             }
             self.unparsed = false;
             self.park_or_release();
         }
-        let started = self.chunk.is_none() && self.in_frame();
+        let started = !self.has_chunk() && self.in_frame();
         Ok(Received::Incomplete { started })
     }
 
@@ -216,7 +216,7 @@ impl<B: Storage> RecvBuffer<B> {
     fn park_or_release(&mut self) {
         let buffered = self.buffered.len();
         // While a lease is awaited, `release` would give up the place in the queue of the pool.
-        if self.chunk.is_some() || buffered > MAX_PARKED || self.awaiting_buffer {
+        if self.has_chunk() || buffered > MAX_PARKED || self.awaiting_buffer {
             return;
         }
         if buffered > 0 {
@@ -230,7 +230,7 @@ impl<B: Storage> RecvBuffer<B> {
 
     /// Drops all received bytes and releases the lease.
     pub(crate) fn release(&mut self) {
-        self.chunk = None;
+        self.front = Front::Need(1);
         self.parked_len = 0;
         self.awaiting_buffer = false;
         self.unparsed = false;

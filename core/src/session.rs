@@ -65,7 +65,8 @@ pub struct Session<B: Storage> {
     control_frames: ControlFrames,
     keepalive: Keepalive,
     deadlines: Deadlines,
-    stall_timeout: Duration,
+    /// The stall timeout, in microseconds.
+    stall_micros: u64,
     /// Length of the bytes last returned by `poll_transmit` that `handle_transmitted` has not
     /// reported.
     offered_len: u32,
@@ -179,7 +180,7 @@ impl<B: Storage> Session<B> {
             control_frames: ControlFrames::new(),
             keepalive: Keepalive::default(),
             deadlines,
-            stall_timeout: config.stall_timeout,
+            stall_micros: u64::try_from(config.stall_timeout.as_micros()).unwrap_or(u64::MAX),
             offered_len: 0,
             due_len: 0,
             key_asked: false,
@@ -330,7 +331,7 @@ impl<B: Storage> Session<B> {
         } else if !matches!(self.state, State::Failed { .. })
             || !self.deadlines.is_set(Deadline::Send)
         {
-            self.deadlines.set(Deadline::Send, now.saturating_add(self.stall_timeout));
+            self.deadlines.set(Deadline::Send, now.saturating_add_micros(self.stall_micros));
         }
     }
 
@@ -505,7 +506,7 @@ impl<B: Storage> Session<B> {
             && !self.deadlines.is_set(Deadline::Receive)
         {
             // Not set while this end has no buffer to read into: that time is not the peer's.
-            self.deadlines.set(Deadline::Receive, now.saturating_add(self.stall_timeout));
+            self.deadlines.set(Deadline::Receive, now.saturating_add_micros(self.stall_micros));
         }
         Ok(None)
     }

@@ -44,7 +44,11 @@ impl Instant {
     /// The instant `by` later, rounded down to whole microseconds.
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+        self.saturating_add_micros(u64::try_from(by.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) const fn saturating_add_micros(self, by: u64) -> Self {
+        Self(self.0.saturating_add(by))
     }
 
     /// The time from `earlier` to `self`; zero if `earlier` is later.

@@ -102,7 +102,13 @@ pub struct Driver<P, E> {
     protocol: P,
     stage: Stage,
     stop: Stop,
+    /// When the stop or the closing goes on though nothing happens.
+    deadline: Option<Instant>,
+    /// How many more bytes are discarded while closing.
+    discard: u32,
     pass: Pass,
+    /// The chunk that was not consumed is the first of its message.
+    first: bool,
     established: bool,
     /// Our write side is shut.
     shut: bool,
@@ -117,16 +123,13 @@ pub struct Driver<P, E> {
 /// How far the connection is.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// `chunk`: first and remaining of the chunk that was not consumed.
+    /// `chunk`: what follows the chunk that was not consumed.
     Open {
-        chunk: Option<(bool, Remaining)>,
+        chunk: Option<Remaining>,
     },
-    /// The session has ended. Input is discarded, at most `left` bytes, until `until`, which is set when
-    /// all is written.
+    /// The session has ended. Input is discarded until the deadline, which is set when all is written.
     Closing {
         result: Result<(), Error>,
-        until: Option<Instant>,
-        left: u32,
     },
     Closed,
 }
@@ -137,19 +140,10 @@ enum Stop {
     No,
     /// Something is in progress.
     Requested,
-    /// Nothing has been in progress since [`QUIET`] before this instant.
-    Quiet(Instant),
-    /// We have finished; the peer has until this instant to finish too.
-    Finished(Instant),
-}
-
-impl Stop {
-    fn deadline(self) -> Option<Instant> {
-        match self {
-            Self::No | Self::Requested => None,
-            Self::Quiet(at) | Self::Finished(at) => Some(at),
-        }
-    }
+    /// Nothing has been in progress since [`QUIET`] before the deadline.
+    Quiet,
+    /// We have finished; the peer has until the deadline to finish too.
+    Finished,
 }
 
 /// What happened since [`Driver::poll`] last returned anything but an event.
@@ -234,6 +228,9 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             protocol,
             stage: Stage::Open { chunk: None },
             stop: Stop::No,
+            deadline: None,
+            discard: DISCARD,
+            first: false,
             pass: Pass::default(),
             established: false,
             shut: false,
@@ -278,7 +275,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                 Ok(None) => return None,
                 Err(error) => {
                     self.pass.moved = true;
-                    self.stage = self.closing(Err(error));
+                    self.close(Err(error));
                 }
             }
         }
@@ -311,14 +308,15 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                 self.established = true;
             }
             Event::Chunk { first, remaining } => {
-                self.stage = Stage::Open { chunk: Some((first, remaining)) };
+                self.first = first;
+                self.stage = Stage::Open { chunk: Some(remaining) };
             }
             Event::Closed => {
                 // Closing with unread input could destroy what the peer has yet to read.
-                self.stage = match self.eof {
-                    true => Stage::Closing { result: Ok(()), until: None, left: 0 },
-                    false => self.closing(Ok(())),
-                };
+                if self.eof {
+                    self.discard = 0;
+                }
+                self.close(Ok(()));
             }
             _ => {}
         }
@@ -332,8 +330,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         self.pass = Pass { begun: true, opening: !self.established, ..Pass::default() };
         let give_up = match self.stop {
             Stop::No => false,
-            Stop::Requested | Stop::Quiet(_) => !self.established,
-            Stop::Finished(until) => until <= now,
+            Stop::Requested | Stop::Quiet => !self.established,
+            Stop::Finished => self.is_due(now),
         };
         if give_up {
             self.protocol.abort(CloseReason::Shutdown, now);
@@ -369,8 +367,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         }
         if !self.pass.moved && (interest.read || !self.protocol.wants_read()) {
             self.pass.moved |= self.finish_if_idle(now);
-        } else if let Stop::Quiet(_) = self.stop {
-            self.stop = Stop::Requested;
+        } else if self.stop == Stop::Quiet && self.is_open() {
+            (self.stop, self.deadline) = (Stop::Requested, None);
         }
         if self.io_error.is_none() && self.protocol.wants_shutdown() && !self.shut {
             self.shut = true;
@@ -455,14 +453,14 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     }
 
     fn read<I: Io<Error = E>>(&mut self, io: &mut I, now: Instant) -> Result<Read, E> {
-        if let Stage::Closing { left, .. } = &mut self.stage {
-            if *left == 0 {
+        if let Stage::Closing { .. } = self.stage {
+            if self.discard == 0 {
                 return Ok(Read::Unwanted);
             }
             return Ok(match io.discard()? {
                 None => Read::WouldBlock,
                 Some(n) => {
-                    *left = if n == 0 { 0 } else { left.saturating_sub(n as u32) };
+                    self.discard = if n == 0 { 0 } else { self.discard.saturating_sub(n as u32) };
                     Read::Moved
                 }
             });
@@ -491,54 +489,55 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     /// If an orderly stop was requested and the peer has sent nothing that was not read: finishes once
     /// nothing has been in progress for long enough. Returns whether it did.
     fn finish_if_idle(&mut self, now: Instant) -> bool {
+        if !self.is_open() {
+            return false;
+        }
         let before = self.stop;
         let idle = self.protocol.is_idle() && !self.busy;
-        self.stop = match self.stop {
-            Stop::Requested | Stop::Quiet(_) if !idle => Stop::Requested,
-            Stop::Requested => Stop::Quiet(now.saturating_add(QUIET)),
-            Stop::Quiet(at) if at <= now => {
+        (self.stop, self.deadline) = match before {
+            Stop::Requested | Stop::Quiet if !idle => (Stop::Requested, None),
+            Stop::Requested => (Stop::Quiet, Some(now.saturating_add(QUIET))),
+            Stop::Quiet if self.is_due(now) => {
                 self.protocol.finish(now);
-                Stop::Finished(now.saturating_add(LINGER))
+                (Stop::Finished, Some(now.saturating_add(LINGER)))
             }
-            other => other,
+            other => (other, self.deadline),
         };
-        self.stop != before && matches!(self.stop, Stop::Finished(_))
+        self.stop != before && self.stop == Stop::Finished
     }
 
-    /// The stage in which a connection whose session ended with `result` closes.
-    fn closing(&self, result: Result<(), Error>) -> Stage {
-        // A peer that had its time to finish gets no more to close.
-        let until = match self.stop {
-            Stop::Finished(until) => Some(until),
-            _ => None,
-        };
-        Stage::Closing { result, until, left: DISCARD }
+    fn is_due(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|at| at <= now)
+    }
+
+    /// Begins to close: the session ended with `result`.
+    fn close(&mut self, result: Result<(), Error>) {
+        // A peer that had its time to finish gets no more to close, unless nothing of it is awaited.
+        if self.stop != Stop::Finished || self.discard == 0 {
+            self.deadline = None;
+        }
+        self.stage = Stage::Closing { result };
     }
 
     /// The connection's result, once it is over. `flushed`: all that was written has left.
     fn poll_closed(&mut self, flushed: bool, now: Instant) -> Option<Result<(), Error>> {
-        match &mut self.stage {
+        match self.stage {
             Stage::Open { .. } => None,
             Stage::Closed => Some(Ok(())),
-            Stage::Closing { result, until, left } => {
+            Stage::Closing { result } => {
                 // Set before all is written only by an orderly stop.
-                if !self.protocol.is_done() && until.is_none_or(|until| now < until) {
+                if !self.protocol.is_done() && !self.is_due(now) {
                     return None;
                 }
-                let until = *until.get_or_insert(now.saturating_add(LINGER));
-                ((*left == 0 && flushed) || until <= now).then_some(*result)
+                self.deadline.get_or_insert(now.saturating_add(LINGER));
+                ((self.discard == 0 && flushed) || self.is_due(now)).then_some(result)
             }
         }
     }
 
     /// When to poll though nothing has happened.
     fn poll_timeout(&self) -> Option<Instant> {
-        let own = match self.stage {
-            Stage::Open { .. } => self.stop.deadline(),
-            Stage::Closing { until, .. } => until,
-            Stage::Closed => None,
-        };
-        self.protocol.poll_timeout().into_iter().chain(own).min()
+        self.protocol.poll_timeout().into_iter().chain(self.deadline).min()
     }
 
     /// The chunk at hand, from [`Event::Chunk`] until [`consume`](Self::consume) or the end of the
@@ -553,8 +552,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             Stage::Open { chunk } => chunk,
             Stage::Closing { .. } | Stage::Closed => None,
         };
-        let (bytes, outbox) = self.protocol.split();
-        (at_hand.map(|(first, remaining)| Chunk { bytes, first, remaining }), outbox)
+        let (first, (bytes, outbox)) = (self.first, self.protocol.split());
+        (at_hand.map(|remaining| Chunk { bytes, first, remaining }), outbox)
     }
 
     /// Releases the chunk at hand, so that more is read. Poll afterwards.

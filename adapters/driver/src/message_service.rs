@@ -4,37 +4,40 @@ use countersign::{Error, Instant, Outbox, Peer};
 
 use crate::chunk::Chunk;
 use crate::message_buffer::MessageBuffer;
-use crate::reassembler::Reassembler;
+use crate::reassembler::{append, is_whole};
 use crate::send_queue::SendQueue;
 use crate::service::{Context, Service, ServiceError};
 use crate::stream_service::{Flow, StreamService};
 
 /// A [`Service`] as a [`StreamService`]: reassembles what arrives, and queues what finds no room.
 ///
-/// A message that arrives in one chunk is passed on where it is. While anything is queued no further
+/// A message that arrives in one chunk is passed on where it is. One that exceeds the memory for a message
+/// ends the connection with [`ServiceError::MessageTooLong`], however it arrives. While anything is queued no further
 /// message is passed on: the peer has to read before it is served again.
 #[derive(Debug)]
 pub struct MessageService<S, B> {
     service: S,
-    incoming: Reassembler<B>,
+    /// What has arrived of a message that has more than one chunk.
+    incoming: B,
     outgoing: SendQueue<B>,
+    ending: Ending,
+}
+
+/// How far the end of what the service sends is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
     /// This end finishes when the queue is empty.
-    finishing: bool,
-    finished: bool,
-    error: Option<ServiceError>,
+    Requested,
+    Finished,
+    /// The service has ended the connection.
+    Failed(ServiceError),
 }
 
 impl<S: Service, B: MessageBuffer> MessageService<S, B> {
     /// `service`, with memory for one incoming message and for the queue of outgoing ones.
     pub const fn new(service: S, incoming: B, outgoing: B) -> Self {
-        Self {
-            service,
-            incoming: Reassembler::new(incoming),
-            outgoing: SendQueue::new(outgoing),
-            finishing: false,
-            finished: false,
-            error: None,
-        }
+        Self { service, incoming, outgoing: SendQueue::new(outgoing), ending: Ending::No }
     }
 
     /// The service.
@@ -57,19 +60,24 @@ impl<S: Service, B: MessageBuffer> MessageService<S, B> {
         &mut self,
         out: &mut Outbox<'_>,
         now: Instant,
-        call: impl FnOnce(&mut S, &mut Context<'_>, &mut Reassembler<B>) -> Result<(), ServiceError>,
+        call: impl FnOnce(&mut S, &mut Context<'_>, &mut B) -> Result<(), ServiceError>,
     ) {
-        if self.error.is_some() {
+        let Self { service, incoming, outgoing, ending } = self;
+        if let Ending::Failed(_) = ending {
             return;
         }
-        let Self { service, incoming, outgoing, finishing, .. } = self;
-        let mut cx = Context { out: out.reborrow(), queue: outgoing, finishing, now };
+        let mut finishing = *ending != Ending::No;
+        let queue = &mut *outgoing;
+        let mut cx = Context { out: out.reborrow(), queue, finishing: &mut finishing, now };
         if let Err(error) = call(service, &mut cx, incoming) {
-            self.error = Some(error);
+            *ending = Ending::Failed(error);
             out.abort(error.reason());
-        } else if self.finishing && self.outgoing.is_empty() && !self.finished {
-            self.finished = true;
-            out.finish();
+        } else if finishing && *ending != Ending::Finished {
+            *ending = Ending::Requested;
+            if outgoing.is_empty() {
+                *ending = Ending::Finished;
+                out.finish();
+            }
         }
     }
 
@@ -96,10 +104,10 @@ impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
             return Flow::Backpressure;
         }
         self.call(out, now, |service, cx, incoming| {
-            if chunk.is_last() && incoming.is_empty() {
+            if is_whole(incoming, &chunk) {
                 return service.on_message(chunk.bytes, cx);
             }
-            if incoming.push(chunk)? {
+            if append(incoming, chunk)? {
                 let result = service.on_message(incoming.bytes(), cx);
                 incoming.clear();
                 return result;
@@ -126,7 +134,7 @@ impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
     }
 
     fn is_idle(&self) -> bool {
-        self.outgoing.is_empty() && self.incoming.is_empty() && self.service.is_idle()
+        self.outgoing.is_empty() && self.incoming.bytes().is_empty() && self.service.is_idle()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -140,6 +148,9 @@ impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
     }
 
     fn error(&self) -> Option<ServiceError> {
-        self.error
+        match self.ending {
+            Ending::Failed(error) => Some(error),
+            Ending::No | Ending::Requested | Ending::Finished => None,
+        }
     }
 }

@@ -5,6 +5,34 @@ use countersign::Remaining;
 use crate::chunk::Chunk;
 use crate::message_buffer::{BufferError, MessageBuffer};
 
+/// Appends a chunk to what `buffer` holds of its message; returns whether that is now complete.
+pub(crate) fn append(
+    buffer: &mut impl MessageBuffer,
+    chunk: Chunk<'_>,
+) -> Result<bool, BufferError> {
+    let len = chunk.bytes.len();
+    match chunk.remaining {
+        Remaining::Bytes(more) => {
+            let more = usize::try_from(more).unwrap_or(usize::MAX);
+            buffer.reserve(len.saturating_add(more))?;
+        }
+        Remaining::End | Remaining::More | Remaining::Unknown => buffer.reserve(len)?,
+    }
+    buffer.grow(len)?.copy_from_slice(chunk.bytes);
+    Ok(chunk.is_last())
+}
+
+/// Whether `chunk` alone is a message that `buffer` could hold, and nothing is in it. In a byte stream the
+/// length of a piece is chance, and no limit applies.
+pub(crate) fn is_whole(buffer: &impl MessageBuffer, chunk: &Chunk<'_>) -> bool {
+    let fits = match chunk.remaining {
+        Remaining::End => chunk.bytes.len() <= buffer.max_len(),
+        Remaining::Unknown => true,
+        Remaining::Bytes(_) | Remaining::More => false,
+    };
+    fits && buffer.bytes().is_empty()
+}
+
 /// Puts messages together from their chunks, in a [`MessageBuffer`].
 ///
 /// What has arrived of a message stays when the caller gives up waiting for the rest.
@@ -30,17 +58,13 @@ impl<B: MessageBuffer> Reassembler<B> {
         if self.complete {
             self.clear();
         }
-        let len = chunk.bytes.len();
-        match chunk.remaining {
-            Remaining::Bytes(more) => {
-                let more = usize::try_from(more).unwrap_or(usize::MAX);
-                self.buffer.reserve(len.saturating_add(more))?;
-            }
-            Remaining::End | Remaining::More | Remaining::Unknown => self.buffer.reserve(len)?,
-        }
-        self.buffer.grow(len)?.copy_from_slice(chunk.bytes);
-        self.complete = chunk.is_last();
+        self.complete = append(&mut self.buffer, chunk)?;
         Ok(self.complete)
+    }
+
+    /// Whether `chunk` alone is the next message, and not too long: it can be used where it is.
+    pub fn is_whole(&self, chunk: &Chunk<'_>) -> bool {
+        !self.complete && is_whole(&self.buffer, chunk)
     }
 
     /// What has arrived of the message.

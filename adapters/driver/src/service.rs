@@ -111,6 +111,8 @@ pub enum ServiceError {
     Overload,
     /// The application's own reason.
     Closed(CloseReason),
+    /// The service panicked.
+    Panicked,
 }
 
 impl ServiceError {
@@ -122,6 +124,7 @@ impl ServiceError {
             Self::MessageTooLong { .. } => "message-too-long",
             Self::Overload => "overload",
             Self::Closed(why) => Error::Aborted(why).code(),
+            Self::Panicked => "panicked",
         }
     }
 
@@ -129,7 +132,7 @@ impl ServiceError {
     pub(crate) const fn reason(self) -> CloseReason {
         match self {
             Self::MessageTooLong { .. } => CloseReason::Protocol,
-            Self::Send(_) | Self::Overload => CloseReason::Application,
+            Self::Send(_) | Self::Overload | Self::Panicked => CloseReason::Application,
             Self::Closed(why) => why,
         }
     }
@@ -168,6 +171,7 @@ impl fmt::Display for ServiceError {
                 "the memory for messages is exhausted: raise its limit, or lower the longest message",
             ),
             Self::Closed(why) => Error::Aborted(*why).fmt(f),
+            Self::Panicked => f.write_str("the service panicked"),
         }
     }
 }

@@ -176,7 +176,7 @@ impl Pair {
 
 #[test]
 fn message_in_one_chunk_is_passed_on_where_it_is() {
-    let mut pair = Pair::new(Framed::Announced, 0, 0);
+    let mut pair = Pair::new(Framed::Announced, 3, 0);
     pair.message(b"one");
     pair.message(b"two");
     let message = |text: &[u8]| Call::Message(text.to_vec());
@@ -212,14 +212,15 @@ fn message_in_several_chunks_is_one_message() {
 #[test]
 fn message_that_is_too_long_ends_the_connection() {
     for (framed, chunks) in [
-        // Known from the first chunk, or found out at the second.
-        (Framed::Announced, &[(508, Remaining::Bytes(493))][..]),
+        // In one chunk, known from the first of several, or found out at the last.
+        (Framed::Announced, &[(501, Remaining::End)][..]),
+        (Framed::Announced, &[(508, Remaining::Bytes(1))]),
         (
             Framed::Unannounced,
-            &[(400, Remaining::More), (400, Remaining::More), (201, Remaining::More)],
+            &[(200, Remaining::More), (200, Remaining::More), (101, Remaining::More)],
         ),
     ] {
-        let mut pair = Pair::new(framed, 1000, usize::MAX);
+        let mut pair = Pair::new(framed, 500, usize::MAX);
         for &(len, remaining) in chunks {
             assert!(pair.take_calls().is_empty());
             pair.chunk(&vec![1; len], remaining);
@@ -228,7 +229,7 @@ fn message_that_is_too_long_ends_the_connection() {
         assert_eq!(pair.take_calls(), [Call::Closed(Err(aborted))]);
         assert_eq!(pair.server.driver().error(), Some(aborted));
         let error = pair.server.service().error();
-        assert_eq!(error, Some(ServiceError::MessageTooLong { max: 1000 }));
+        assert_eq!(error, Some(ServiceError::MessageTooLong { max: 500 }));
         pair.poll();
         assert_eq!(pair.take_calls(), []);
         assert_eq!(pair.budget.get(), usize::MAX);
@@ -242,7 +243,7 @@ fn longest_message_is_accepted() {
     pair.chunk(&[2; 500], Remaining::End);
     // Its reply does not fit the queue, whose messages have a header.
     assert!(matches!(&pair.take_calls()[0], Call::Message(message) if message.len() == 1000));
-    let too_long = SendError::TooLong { max: 992 };
+    let too_long = SendError::TooLong { max: 984 };
     assert_eq!(pair.server.service().error(), Some(ServiceError::Send(too_long)));
 }
 

@@ -111,3 +111,17 @@ fn slice_buffer_is_bounded_by_its_memory() {
     assert_eq!(reassembler.push(chunk(b"e", Remaining::End)), Ok(true));
     assert_eq!(reassembler.bytes(), b"bcde");
 }
+
+#[test]
+fn chunk_is_whole_if_it_is_the_message_and_not_too_long() {
+    let mut memory = [0; 4];
+    let mut reassembler = Reassembler::new(SliceBuffer::new(&mut memory));
+    assert!(reassembler.is_whole(&chunk(b"abcd", Remaining::End)));
+    assert!(!reassembler.is_whole(&chunk(b"abcde", Remaining::End)));
+    assert!(!reassembler.is_whole(&chunk(b"ab", Remaining::Bytes(2))));
+    assert!(!reassembler.is_whole(&chunk(b"ab", Remaining::More)));
+    // A piece of a byte stream.
+    assert!(reassembler.is_whole(&chunk(b"abcde", Remaining::Unknown)));
+    reassembler.push(chunk(b"ab", Remaining::More)).unwrap();
+    assert!(!reassembler.is_whole(&chunk(b"cd", Remaining::End)));
+}

@@ -83,7 +83,6 @@ struct Served {
     guard: AdmissionGuard,
     handle: ConnectionHandle,
     keys: KeysWatcher,
-    addr: PeerAddr,
     /// When the connection is abandoned, once the server was told to stop.
     give_up: Option<Instant>,
     reported_end: bool,
@@ -119,7 +118,7 @@ impl CallConnection {
         let (protocol, handle) = begun?;
         let keys = context.keys().watch();
         let (give_up, reported_end) = (None, false);
-        let served = Served { context, guard, handle, keys, addr, give_up, reported_end };
+        let served = Served { context, guard, handle, keys, give_up, reported_end };
         let memory = &served.context.options().message_memory;
         let mut connection = Self::new(protocol, memory);
         connection.served = Some(Box::new(served));
@@ -271,9 +270,11 @@ impl CallConnection {
                 self.incoming.clear();
                 return Poll::Ready(Ok(Some(message)));
             }
-            let nothing_collected = self.incoming.is_empty();
-            let Some(chunk) = ready!(self.next_chunk())? else { return Poll::Ready(Ok(None)) };
-            if chunk.is_last() && nothing_collected {
+            if !ready!(self.connection.poll_chunk())? {
+                return Poll::Ready(Ok(None));
+            }
+            let Some(chunk) = self.connection.chunk() else { return Poll::Pending };
+            if self.incoming.is_whole(&chunk) {
                 let message = chunk.bytes.to_vec();
                 self.connection.consume(now);
                 return Poll::Ready(Ok(Some(message)));
@@ -382,7 +383,7 @@ impl Served {
     ) {
         if let (Progress::Event(_), Some(peer)) = (progress, connection.peer()) {
             self.handle.set_peer(&peer);
-            let event = ConnectionEvent::Established { addr: self.addr, peer };
+            let event = ConnectionEvent::Established(peer);
             self.context.record(event, &mut self.guard, now);
         }
         if let Some(error) = connection.driver().error() {
@@ -401,7 +402,7 @@ impl Served {
     ) {
         if !mem::replace(&mut self.reported_end, true) {
             let established = connection.driver().is_established();
-            let end = ConnectionEnd { addr: self.addr, established, result, service: None };
+            let end = ConnectionEnd { established, result, service: None };
             self.context.record(ConnectionEvent::Ended(end), &mut self.guard, now);
             self.handle.set_closed();
         }

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
-use countersign::{CloseReason, Error, Instant, Peer};
+use countersign::{CloseReason, Error, Instant, Peer, SendError};
 use countersign_driver::{Context, Service, ServiceError};
 
 use crate::peer_addr::PeerAddr;
+use crate::peer_identity::{PackedIdentity, PeerIdentity};
+use crate::server_handle::ServerHandle;
 
 /// A connection of a server, from any thread. Clones are the same connection.
 ///
@@ -16,23 +18,42 @@ use crate::peer_addr::PeerAddr;
 #[derive(Clone)]
 pub struct ConnectionHandle(Arc<Shared>);
 
+/// Kept small: every idle connection has one.
 struct Shared {
     id: u64,
     addr: PeerAddr,
-    waker: Waker,
+    server: ServerHandle,
+    waker: ConnectionWaker,
     state: Mutex<State>,
+}
+
+/// What wakes a connection of a server.
+#[derive(Clone, Debug)]
+pub enum ConnectionWaker {
+    /// The waker of its thread or task.
+    Task(Waker),
+    /// Its key in the [`WakeQueue`](crate::WakeQueue) of its server.
+    Queued(usize),
+}
+
+impl From<&Waker> for ConnectionWaker {
+    fn from(waker: &Waker) -> Self {
+        Self::Task(waker.clone())
+    }
 }
 
 #[derive(Default)]
 struct State {
     /// Set when the handshake is over.
-    peer: Option<Box<PeerIdentity>>,
+    peer: Option<PackedIdentity>,
     /// What waits to be sent. Most connections have nothing.
     queue: Option<Box<Queue>>,
     close: Option<Close>,
     closed: bool,
-    /// The longest message that the service sends for others; `None` if it sends none.
-    max_message: Option<usize>,
+    /// The service sends messages for others.
+    messages: bool,
+    /// The longest of these messages; 4 GiB at most.
+    max_message: u32,
 }
 
 #[derive(Default)]
@@ -51,18 +72,6 @@ pub(crate) enum Close {
     /// After what is queued.
     Finish,
     Abort(CloseReason),
-}
-
-/// Who the peer of a connection is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerIdentity {
-    /// Its name, in schemes with names.
-    pub name: Option<String>,
-    /// The id of the key that authenticated it, in schemes with key ids.
-    pub key_id: Option<String>,
-    /// Whether it was authenticated.
-    pub authenticated: bool,
 }
 
 /// Why a message was not taken by a [`ConnectionHandle`].
@@ -98,8 +107,18 @@ impl fmt::Display for HandleError {
 impl std::error::Error for HandleError {}
 
 impl ConnectionHandle {
-    pub(crate) fn new(id: u64, addr: PeerAddr, waker: Waker) -> Self {
-        Self(Arc::new(Shared { id, addr, waker, state: Mutex::default() }))
+    pub(crate) fn new(
+        id: u64,
+        addr: PeerAddr,
+        server: ServerHandle,
+        waker: ConnectionWaker,
+    ) -> Self {
+        Self(Arc::new(Shared { id, addr, server, waker, state: Mutex::default() }))
+    }
+
+    /// The server that it is a connection of.
+    pub(crate) fn server(&self) -> &ServerHandle {
+        &self.0.server
     }
 
     /// A number that no other connection of the server has.
@@ -117,14 +136,13 @@ impl ConnectionHandle {
     /// Who the peer is; `None` before the handshake is over.
     #[must_use]
     pub fn peer(&self) -> Option<PeerIdentity> {
-        self.state().peer.as_deref().cloned()
+        self.state().peer.as_ref().map(PackedIdentity::unpack)
     }
 
     /// Whether the handshake is over and the connection is not.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        let state = self.state();
-        state.peer.is_some() && !state.closed && state.close.is_none()
+        self.state().is_open()
     }
 
     /// Sends a message, after those that are queued. The queue holds one message of any permitted length,
@@ -138,7 +156,10 @@ impl ConnectionHandle {
         if state.closed || state.close.is_some() {
             return Err(HandleError::Closed);
         }
-        let max = state.max_message.ok_or(HandleError::NotSupported)?;
+        if !state.messages {
+            return Err(HandleError::NotSupported);
+        }
+        let max = state.max_message as usize;
         if message.len() > max {
             return Err(HandleError::TooLong { max });
         }
@@ -176,13 +197,16 @@ impl ConnectionHandle {
 
     /// Calls the service's `on_wake`.
     pub fn wake(&self) {
-        self.0.waker.wake_by_ref();
+        self.0.wake_by_ref();
     }
 
     /// A waker that calls the service's `on_wake`.
     #[must_use]
-    pub fn waker(&self) -> &Waker {
-        &self.0.waker
+    pub fn waker(&self) -> Waker {
+        match &self.0.waker {
+            ConnectionWaker::Task(waker) => waker.clone(),
+            ConnectionWaker::Queued(_) => self.0.clone().into(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -193,20 +217,18 @@ impl ConnectionHandle {
     /// The service of the connection sends messages of at most `max` bytes for others, also those that are
     /// queued before the handshake is over.
     pub(crate) fn enable_messages(&self, max: usize) {
-        self.state().max_message = Some(max);
+        let mut state = self.state();
+        state.messages = true;
+        state.max_message = u32::try_from(max).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn set_peer(&self, peer: &Peer<'_>) {
-        self.state().peer = Some(Box::new(PeerIdentity {
-            name: peer.name.map(Into::into),
-            key_id: peer.key_id.map(Into::into),
-            authenticated: peer.authenticated,
-        }));
+        self.state().peer = Some(PackedIdentity::of(peer));
     }
 
     pub(crate) fn is_named(&self, name: &str) -> bool {
-        self.is_open()
-            && self.state().peer.as_ref().is_some_and(|peer| peer.name.as_deref() == Some(name))
+        let state = self.state();
+        state.is_open() && state.peer.as_ref().is_some_and(|peer| peer.name() == Some(name))
     }
 
     pub(crate) fn set_closed(&self) {
@@ -244,6 +266,26 @@ impl ConnectionHandle {
     }
 }
 
+impl State {
+    fn is_open(&self) -> bool {
+        self.peer.is_some() && !self.closed && self.close.is_none()
+    }
+}
+
+/// The handle is the waker of a connection in a loop: one allocation less for each.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        match &self.waker {
+            ConnectionWaker::Task(waker) => waker.wake_by_ref(),
+            ConnectionWaker::Queued(key) => self.server.wake_connection(*key),
+        }
+    }
+}
+
 impl fmt::Debug for ConnectionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionHandle")
@@ -266,7 +308,11 @@ impl<S> HandledService<S> {
         while cx.queued() == 0
             && let Some(message) = self.handle.pop()
         {
-            cx.send(&message)?;
+            cx.send(&message).map_err(|error| match error {
+                // The queue is empty and the message not too long: the memory of all is exhausted.
+                SendError::Full => ServiceError::Overload,
+                error => error.into(),
+            })?;
         }
         match self.handle.close_request() {
             Some(Close::Abort(why)) => Err(why.into()),
@@ -328,7 +374,9 @@ mod tests {
 
     #[test]
     fn queue_has_room_again_for_each_message_that_left() {
-        let handle = ConnectionHandle::new(0, PeerAddr::Unix, Waker::noop().clone());
+        let server = ServerHandle::of_tasks(Waker::noop().clone());
+        let registration = server.register(PeerAddr::Unix, Waker::noop().into());
+        let handle = registration.handle();
         assert_eq!(handle.send(&b"0"[..]), Err(HandleError::NotSupported));
         handle.enable_messages(2 * ENTRY + 20);
         handle.send(&b"0123456789"[..]).unwrap();

@@ -10,8 +10,8 @@
 use std::fmt;
 
 use countersign::{CloseReason, Error, Peer};
-use countersign_driver::Failure;
-use tracing::{debug, info, warn};
+use countersign_driver::{Failure, ServiceError};
+use tracing::{debug, error, info, warn};
 
 use crate::monitored_connection::ConnectionEnd;
 use crate::peer_addr::PeerAddr;
@@ -41,8 +41,12 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// Logs the end of a connection.
-pub fn log_end(scheme: &str, end: &ConnectionEnd) {
-    let ConnectionEnd { addr, established, result, service } = end;
+pub fn log_end(addr: &PeerAddr, scheme: &str, end: &ConnectionEnd) {
+    let ConnectionEnd { established, result, service } = end;
+    let panicked = *service == Some(ServiceError::Panicked);
+    if panicked {
+        error!(target: "countersign", "the service of peer={addr} panicked");
+    }
     let Err(failure) = result else {
         debug!(target: "countersign", "closed peer={addr} scheme={scheme}");
         return;
@@ -52,7 +56,7 @@ pub fn log_end(scheme: &str, end: &ConnectionEnd) {
             debug!(target: "countersign", "stopped peer={addr} scheme={scheme}");
             return;
         }
-        (Failure::Protocol(Error::Aborted(_)), Some(error)) => {
+        (Failure::Protocol(Error::Aborted(_)), Some(error)) if !panicked => {
             info!(target: "countersign", "ended peer={addr} scheme={scheme} reason={}: {error}", error.code());
             return;
         }

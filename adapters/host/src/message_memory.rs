@@ -11,7 +11,18 @@ use countersign_driver::{BufferError, MessageBuffer, MessageService, SendQueue, 
 /// It covers incoming messages that arrive in several chunks, and outgoing ones that wait for room.
 /// Messages that fit a buffer take nothing from it.
 #[derive(Clone)]
-pub struct MessageMemory(Arc<Budget>);
+pub struct MessageMemory {
+    budget: Arc<Budget>,
+    incoming: Arc<Limit>,
+    outgoing: Arc<Limit>,
+}
+
+/// What the buffers of one direction share, so that an idle connection keeps only pointers.
+struct Limit {
+    /// The most bytes in one buffer.
+    max_len: usize,
+    budget: Arc<Budget>,
+}
 
 struct Budget {
     max_message: usize,
@@ -27,25 +38,25 @@ impl MessageMemory {
 
     /// A budget for messages of at most `max_message` bytes each and `total` bytes together; at least
     /// one message in each direction fits.
-    ///
-    /// A message that arrives in one chunk takes no memory, and is accepted even if it is longer: with
-    /// a `max_message` below the length of the receive buffers, that length is the limit.
     #[must_use]
     pub fn new(max_message: usize, total: usize) -> Self {
-        let total = total.max(max_message.saturating_add(SendQueue::<MessageBytes>::OVERHEAD) * 2);
-        Self(Arc::new(Budget { max_message, total, used: AtomicUsize::new(0) }))
+        let max_queued = max_message.saturating_add(SendQueue::<MessageBytes>::OVERHEAD);
+        let total = total.max(max_queued.saturating_mul(2));
+        let budget = Arc::new(Budget { max_message, total, used: AtomicUsize::new(0) });
+        let limit = |max_len| Arc::new(Limit { max_len, budget: budget.clone() });
+        Self { incoming: limit(max_message), outgoing: limit(max_queued), budget }
     }
 
     /// The longest message, in bytes.
     #[must_use]
     pub fn max_message(&self) -> usize {
-        self.0.max_message
+        self.budget.max_message
     }
 
     /// How many bytes are in use.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.0.used.load(Ordering::Relaxed)
+        self.budget.used.load(Ordering::Relaxed)
     }
 
     /// A service of whole messages as one of chunks, with memory of this budget.
@@ -57,17 +68,13 @@ impl MessageMemory {
     /// An empty buffer for a [`SendQueue`] with room for one message of the longest kind.
     #[must_use]
     pub fn buffer(&self) -> MessageBytes {
-        self.buffer_of(self.0.max_message.saturating_add(SendQueue::<MessageBytes>::OVERHEAD))
+        MessageBytes { limit: self.outgoing.clone(), contents: None }
     }
 
     /// An empty buffer for one message.
     #[must_use]
     pub fn message_buffer(&self) -> MessageBytes {
-        self.buffer_of(self.0.max_message)
-    }
-
-    fn buffer_of(&self, max_len: usize) -> MessageBytes {
-        MessageBytes { budget: self.0.clone(), max_len, contents: None }
+        MessageBytes { limit: self.incoming.clone(), contents: None }
     }
 }
 
@@ -80,8 +87,8 @@ impl Default for MessageMemory {
 impl fmt::Debug for MessageMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MessageMemory")
-            .field("max_message", &self.0.max_message)
-            .field("total", &self.0.total)
+            .field("max_message", &self.budget.max_message)
+            .field("total", &self.budget.total)
             .field("used", &self.used())
             .finish()
     }
@@ -105,8 +112,7 @@ impl Budget {
 /// A message's share of a [`MessageMemory`]. Most connections hold an empty one most of the time, so the
 /// bytes are behind a pointer.
 pub struct MessageBytes {
-    budget: Arc<Budget>,
-    max_len: usize,
+    limit: Arc<Limit>,
     contents: Option<Box<Contents>>,
 }
 
@@ -120,7 +126,7 @@ impl MessageBytes {
     /// Takes the bytes out, and returns their memory to the budget.
     pub fn take(&mut self) -> Vec<u8> {
         self.contents.take().map_or_else(Vec::new, |contents| {
-            self.budget.give_back(contents.reserved);
+            self.limit.budget.give_back(contents.reserved);
             contents.bytes
         })
     }
@@ -136,22 +142,22 @@ impl MessageBuffer for MessageBytes {
     }
 
     fn max_len(&self) -> usize {
-        self.max_len
+        self.limit.max_len
     }
 
     fn reserve(&mut self, additional: usize) -> Result<(), BufferError> {
-        let (max, len) = (self.max_len(), self.bytes().len());
+        let (max, len, budget) = (self.max_len(), self.bytes().len(), &self.limit.budget);
         let needed = len.checked_add(additional).filter(|&needed| needed <= max);
-        let needed = needed.ok_or(BufferError::TooLong { max: self.budget.max_message })?;
+        let needed = needed.ok_or(BufferError::TooLong { max: budget.max_message })?;
         let reserved = self.contents.as_ref().map_or(0, |contents| contents.reserved);
         if needed > reserved {
             // Of a message whose length is not known, twice as much each time.
             let wanted =
                 if len > 0 { needed.max(reserved.saturating_mul(2)).min(max) } else { needed };
-            let wanted = match self.budget.take(wanted - reserved) {
+            let wanted = match budget.take(wanted - reserved) {
                 Ok(()) => wanted,
                 Err(_) => {
-                    self.budget.take(needed - reserved)?;
+                    budget.take(needed - reserved)?;
                     needed
                 }
             };
@@ -204,8 +210,8 @@ mod tests {
     fn memory_is_bounded_for_each_and_for_all() {
         let memory = MessageMemory::new(100, 250);
         let (mut a, mut b, mut c) = (memory.buffer(), memory.buffer(), memory.buffer());
-        assert_eq!(a.reserve(109), Err(BufferError::TooLong { max: 100 }));
-        assert_eq!((a.max_len(), memory.message_buffer().max_len()), (108, 100));
+        assert_eq!(a.reserve(117), Err(BufferError::TooLong { max: 100 }));
+        assert_eq!((a.max_len(), memory.message_buffer().max_len()), (116, 100));
         assert_eq!(memory.message_buffer().reserve(101), Err(BufferError::TooLong { max: 100 }));
         a.reserve(100).unwrap();
         b.grow(100).unwrap().fill(7);

@@ -9,9 +9,7 @@ use countersign::{CloseReason, Error, Instant, Peer};
 use countersign_driver::{
     Failure, Interest, Io, Keys, Progress, ServiceConnection, ServiceError, StreamService,
 };
-use tracing::error;
 
-use crate::peer_addr::PeerAddr;
 use crate::session_factory::BoxedProtocol;
 
 /// A connection that reports when it is established and how it ends, once each.
@@ -20,20 +18,15 @@ use crate::session_factory::BoxedProtocol;
 /// [`CloseReason::Application`], and no other.
 pub struct MonitoredConnection<S> {
     connection: ServiceConnection<BoxedProtocol, S, io::Error>,
-    addr: PeerAddr,
     reported_end: bool,
+    panicked: bool,
 }
 
 /// What a connection reports.
 #[derive(Debug)]
 pub enum ConnectionEvent<'a> {
-    /// Its handshake is over.
-    Established {
-        /// Where it comes from, or goes to.
-        addr: PeerAddr,
-        /// Who the peer is.
-        peer: Peer<'a>,
-    },
+    /// Its handshake is over, with this peer.
+    Established(Peer<'a>),
     /// It has ended.
     Ended(ConnectionEnd),
 }
@@ -41,8 +34,6 @@ pub enum ConnectionEvent<'a> {
 /// How a connection has ended. It may go on closing for a second or so.
 #[derive(Debug)]
 pub struct ConnectionEnd {
-    /// Where it comes from, or goes to.
-    pub addr: PeerAddr,
     /// Whether its handshake was completed.
     pub established: bool,
     /// How it ended.
@@ -64,9 +55,9 @@ pub enum Step {
 
 impl<S: StreamService> MonitoredConnection<S> {
     /// A connection at its beginning.
-    pub fn new(protocol: BoxedProtocol, service: S, addr: PeerAddr) -> Self {
+    pub fn new(protocol: BoxedProtocol, service: S) -> Self {
         let connection = ServiceConnection::new(protocol, service);
-        Self { connection, addr, reported_end: false }
+        Self { connection, reported_end: false, panicked: false }
     }
 
     /// The connection, to be woken or stopped.
@@ -98,7 +89,7 @@ impl<S: StreamService> MonitoredConnection<S> {
             return match progress {
                 Progress::Event(_) => {
                     if let Some(peer) = self.connection.driver().peer() {
-                        report(ConnectionEvent::Established { addr: self.addr, peer });
+                        report(ConnectionEvent::Established(peer));
                     }
                     continue;
                 }
@@ -149,9 +140,9 @@ impl<S: StreamService> MonitoredConnection<S> {
         &mut self,
         call: impl FnOnce(&mut ServiceConnection<BoxedProtocol, S, io::Error>) -> T,
     ) -> Option<T> {
-        let Self { connection, addr, .. } = self;
-        let done = catch_unwind(AssertUnwindSafe(|| call(connection)));
-        done.map_err(|_| error!(target: "countersign", "the service of peer={addr} panicked")).ok()
+        let done = catch_unwind(AssertUnwindSafe(|| call(&mut self.connection)));
+        self.panicked |= done.is_err();
+        done.ok()
     }
 
     fn ended(
@@ -161,19 +152,19 @@ impl<S: StreamService> MonitoredConnection<S> {
     ) {
         if !mem::replace(&mut self.reported_end, true) {
             let established = self.connection.driver().is_established();
-            let service = self.connection.service().error();
-            report(ConnectionEvent::Ended(ConnectionEnd {
-                addr: self.addr,
-                established,
-                result,
-                service,
-            }));
+            let service = match self.guard(|connection| connection.service().error()) {
+                Some(error) if !self.panicked => error,
+                _ => Some(ServiceError::Panicked),
+            };
+            report(ConnectionEvent::Ended(ConnectionEnd { established, result, service }));
         }
     }
 }
 
 impl<S> fmt::Debug for MonitoredConnection<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MonitoredConnection").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("MonitoredConnection")
+            .field("reported_end", &self.reported_end)
+            .finish_non_exhaustive()
     }
 }

@@ -139,7 +139,7 @@ impl PeerLimits {
             return Err(LimitExceeded::Handshakes);
         }
         record.handshakes += 1;
-        Ok(HandshakePermit(Some((shared.clone(), key))))
+        Ok(HandshakePermit(Some(Box::new((shared.clone(), key)))))
     }
 }
 
@@ -175,15 +175,16 @@ impl Record {
     }
 }
 
-/// A handshake in progress, counted until this is dropped.
-#[derive(Debug)]
+/// A handshake in progress, counted until this is dropped. Boxed, since most connections are past it. The
+/// default counts as none.
+#[derive(Debug, Default)]
 #[must_use]
-pub struct HandshakePermit(Option<(Arc<Shared>, AddressKey)>);
+pub struct HandshakePermit(Option<Box<(Arc<Shared>, AddressKey)>>);
 
 impl HandshakePermit {
     /// Counts a failed authentication. A lost connection or a timeout is not one.
     pub fn failed(self, now: Instant) {
-        if let Some((shared, key)) = &self.0
+        if let Some((shared, key)) = self.0.as_deref()
             && let Some(record) = shared.state().records.get_mut(key)
         {
             record.clear_at =
@@ -194,8 +195,8 @@ impl HandshakePermit {
 
 impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        if let Some((shared, key)) = self.0.take()
-            && let Some(record) = shared.state().records.get_mut(&key)
+        if let Some((shared, key)) = self.0.as_deref()
+            && let Some(record) = shared.state().records.get_mut(key)
         {
             record.handshakes = record.handshakes.saturating_sub(1);
         }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use countersign::{Buffers, Storage};
+use countersign::{Buffers, Config, Storage};
 
 /// Free buffers that are kept for later leases. The others are deallocated.
 const MAX_FREE: usize = 64;
@@ -26,7 +27,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    free: Vec<Box<[u8]>>,
+    #[allow(clippy::vec_box, reason = "a lease takes the box as it is")]
+    free: Vec<Box<Busy>>,
     /// Number of leased buffers.
     leased: usize,
     /// The queue, by ticket. Tickets are numbered in order of arrival.
@@ -47,7 +49,7 @@ impl Pool {
     /// for it.
     #[must_use]
     pub fn storage(&self, waker: &Waker) -> Lease {
-        Lease { pool: self.0.clone(), state: LeaseState::Waiting(None), waker: waker.clone() }
+        Lease { pool: self.0.clone(), state: LeaseState::Idle(waker.clone()) }
     }
 
     /// The number of leased buffers.
@@ -85,14 +87,39 @@ impl Shared {
 pub struct Lease {
     pool: Arc<Shared>,
     state: LeaseState,
-    waker: Waker,
 }
 
-/// Kept small: every idle connection has three.
+/// Kept small: every idle connection has two.
 enum LeaseState {
-    /// No buffer; the ticket, if it is in the queue for one.
-    Waiting(Option<NonZeroU64>),
-    Buffer(Box<[u8]>),
+    /// No buffer; what to wake when one is reserved.
+    Idle(Waker),
+    Busy(Box<Busy>),
+}
+
+/// A lease with a buffer, or in the queue for one. The pool keeps free buffers in it.
+struct Busy {
+    waker: Waker,
+    /// Set while it is in the queue.
+    ticket: Option<NonZeroU64>,
+    /// Empty while it is in the queue.
+    buffer: Box<[u8]>,
+}
+
+impl LeaseState {
+    /// Takes the waker. The state is replaced next.
+    fn take_waker(&mut self) -> Waker {
+        match mem::replace(self, Self::Idle(Waker::noop().clone())) {
+            Self::Idle(waker) => waker,
+            Self::Busy(busy) => busy.waker,
+        }
+    }
+
+    fn ticket(&self) -> Option<NonZeroU64> {
+        match self {
+            Self::Idle(_) => None,
+            Self::Busy(busy) => busy.ticket,
+        }
+    }
 }
 
 impl Storage for Lease {
@@ -101,9 +128,12 @@ impl Storage for Lease {
     }
 
     fn lease(&mut self) -> bool {
-        let LeaseState::Waiting(ticket) = &mut self.state else { return true };
+        let ticket = self.state.ticket();
+        if ticket.is_none() && matches!(self.state, LeaseState::Busy(_)) {
+            return true;
+        }
         let mut state = self.pool.state();
-        let available = match ticket {
+        let available = match &ticket {
             Some(ticket) => state.reserved.remove(ticket),
             None => state.waiting.is_empty() && state.leased + state.reserved.len() < self.pool.max,
         };
@@ -111,13 +141,24 @@ impl Storage for Lease {
             state.leased += 1;
             let free = state.free.pop();
             drop(state);
-            let buffer = free.unwrap_or_else(|| vec![0; self.pool.len].into_boxed_slice());
-            self.state = LeaseState::Buffer(buffer);
+            let waker = self.state.take_waker();
+            self.state = LeaseState::Busy(match free {
+                Some(mut busy) => {
+                    busy.waker = waker;
+                    busy
+                }
+                None => {
+                    let buffer = vec![0; self.pool.len].into_boxed_slice();
+                    Box::new(Busy { waker, ticket: None, buffer })
+                }
+            });
         } else if ticket.is_none() {
             state.last_ticket += 1;
-            *ticket = NonZeroU64::new(state.last_ticket);
-            if let Some(ticket) = *ticket {
-                state.waiting.insert(ticket, self.waker.clone());
+            if let Some(ticket) = NonZeroU64::new(state.last_ticket) {
+                let waker = self.state.take_waker();
+                state.waiting.insert(ticket, waker.clone());
+                let (ticket, buffer) = (Some(ticket), Box::default());
+                self.state = LeaseState::Busy(Box::new(Busy { waker, ticket, buffer }));
             }
         }
         available
@@ -125,36 +166,36 @@ impl Storage for Lease {
 
     fn bytes(&self) -> &[u8] {
         match &self.state {
-            LeaseState::Buffer(buffer) => buffer,
-            LeaseState::Waiting(_) => &[],
+            LeaseState::Busy(busy) => &busy.buffer,
+            LeaseState::Idle(_) => &[],
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.state {
-            LeaseState::Buffer(buffer) => buffer,
-            LeaseState::Waiting(_) => &mut [],
+            LeaseState::Busy(busy) => &mut busy.buffer,
+            LeaseState::Idle(_) => &mut [],
         }
     }
 
     fn release(&mut self) {
-        match std::mem::replace(&mut self.state, LeaseState::Waiting(None)) {
-            LeaseState::Waiting(None) => {}
-            LeaseState::Waiting(Some(ticket)) => {
-                let mut state = self.pool.state();
-                state.waiting.remove(&ticket);
-                if state.reserved.remove(&ticket) {
-                    self.pool.reserve_next(state);
-                }
-            }
-            LeaseState::Buffer(buffer) => {
-                let mut state = self.pool.state();
-                state.leased -= 1;
-                if state.free.len() < MAX_FREE {
-                    state.free.push(buffer);
-                }
+        let LeaseState::Busy(busy) = &mut self.state else { return };
+        let waker = mem::replace(&mut busy.waker, Waker::noop().clone());
+        let LeaseState::Busy(busy) = mem::replace(&mut self.state, LeaseState::Idle(waker)) else {
+            return;
+        };
+        let mut state = self.pool.state();
+        if let Some(ticket) = busy.ticket {
+            state.waiting.remove(&ticket);
+            if state.reserved.remove(&ticket) {
                 self.pool.reserve_next(state);
             }
+        } else {
+            state.leased -= 1;
+            if state.free.len() < MAX_FREE {
+                state.free.push(busy);
+            }
+            self.pool.reserve_next(state);
         }
     }
 }
@@ -167,7 +208,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let leased = matches!(self.state, LeaseState::Buffer(_));
+        let leased = matches!(&self.state, LeaseState::Busy(busy) if busy.ticket.is_none());
         f.debug_struct("Lease").field("leased", &leased).finish_non_exhaustive()
     }
 }
@@ -184,12 +225,20 @@ pub struct PoolOptions {
     pub sending: usize,
     /// Length of a receive buffer, and of a send buffer, in bytes.
     pub buffer_len: usize,
+    /// Length of a handshake buffer, in bytes: [`Config::handshake_len`] of the sessions, or 1 KiB for any.
+    pub handshake_len: usize,
 }
 
 /// The largest overhead of a framing for one message, in bytes.
 const OVERHEAD: usize = 21;
 
 impl PoolOptions {
+    /// The default sizes, with handshake buffers for sessions of `config` alone.
+    #[must_use]
+    pub fn for_config(config: &Config) -> Self {
+        Self { handshake_len: config.handshake_len(), ..Self::default() }
+    }
+
     /// Sets the length of buffers to hold a message of `len` bytes in any framing. Longer messages are sent
     /// and received in chunks of that size.
     pub fn set_message_len(&mut self, len: usize) {
@@ -201,7 +250,13 @@ impl Default for PoolOptions {
     /// 8192 handshakes of 1 KiB, and 1024 buffers in each direction for messages of 16 KiB: at most about
     /// 40 MiB for any number of connections.
     fn default() -> Self {
-        Self { handshakes: 8192, receiving: 1024, sending: 1024, buffer_len: (16 << 10) + OVERHEAD }
+        Self {
+            handshakes: 8192,
+            receiving: 1024,
+            sending: 1024,
+            buffer_len: (16 << 10) + OVERHEAD,
+            handshake_len: Pools::HANDSHAKE_LEN,
+        }
     }
 }
 
@@ -234,7 +289,7 @@ impl Pools {
     #[must_use]
     pub fn new(options: &PoolOptions) -> Self {
         Self {
-            handshake: Pool::new(Self::HANDSHAKE_LEN, options.handshakes),
+            handshake: Pool::new(options.handshake_len, options.handshakes),
             receive: Pool::new(options.buffer_len, options.receiving),
             send: Pool::new(options.buffer_len, options.sending),
         }

@@ -37,7 +37,7 @@ impl<F: ServiceFactory> ServedConnection<F> {
         waker: &Waker,
     ) -> Option<Self> {
         let (protocol, service) = context.begin(services, stream, addr, &mut guard, waker)?;
-        let connection = MonitoredConnection::new(protocol, service, addr);
+        let connection = MonitoredConnection::new(protocol, service);
         let keys = context.keys().watch();
         Some(Self { context, connection, guard, keys, give_up: None })
     }

@@ -1,20 +1,20 @@
 //! What every server does with a connection, however it waits for it.
 
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use countersign::Instant;
 use countersign_driver::Failure;
 
 use crate::clock::Clock;
-use crate::connection_handle::ConnectionHandle;
+use crate::connection_handle::{ConnectionHandle, ConnectionWaker};
 use crate::connection_limit::{ConnectionLimit, ConnectionPermit};
 use crate::log::{log_end, log_established, log_refused};
 use crate::message_memory::MessageMemory;
-use crate::monitored_connection::{ConnectionEnd, ConnectionEvent};
+use crate::monitored_connection::ConnectionEvent;
 use crate::peer_addr::PeerAddr;
 use crate::peer_limits::{HandshakePermit, PeerLimitOptions, PeerLimits};
 use crate::server_handle::{Registration, ServerHandle};
@@ -64,7 +64,7 @@ pub struct ServerContext {
 #[derive(Debug)]
 pub struct AdmissionGuard {
     /// Until it is established.
-    handshake: Option<HandshakePermit>,
+    handshake: HandshakePermit,
     registration: Option<Registration>,
     _connection: ConnectionPermit,
 }
@@ -120,11 +120,7 @@ impl ServerContext {
             self.reject(stream, addr, "overload");
             return None;
         };
-        Some(AdmissionGuard {
-            handshake: Some(handshake),
-            registration: None,
-            _connection: connection,
-        })
+        Some(AdmissionGuard { handshake, registration: None, _connection: connection })
     }
 
     /// The protocol and the service of a connection that was admitted; `None` if it cannot begin, or
@@ -135,7 +131,7 @@ impl ServerContext {
         stream: &Stream,
         addr: PeerAddr,
         guard: &mut AdmissionGuard,
-        waker: &Waker,
+        waker: impl Into<ConnectionWaker>,
     ) -> Option<(BoxedProtocol, F::Service)> {
         self.begin_with(stream, addr, guard, waker, |handle| services.create(handle))
     }
@@ -146,14 +142,15 @@ impl ServerContext {
         stream: &Stream,
         addr: PeerAddr,
         guard: &mut AdmissionGuard,
-        waker: &Waker,
+        waker: impl Into<ConnectionWaker>,
         create: impl FnOnce(ConnectionHandle) -> T,
     ) -> Option<(BoxedProtocol, T)> {
+        let registration = self.handle.register(addr, waker.into());
+        let handle = registration.handle().clone();
+        guard.registration = Some(registration);
         // After a panic nothing that it may have left half done is used: a protocol and a service.
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            let protocol = self.factory.server(waker, self.now())?;
-            let (handle, registration) = self.handle.register(addr, waker.clone());
-            guard.registration = Some(registration);
+            let protocol = self.factory.server(&handle.waker(), self.now())?;
             Ok((protocol, create(handle)))
         }));
         let reason = match begun {
@@ -171,19 +168,21 @@ impl ServerContext {
         log_refused(&addr, self.factory.name(), reason);
     }
 
-    /// Logs an event of a connection, and settles what it cost its address.
+    /// Logs an event of a connection that has [begun](Self::begin), and settles what it cost its address.
     pub fn record(&self, event: ConnectionEvent<'_>, guard: &mut AdmissionGuard, now: Instant) {
-        let name = self.factory.name();
+        let AdmissionGuard { handshake, registration: Some(registration), .. } = guard else {
+            return;
+        };
+        let (addr, name) = (registration.handle().addr(), self.factory.name());
         match event {
-            ConnectionEvent::Established { addr, peer } => {
-                guard.handshake = None;
+            ConnectionEvent::Established(peer) => {
+                *handshake = HandshakePermit::default();
                 log_established(&addr, name, &peer);
             }
             ConnectionEvent::Ended(end) => {
-                log_end(name, &end);
-                let ConnectionEnd { result, .. } = end;
-                if let (Some(permit), Err(Failure::Protocol(error))) =
-                    (guard.handshake.take(), &result)
+                log_end(&addr, name, &end);
+                let permit = mem::take(handshake);
+                if let Err(Failure::Protocol(error)) = end.result
                     && error.is_authentication_failure()
                 {
                     permit.failed(now);

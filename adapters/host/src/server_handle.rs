@@ -1,12 +1,14 @@
 //! A running server, from any thread.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::connection_handle::ConnectionHandle;
+use crate::connection_handle::{ConnectionHandle, ConnectionWaker};
 use crate::peer_addr::PeerAddr;
+use crate::wake_queue::WakeQueue;
 
 /// Stops a server and reaches its connections, from any thread. Clones are the same server.
 #[derive(Clone, Debug)]
@@ -15,33 +17,38 @@ pub struct ServerHandle(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     stopping: AtomicBool,
-    /// Wakes the loop that accepts.
-    waker: Waker,
-    /// Whether each connection waits in a thread or task of its own.
-    tasks: bool,
-    connections: Mutex<BTreeMap<u64, ConnectionHandle>>,
+    waker: ServerWaker,
+    connections: Mutex<BTreeSet<ById>>,
     next_id: AtomicU64,
 }
 
+/// How a server is woken.
+#[derive(Debug)]
+enum ServerWaker {
+    /// By its loop, which polls all connections.
+    Loop(Arc<WakeQueue>),
+    /// By what accepts; each connection has a thread or task of its own.
+    Tasks(Waker),
+}
+
 impl ServerHandle {
-    /// A handle of a server with one loop for all connections, which `waker` wakes.
+    /// A handle of a server with one loop for all connections, which takes their wake-ups from `queue`.
     #[must_use]
-    pub fn of_loop(waker: Waker) -> Self {
-        Self::new(waker, false)
+    pub fn of_loop(queue: Arc<WakeQueue>) -> Self {
+        Self::new(ServerWaker::Loop(queue))
     }
 
     /// A handle of a server with a thread or task for each connection; `waker` wakes the one that
     /// accepts.
     #[must_use]
     pub fn of_tasks(waker: Waker) -> Self {
-        Self::new(waker, true)
+        Self::new(ServerWaker::Tasks(waker))
     }
 
-    fn new(waker: Waker, tasks: bool) -> Self {
+    fn new(waker: ServerWaker) -> Self {
         Self(Arc::new(Shared {
             stopping: AtomicBool::new(false),
             waker,
-            tasks,
             connections: Mutex::default(),
             next_id: AtomicU64::new(0),
         }))
@@ -50,14 +57,14 @@ impl ServerHandle {
     /// Stops the server in order: it accepts no more, ends each connection when nothing is in progress
     /// on it, and then returns.
     pub fn stop(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
+        self.0.stopping.store(true, SeqCst);
         self.wake();
     }
 
     /// Whether it was told to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::SeqCst)
+        self.0.stopping.load(SeqCst)
     }
 
     /// Reports that the [`SharedKeys`](crate::SharedKeys) were replaced: the server ends the connections
@@ -87,49 +94,81 @@ impl ServerHandle {
     }
 
     fn wake(&self) {
-        self.0.waker.wake_by_ref();
-        if self.0.tasks {
-            self.all().iter().for_each(ConnectionHandle::wake);
+        match &self.0.waker {
+            ServerWaker::Loop(queue) => queue.wake_loop(),
+            ServerWaker::Tasks(waker) => {
+                waker.wake_by_ref();
+                self.all().iter().for_each(ConnectionHandle::wake);
+            }
+        }
+    }
+
+    /// Wakes the connection with this key in the queue of the loop.
+    pub(crate) fn wake_connection(&self, key: usize) {
+        if let ServerWaker::Loop(queue) = &self.0.waker {
+            queue.wake(key);
         }
     }
 
     /// Copied: a connection that is woken may take the lock at once.
     fn all(&self) -> Vec<ConnectionHandle> {
-        self.lock().values().cloned().collect()
+        self.lock().iter().map(|ById(connection)| connection.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, ConnectionHandle>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ById>> {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a connection, until what is returned is dropped.
-    pub(crate) fn register(
-        &self,
-        addr: PeerAddr,
-        waker: Waker,
-    ) -> (ConnectionHandle, Registration) {
-        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = ConnectionHandle::new(id, addr, waker);
-        self.lock().insert(id, connection.clone());
-        (connection, Registration { server: self.clone(), id })
+    pub(crate) fn register(&self, addr: PeerAddr, waker: ConnectionWaker) -> Registration {
+        let id = self.0.next_id.fetch_add(1, Relaxed);
+        let connection = ConnectionHandle::new(id, addr, self.clone(), waker);
+        self.lock().insert(ById(connection.clone()));
+        Registration(ById(connection))
     }
 }
 
 /// A connection's entry in its server.
 #[derive(Debug)]
-pub(crate) struct Registration {
-    server: ServerHandle,
-    id: u64,
+pub(crate) struct Registration(ById);
+
+impl Registration {
+    pub(crate) fn handle(&self) -> &ConnectionHandle {
+        &self.0.0
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let removed = self.server.lock().remove(&self.id);
-        if let Some(connection) = removed {
-            connection.set_closed();
-        }
+        let connection = self.handle();
+        connection.server().lock().remove(&self.0);
+        connection.set_closed();
     }
 }
+
+/// A connection in the order of ids, so that the oldest is the first.
+#[derive(Debug)]
+struct ById(ConnectionHandle);
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id().cmp(&other.0.id())
+    }
+}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for ById {}
 
 #[cfg(test)]
 mod tests {
@@ -156,8 +195,9 @@ mod tests {
 
     #[test]
     fn dropped_registration_closes_the_handle() {
-        let server = ServerHandle::of_loop(Waker::noop().clone());
-        let (connection, registration) = server.register(PeerAddr::Unix, Waker::noop().clone());
+        let server = ServerHandle::of_tasks(Waker::noop().clone());
+        let registration = server.register(PeerAddr::Unix, Waker::noop().into());
+        let connection = registration.handle().clone();
         connection.enable_messages(10);
         connection.send(&b"message"[..]).unwrap();
         assert_eq!(server.all().len(), 1);
@@ -170,7 +210,8 @@ mod tests {
     fn connection_may_end_while_it_is_woken() {
         let server = ServerHandle::of_tasks(Waker::noop().clone());
         let ends = Arc::new(EndsWhenWoken::default());
-        let (_, registration) = server.register(PeerAddr::Unix, ends.clone().into());
+        let waker = Waker::from(ends.clone());
+        let registration = server.register(PeerAddr::Unix, (&waker).into());
         assert!(ends.0.set(Mutex::new(Some(registration))).is_ok());
         let (done, is_done) = channel();
         let stopping = server.clone();

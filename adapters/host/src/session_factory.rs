@@ -10,7 +10,7 @@ use countersign::{
 };
 use getrandom::SysRng;
 
-use crate::pool::Pools;
+use crate::pool::{PoolOptions, Pools};
 use crate::process_id::process_id;
 use crate::reflection_guard::{OutstandingChallenges, ReflectionGuard};
 
@@ -139,7 +139,9 @@ impl SessionFactory {
     pub fn mutual(name: &str) -> Result<Self, MutualError> {
         let name = name.parse().map_err(MutualError::Name)?;
         let mutual = Mutual::new(name, process_id().map_err(MutualError::Random)?);
-        Ok(Self::new(Config::new(Scheme::Mutual(mutual)), Pools::default()))
+        let config = Config::new(Scheme::Mutual(mutual));
+        let pools = Pools::new(&PoolOptions::for_config(&config));
+        Ok(Self::new(config, pools))
     }
 
     /// Makes sessions for use inside TLS: see [`Config::with_channel_binding`].

@@ -11,7 +11,7 @@ use std::{env, fs, process, thread};
 use countersign::Key;
 use countersign_host::{
     Acceptor, Address, ConnectionLimit, Incoming, ServerContext, ServerHandle, ServerOptions,
-    SessionFactory, Stream,
+    SessionFactory, Stream, WakeQueue,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ impl Sockets {
 
     fn acceptor(&self, options: ServerOptions) -> Acceptor {
         let listeners = self.0.iter().flat_map(|it| it.listen(1).unwrap()).collect();
-        let handle = ServerHandle::of_loop(Waker::noop().clone());
+        let handle = ServerHandle::of_loop(WakeQueue::new(Waker::noop().clone()));
         let key = Key::mutual(b"a key of 16 bytes or more").unwrap();
         let factory = Arc::new(SessionFactory::mutual("server").unwrap());
         Acceptor::new(listeners, ServerContext::new(factory, key.into(), options, handle))

@@ -73,7 +73,7 @@ pub(crate) fn visit(
     let mut events = Events::with_capacity(64);
     loop {
         connections.run(&key, clock.now(), |event, number| match event {
-            ConnectionEvent::Established { peer, .. } => println!("{number}: with {:?}", peer.name),
+            ConnectionEvent::Established(peer) => println!("{number}: with {:?}", peer.name),
             ConnectionEvent::Ended(end) => println!("{number}: {:?}", end.result),
         });
         if connections.is_empty() {

@@ -13,14 +13,15 @@ use std::time::Duration;
 use countersign::Instant;
 use countersign_driver::{Interest, Io, Keys, StreamService};
 use countersign_host::{
-    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, PeerAddr, Step, Stream,
+    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, Step, Stream,
+    WakeQueue,
 };
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Registry, Token};
 use slab::Slab;
 
-use crate::wake_queue::WakeQueue;
+use crate::wake_queue::wake_queue;
 
 /// Connections on the `mio::Poll` of the application.
 ///
@@ -86,7 +87,7 @@ impl<S: StreamService, T> Connections<S, T> {
     /// # Errors
     /// The system's.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        Self::with_wakes(registry, token, WakeQueue::new(registry, token)?)
+        Self::with_wakes(registry, token, wake_queue(registry, token)?)
     }
 
     /// As [`new`](Self::new), with wake-ups that are registered already.
@@ -127,13 +128,25 @@ impl<S: StreamService, T> Connections<S, T> {
     pub fn insert<E: From<io::Error>>(
         &mut self,
         stream: Stream,
-        addr: PeerAddr,
         held: T,
         make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
+        let wakes = self.wakes.clone();
+        self.insert_with(stream, held, |token, stream, held| {
+            make(&wakes.waker(token.0), stream, held)
+        })
+    }
+
+    /// As [`insert`](Self::insert), with the key of the connection in the queue of wake-ups.
+    pub(crate) fn insert_with<E: From<io::Error>>(
+        &mut self,
+        stream: Stream,
+        held: T,
+        make: impl FnOnce(Token, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
+    ) -> Result<(), E> {
         // Its readiness is found out by trying.
         let socket = Socket { stream, readable: true, writable: true, hangup: false };
-        self.add((socket, None), addr, held, make)
+        self.add(socket, None, held, make)
     }
 
     /// Begins to connect to `address`, and adds the connection. If it cannot be connected, or is not by
@@ -149,29 +162,32 @@ impl<S: StreamService, T> Connections<S, T> {
         held: T,
         make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
-        let (stream, addr) = address.start_connect()?;
+        let (stream, _) = address.start_connect()?;
         // Before it is connected the readiness of a socket differs between systems: it is not used before
         // the first event.
         let socket = Socket { stream, readable: false, writable: false, hangup: false };
-        self.add((socket, Some(until)), addr, held, make)
+        let wakes = self.wakes.clone();
+        self.add(socket, Some(until), held, |token, stream, held| {
+            make(&wakes.waker(token.0), stream, held)
+        })
     }
 
     fn add<E: From<io::Error>>(
         &mut self,
-        (socket, until): (Socket, Option<Instant>),
-        addr: PeerAddr,
+        socket: Socket,
+        until: Option<Instant>,
         mut held: T,
-        make: impl FnOnce(&Waker, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
+        make: impl FnOnce(Token, &Stream, &mut T) -> Result<(BoxedProtocol, S), E>,
     ) -> Result<(), E> {
         let entry = self.slots.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (protocol, service) = make(&self.wakes.waker(token), &socket.stream, &mut held)?;
+        let (protocol, service) = make(token, &socket.stream, &mut held)?;
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
         let slot = entry.insert(Box::new(Slot {
-            connection: MonitoredConnection::new(protocol, service, addr),
+            connection: MonitoredConnection::new(protocol, service),
             socket,
             state: match until {
                 Some(_) => SocketState::Connecting,
@@ -215,8 +231,8 @@ impl<S: StreamService, T> Connections<S, T> {
         now: Instant,
         mut report: impl FnMut(ConnectionEvent<'_>, &mut T),
     ) {
-        for token in self.wakes.take() {
-            if let Some(slot) = get(&mut self.slots, token) {
+        for key in self.wakes.take() {
+            if let Some(slot) = get(&mut self.slots, Token(key)) {
                 slot.connection.connection_mut().wake();
                 enqueue(&mut self.ready, slot);
             }
@@ -455,7 +471,7 @@ mod tests {
             let make = |waker: &Waker, _: &Stream, (): &mut ()| -> io::Result<_> {
                 Ok((sessions.server(waker, Instant::EPOCH).unwrap(), Patient))
             };
-            connections.insert(Stream::Unix(ours), PeerAddr::Unix, (), make).unwrap();
+            connections.insert(Stream::Unix(ours), (), make).unwrap();
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
             theirs
         };

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use countersign::Instant;
 use countersign_driver::{Service, StreamService};
 use countersign_host::{
-    Accepted, Acceptor, Address, AdmissionGuard, ConnectionEvent, ConnectionHandle, Incoming,
-    Listener, Messages, ProtocolFactory, ServerContext, ServerHandle, ServerOptions,
-    ServiceFactory, SharedKeys, Streams,
+    Accepted, Acceptor, Address, AdmissionGuard, ConnectionEvent, ConnectionHandle,
+    ConnectionWaker, Incoming, Listener, Messages, ProtocolFactory, ServerContext, ServerHandle,
+    ServerOptions, ServiceFactory, SharedKeys, Streams, WakeQueue,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::connections::Connections;
-use crate::wake_queue::WakeQueue;
+use crate::wake_queue::wake_queue;
 
 /// Events of one sleep.
 const EVENTS: usize = 1024;
@@ -75,12 +75,12 @@ impl Server {
         options: ServerOptions,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let wakes = WakeQueue::new(poll.registry(), WAKE)?;
+        let wakes = wake_queue(poll.registry(), WAKE)?;
         for (index, listener) in listeners.iter().enumerate() {
             let (fd, token) = (listener.as_raw_fd(), Token(WAKE.0 - 1 - index));
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
-        let handle = ServerHandle::of_loop(wakes.clone().into());
+        let handle = ServerHandle::of_loop(wakes.clone());
         let context = ServerContext::new(factory, keys.into(), options, handle);
         Ok(Self { poll, wakes, acceptor: Acceptor::new(listeners, context) })
     }
@@ -138,7 +138,8 @@ impl Server {
                 match self.acceptor.poll(|| Ok(())) {
                     Incoming::Connection(Accepted { stream, addr, guard, .. }) => {
                         let inserted =
-                            connections.insert(stream, addr, guard, |waker, it, guard| {
+                            connections.insert_with(stream, guard, |token, it, guard| {
+                                let waker = ConnectionWaker::Queued(token.0);
                                 // No error: it was rejected, and that was logged.
                                 context.begin(services, it, addr, guard, waker).ok_or(None)
                             });

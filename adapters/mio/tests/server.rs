@@ -357,7 +357,7 @@ fn wakes_of_other_threads_reach_their_connections() {
     const ROUNDS: usize = 20;
     let (out, wakers) = channel();
     let services = Streams(move |connection: ConnectionHandle| {
-        let waker = connection.waker().clone();
+        let waker = connection.waker();
         Sleeper { waker, out: out.clone(), requests: Vec::new() }
     });
     let server = Running::start(services, sessions(&PoolOptions::default()), options());
@@ -384,7 +384,7 @@ fn wakes_of_other_threads_reach_their_connections() {
 fn stop_waits_for_the_answer_of_another_thread() {
     let (out, wakers) = channel();
     let services = Streams(move |connection: ConnectionHandle| {
-        let waker = connection.waker().clone();
+        let waker = connection.waker();
         Sleeper { waker, out: out.clone(), requests: Vec::new() }
     });
     let server = Running::start(services, sessions(&PoolOptions::default()), options());

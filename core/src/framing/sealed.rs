@@ -27,6 +27,13 @@ pub(crate) struct SealingParams {
     pub(crate) max_frame: u32,
 }
 
+impl SealingParams {
+    /// Length of the tag of each frame, in bytes.
+    fn tag_len(&self) -> u8 {
+        if self.tagged { TAG_LEN as u8 } else { 0 }
+    }
+}
+
 /// Length of a tag, in bytes.
 const TAG_LEN: usize = 16;
 /// Length of N and the type, in bytes.
@@ -54,17 +61,11 @@ pub(crate) const MAX_CONTROL: usize = OVERHEAD + 8;
 struct Seal {
     key: Secret,
     seq: u64,
-    /// Whether frames carry tags.
-    tagged: bool,
 }
 
 impl Seal {
-    fn new(key: &Secret, tagged: bool) -> Self {
-        Self { key: key.clone(), seq: 0, tagged }
-    }
-
-    fn tag_len(&self) -> usize {
-        if self.tagged { TAG_LEN } else { 0 }
+    fn new(key: &Secret) -> Self {
+        Self { key: key.clone(), seq: 0 }
     }
 
     /// The tag of the next frame; `frame` is all of it but the tag.
@@ -92,12 +93,15 @@ pub(crate) struct Decoder {
     in_message: bool,
     /// Whether the FIN of the peer has been received.
     finished: bool,
+    /// Length of the tag of each frame, in bytes.
+    tag_len: u8,
 }
 
 impl Decoder {
     /// Starts to accept frames.
     pub(super) fn open(&mut self, sealing: &SealingParams) {
-        self.seal = Seal::new(&sealing.receive, sealing.tagged);
+        self.seal = Seal::new(&sealing.receive);
+        self.tag_len = sealing.tag_len();
     }
 
     pub(super) fn parse(&mut self, bytes: &[u8], limits: Limits) -> Result<Parsed, Error> {
@@ -113,14 +117,14 @@ impl Decoder {
         }
         // max_frame is less than the receive buffer, so the buffer holds the whole frame.
         let whole = HEADER_LEN.saturating_add(len as usize);
-        if whole < TYPED_LEN + self.seal.tag_len() {
+        if whole < TYPED_LEN + usize::from(self.tag_len) {
             return Err(Error::Frame(FrameError::Payload));
         }
         let Some(frame) = bytes.get(..whole) else {
             return Ok(Parsed::Need(whole));
         };
-        let (frame, tag) = frame.split_at(whole - self.seal.tag_len());
-        if self.seal.tagged && !bool::from(self.seal.tag(frame).as_slice().ct_eq(tag)) {
+        let (frame, tag) = frame.split_at(whole - usize::from(self.tag_len));
+        if self.tag_len > 0 && !bool::from(self.seal.tag(frame).as_slice().ct_eq(tag)) {
             return Err(Error::Frame(FrameError::Tag));
         }
         self.seal.advance();
@@ -164,7 +168,7 @@ impl Decoder {
             0 => Remaining::End,
             left => Remaining::Bytes(left.into()),
         };
-        let trailer = if self.left == 0 { self.seal.tag_len() } else { 0 };
+        let trailer = if self.left == 0 { usize::from(self.tag_len) } else { 0 };
         Parsed::Chunk { header, len, trailer, first, remaining }
     }
 
@@ -211,13 +215,16 @@ pub(crate) struct Encoder {
     max_payload: u32,
     /// Whether a message has been queued in part.
     in_message: bool,
+    /// Length of the tag of each frame, in bytes.
+    tag_len: u8,
 }
 
 impl Encoder {
     /// Starts to send frames.
     pub(super) fn open(&mut self, sealing: &SealingParams) {
-        self.seal = Seal::new(&sealing.send, sealing.tagged);
-        self.max_payload = sealing.max_frame - 1 - self.seal.tag_len() as u32;
+        self.seal = Seal::new(&sealing.send);
+        self.tag_len = sealing.tag_len();
+        self.max_payload = sealing.max_frame - 1 - u32::from(self.tag_len);
     }
 
     pub(super) fn max_payload(&self) -> u32 {
@@ -235,7 +242,7 @@ impl Encoder {
         if len == 0 && remaining != Remaining::End {
             return Ok(Plan::bare(len));
         }
-        Ok(Plan::new(TYPED_LEN, len, self.seal.tag_len(), remaining))
+        Ok(Plan::new(TYPED_LEN, len, usize::from(self.tag_len), remaining))
     }
 
     /// Seals `frame`, which holds the chunk with room for header and tag and is the next to be sent.
@@ -263,7 +270,7 @@ impl Encoder {
             Control::Other => return 0,
         };
         self.write_header(to, kind, len);
-        let whole = TYPED_LEN + len + self.seal.tag_len();
+        let whole = TYPED_LEN + len + usize::from(self.tag_len);
         self.seal(&mut to[..whole]);
         whole
     }
@@ -275,14 +282,14 @@ impl Encoder {
 
     fn write_header(&self, to: &mut [u8], kind: u8, len: usize) {
         // At most `max_payload` plus the overhead.
-        let n = (1 + len + self.seal.tag_len()) as u32;
+        let n = (1 + len + usize::from(self.tag_len)) as u32;
         to[..HEADER_LEN].copy_from_slice(&n.to_be_bytes());
         to[HEADER_LEN] = kind;
     }
 
     fn seal(&mut self, frame: &mut [u8]) {
-        let (frame, tag) = frame.split_at_mut(frame.len() - self.seal.tag_len());
-        if self.seal.tagged {
+        let (frame, tag) = frame.split_at_mut(frame.len() - usize::from(self.tag_len));
+        if self.tag_len > 0 {
             tag.copy_from_slice(&self.seal.tag(frame));
         }
         self.seal.advance();

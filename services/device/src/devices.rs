@@ -45,7 +45,7 @@ impl ServiceFactory for Devices {
     type Service = HandledStream<DeviceConnection>;
 
     fn create(&self, handle: ConnectionHandle) -> Self::Service {
-        let service = DeviceConnection::new(self.clone(), handle.addr(), handle.waker().clone());
+        let service = DeviceConnection::new(self.clone(), handle.addr(), handle.waker());
         HandledStream::new(service, handle)
     }
 }

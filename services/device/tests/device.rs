@@ -58,7 +58,7 @@ fn last_response_is_sent_after_back_pressure() {
     let mut pools = PoolOptions::default();
     pools.buffer_len = BUFFER;
     let factory = SessionFactory::new(Config::new(Scheme::None), Pools::new(&pools));
-    let handle = ServerHandle::of_loop(Waker::noop().clone());
+    let handle = ServerHandle::of_tasks(Waker::noop().clone());
     let keys = Arc::new(None::<Key>).into();
     let context = ServerContext::new(Arc::new(factory), keys, ServerOptions::default(), handle);
     for requests in fit - 1..=fit + 2 {

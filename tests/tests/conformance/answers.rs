@@ -46,7 +46,7 @@ fn upper_of_whole_messages<A: Adapter>() {
 }
 
 fn a_gateway_whose_answers_another_thread_gives<A: Adapter>() {
-    let open = || Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker().clone())));
+    let open = || Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker())));
     talk_to_each::<A, _>(open, <[u8]>::to_ascii_uppercase);
 }
 

@@ -23,7 +23,7 @@ fn wakes_from_other_threads_reach_their_connections<A: Adapter>() {
     const PEERS: usize = 50;
     const ROUNDS: usize = 10;
     let (out, questions) = channel();
-    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker().clone(), out.clone()));
+    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker(), out.clone()));
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers: Vec<_> = (0..PEERS).map(|n| Peer::connect(&server.at[n % 2])).collect();
     for round in 0..ROUNDS {

@@ -62,7 +62,7 @@ fn a_stop_under_load_loses_no_answer_that_was_due<A: Adapter>() {
 }
 
 fn a_stop_under_load_loses_no_answer_of_a_gateways<A: Adapter>() {
-    load::<A, _>(&Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker().clone()))));
+    load::<A, _>(&Streams(|it: ConnectionHandle| Later::new(How::Worker(it.waker()))));
 }
 
 /// Stops a server while many ask. Whoever had sent its question before then has its answer.
@@ -176,7 +176,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives<A: Ad
     /// For as long as an idle connection would be closed in.
     const QUIET: Duration = Duration::from_millis(300);
     let (out, questions) = channel();
-    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker().clone(), out.clone()));
+    let open = Streams(move |it: ConnectionHandle| Sleeper::new(it.waker(), out.clone()));
     let server = Setup::new(Way::FRAMES).start::<A>(open);
     let peers = [0, 1].map(|at| Peer::connect(&server.at[at]));
     peers.iter().for_each(|peer| peer.send(&frame(b"hello")));

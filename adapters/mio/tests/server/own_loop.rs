@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use countersign::{CloseReason, Instant as Moment, Key, Outbox, Peer};
 use countersign_driver::{Chunk, Failure, Flow, StreamService};
 use countersign_host::{
-    Address, BoxedProtocol, Clock, ConnectionEnd, ConnectionEvent, PeerAddr, PoolOptions,
-    ProtocolFactory, Stream,
+    Address, BoxedProtocol, Clock, ConnectionEnd, ConnectionEvent, PoolOptions, ProtocolFactory,
+    Stream,
 };
 use countersign_mio::Connections;
 use mio::unix::SourceFd;
@@ -129,7 +129,7 @@ impl Loop {
             let protocol = sessions(&pools).server(wake, now).map_err(Box::new)?;
             Ok((protocol, Reporting { calls: sender, timeouts }))
         };
-        self.connections.insert(Stream::Unix(ours), PeerAddr::Unix, held.clone(), make).unwrap();
+        self.connections.insert(Stream::Unix(ours), held.clone(), make).unwrap();
         (theirs, waker.unwrap(), calls)
     }
 
@@ -157,7 +157,7 @@ impl Loop {
     fn run(&mut self) {
         let now = self.clock.now();
         self.connections.run(&NO_KEY, now, |event, _| match event {
-            ConnectionEvent::Established { .. } => self.established += 1,
+            ConnectionEvent::Established(_) => self.established += 1,
             ConnectionEvent::Ended(end) => self.ended.push(end),
         });
     }
@@ -239,7 +239,7 @@ fn events_of_the_application_are_left_to_it() {
     assert_eq!(Rc::strong_count(&held), 1);
     assert_eq!((looped.established, looped.ended.len()), (1, 1));
     let ended = &looped.ended[0];
-    assert!(ended.result.is_ok() && ended.established && ended.addr == PeerAddr::Unix, "{ended:?}");
+    assert!(ended.result.is_ok() && ended.established, "{ended:?}");
     assert_eq!(theirs.read(&mut reply).unwrap(), 0);
 }
 
@@ -445,7 +445,7 @@ fn failed_insert_leaves_nothing_behind() {
         let protocol = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
         Ok((protocol, Reporting { calls: channel().0, timeouts: Vec::new() }))
     };
-    let refused = looped.connections.insert(Stream::Unix(ours), PeerAddr::Unix, held.clone(), make);
+    let refused = looped.connections.insert(Stream::Unix(ours), held.clone(), make);
     assert!(refused.is_err());
     assert!(looped.connections.is_empty());
     assert_eq!(Rc::strong_count(&held), 1);

@@ -42,7 +42,7 @@ fn wakes_from_other_threads_reach_their_connections() {
     for on in On::ALL {
         let (out, wakers) = channel();
         let services = Streams(move |connection: ConnectionHandle| {
-            let waker = connection.waker().clone();
+            let waker = connection.waker();
             Sleeper { waker, out: out.clone(), asked: Vec::new() }
         });
         let sessions = Kind::None.sessions(Role::Server);

@@ -142,7 +142,7 @@ fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
     let thinking = thought.clone();
     let services = Streams(move |connection: ConnectionHandle| {
         let (out, thought) = (out.clone(), thinking.clone());
-        Thinking { waker: connection.waker().clone(), out, thought, asked: false }
+        Thinking { waker: connection.waker(), out, thought, asked: false }
     });
     let server = Running::start(services, options());
     let client = server.client();

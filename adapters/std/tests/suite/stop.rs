@@ -87,7 +87,7 @@ fn stop_waits_for_answer_of_another_thread() {
     let done = thought.clone();
     let server = Running::start(plain_server(ServerOptions::default()), |server| {
         server.run(move |handle| Thinks {
-            waker: handle.waker().clone(),
+            waker: handle.waker(),
             out: out.lock().unwrap().clone(),
             thought: thought.clone(),
             asked: false,
