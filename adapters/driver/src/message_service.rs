@@ -1,6 +1,6 @@
 //! Runs a service of whole messages as one of chunks.
 
-use countersign::{Error, Instant, Outbox, Peer};
+use countersign::{Error, Instant, Outbox, Peer, SendError};
 
 use crate::chunk::Chunk;
 use crate::message_buffer::MessageBuffer;
@@ -69,7 +69,11 @@ impl<S: Service, B: MessageBuffer> MessageService<S, B> {
         let mut finishing = *ending != Ending::No;
         let queue = &mut *outgoing;
         let mut cx = Context { out: out.reborrow(), queue, finishing: &mut finishing, now };
-        if let Err(error) = call(service, &mut cx, incoming) {
+        let result = call(service, &mut cx, incoming);
+        // This end has finished in order: an answer that comes too late ends nothing else.
+        if let Err(error) = result
+            && error != ServiceError::Send(SendError::Finished)
+        {
             *ending = Ending::Failed(error);
             out.abort(error.reason());
         } else if finishing && *ending != Ending::Finished {

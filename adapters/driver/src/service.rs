@@ -11,7 +11,8 @@ use crate::send_queue::SendQueue;
 ///
 /// Order of calls: `on_open` when the handshake is over; `on_message`, `on_writable`, `on_wake`,
 /// `on_timeout` as things happen; `on_finished` once, after the last message; `on_closed` once, last,
-/// also when the handshake failed. A call that returns an error ends the connection.
+/// also when the handshake failed. A call that returns an error ends the connection, unless it is that of an
+/// answer after this end has finished in order, [`SendError::Finished`].
 ///
 /// In a byte stream, which has no messages, each piece that arrives counts as one.
 ///
@@ -223,6 +224,12 @@ impl Context<'_> {
     /// No more messages from this side, after those that are queued. Idempotent.
     pub fn finish(&mut self) {
         *self.finishing = true;
+    }
+
+    /// Takes back [`finish`](Self::finish); returns whether it was called. For the adapters.
+    #[doc(hidden)]
+    pub fn take_finish(&mut self) -> bool {
+        core::mem::take(self.finishing)
     }
 
     /// Ends the session in both directions with [`Error::Aborted`]; what the send buffer holds still

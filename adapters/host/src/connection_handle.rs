@@ -248,6 +248,11 @@ impl ConnectionHandle {
         message
     }
 
+    /// The service has finished: closes the connection as [`close`](Self::close) does.
+    fn set_finishing(&self) {
+        self.state().close.get_or_insert(Close::Finish);
+    }
+
     pub(crate) fn close_request(&self) -> Option<Close> {
         self.state().close
     }
@@ -303,12 +308,26 @@ pub struct HandledService<S> {
 }
 
 impl<S> HandledService<S> {
+    /// After a call of the service. If it has finished, what others have queued is sent before, and they
+    /// queue no more.
+    fn after(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+        if cx.take_finish() {
+            self.handle.set_finishing();
+        }
+        self.drain(cx)
+    }
+
     /// Sends what is queued, one message after the other has left the queue of the connection.
     fn drain(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         while cx.queued() == 0
             && let Some(message) = self.handle.pop()
         {
             cx.send(&message).map_err(|error| match error {
+                // The server has stopped the connection in order: nobody queues in vain any more.
+                SendError::Finished => {
+                    self.handle.set_finishing();
+                    error.into()
+                }
                 // The queue is empty and the message not too long: the memory of all is exhausted.
                 SendError::Full => ServiceError::Overload,
                 error => error.into(),
@@ -329,29 +348,32 @@ impl<S: Service> Service for HandledService<S> {
     fn on_open(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         self.handle.set_peer(peer);
         self.service.on_open(peer, cx)?;
-        self.drain(cx)
+        self.after(cx)
     }
 
     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_message(message, cx)
+        self.service.on_message(message, cx)?;
+        self.after(cx)
     }
 
     fn on_writable(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         self.service.on_writable(cx)?;
-        self.drain(cx)
+        self.after(cx)
     }
 
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         self.service.on_wake(cx)?;
-        self.drain(cx)
+        self.after(cx)
     }
 
     fn on_finished(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_finished(cx)
+        self.service.on_finished(cx)?;
+        self.after(cx)
     }
 
     fn on_timeout(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_timeout(cx)
+        self.service.on_timeout(cx)?;
+        self.after(cx)
     }
 
     fn is_idle(&self) -> bool {

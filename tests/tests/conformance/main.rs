@@ -13,6 +13,7 @@ mod crowds;
 mod deadlines;
 mod devices;
 mod files;
+mod handles;
 mod keys;
 mod looped;
 mod peer;
