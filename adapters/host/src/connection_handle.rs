@@ -150,8 +150,12 @@ impl ConnectionHandle {
     ///
     /// # Errors
     /// Every [`HandleError`]; nothing was sent then.
-    pub fn send(&self, message: impl Into<Arc<[u8]>>) -> Result<(), HandleError> {
-        let message = message.into();
+    pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), HandleError> {
+        self.send_shared(message.as_ref().into())
+    }
+
+    /// As [`send`](Self::send), without a copy.
+    pub(crate) fn send_shared(&self, message: Arc<[u8]>) -> Result<(), HandleError> {
         let mut state = self.state();
         if state.closed || state.close.is_some() {
             return Err(HandleError::Closed);

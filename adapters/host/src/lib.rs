@@ -21,7 +21,7 @@ mod clock;
 mod connection_handle;
 mod connection_limit;
 mod connector;
-mod deadlines;
+mod deadline_heap;
 mod keeper;
 mod key_list;
 mod listener;
@@ -62,7 +62,7 @@ pub use clock::Clock;
 pub use connection_handle::{ConnectionHandle, ConnectionWaker, HandleError, HandledService};
 pub use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use connector::Connector;
-pub use deadlines::Deadlines;
+pub use deadline_heap::DeadlineHeap;
 pub use keeper::{KeepAlive, keep_alive};
 pub use key_list::KeyList;
 #[cfg(feature = "keyring")]

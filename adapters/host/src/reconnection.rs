@@ -1,6 +1,7 @@
 //! When a client that reconnects tries again, and when it gives up.
 
 use std::fmt;
+use std::io;
 use std::time::Instant;
 
 use countersign::SendError;
@@ -71,7 +72,8 @@ impl<C, H: ?Sized> Reconnection<C, H> {
     /// What to do next; `None` if there is a connection.
     ///
     /// # Errors
-    /// The time of the call has passed: the error of its last attempt, or [`CallError::TimedOut`].
+    /// The time of the call has passed: the error of its last attempt, or [`CallError::Connect`] with
+    /// [`io::ErrorKind::TimedOut`]. Nothing was sent then.
     pub fn next_attempt(&mut self) -> Result<Option<Attempt>, CallError> {
         if self.connection.is_some() {
             return Ok(None);
@@ -86,7 +88,12 @@ impl<C, H: ?Sized> Reconnection<C, H> {
         } else if give_up.is_none() {
             Ok(Some(Attempt::Connect(self.give_up)))
         } else {
-            Err(self.failed.take().unwrap_or(CallError::TimedOut))
+            Err(match self.failed.take() {
+                None | Some(CallError::TimedOut) => {
+                    CallError::Connect(io::ErrorKind::TimedOut.into())
+                }
+                Some(error) => error,
+            })
         }
     }
 

@@ -87,9 +87,9 @@ impl ServerHandle {
 
     /// Sends a message to all connections whose handshake is over. Returns how many took it; those whose
     /// peer reads too slowly did not.
-    pub fn broadcast(&self, message: impl Into<Arc<[u8]>>) -> usize {
-        let message = message.into();
-        let send = |connection: &ConnectionHandle| connection.send(message.clone()).is_ok();
+    pub fn broadcast(&self, message: impl AsRef<[u8]>) -> usize {
+        let message: Arc<[u8]> = message.as_ref().into();
+        let send = |connection: &ConnectionHandle| connection.send_shared(message.clone()).is_ok();
         self.connections().iter().filter(|connection| send(connection)).count()
     }
 

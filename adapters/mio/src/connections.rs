@@ -13,7 +13,7 @@ use std::time::Duration;
 use countersign::Instant;
 use countersign_driver::{Interest, Io, Keys, StreamService};
 use countersign_host::{
-    Address, BoxedProtocol, ConnectionEvent, Deadlines, MonitoredConnection, Step, Stream,
+    Address, BoxedProtocol, ConnectionEvent, DeadlineHeap, MonitoredConnection, Step, Stream,
     WakeQueue,
 };
 use mio::event::Event;
@@ -39,7 +39,7 @@ pub struct Connections<S: StreamService, T = ()> {
     slots: Slab<Box<Slot<S, T>>>,
     /// Counts connections: distinguishes one from an earlier one in the same slot.
     generation: u32,
-    deadlines: Deadlines<Token>,
+    deadlines: DeadlineHeap<Token>,
     ready: VecDeque<Token>,
 }
 
@@ -102,7 +102,7 @@ impl<S: StreamService, T> Connections<S, T> {
             wake_token: token,
             slots: Slab::new(),
             generation: 0,
-            deadlines: Deadlines::default(),
+            deadlines: DeadlineHeap::default(),
             ready: VecDeque::new(),
         })
     }
@@ -262,7 +262,7 @@ impl<S: StreamService, T> Connections<S, T> {
                 Step::Closed => close(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
-        // Deadlines of connections that are gone may not be due for hours.
+        // DeadlineHeap of connections that are gone may not be due for hours.
         if self.deadlines.len() > 2 * self.slots.len() + STALE {
             let Self { deadlines, slots, .. } = self;
             deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));

@@ -35,18 +35,19 @@ mod server;
 mod wake_queue;
 
 pub use countersign::{
-    CloseReason, Config, Digest, Error, Event, Framing, Instant, Key, KeyId, Multiprocessing,
-    Mutual, Name, Outbox, Peer, ProcessId, Remaining, Scheme, SendError,
+    CloseReason, Config, ConfigError, Digest, Error, Event, Framing, Instant, Key, KeyError, KeyId,
+    Multiprocessing, Mutual, Name, NameError, Outbox, Peer, ProcessId, Remaining, Scheme,
+    SendError,
 };
 pub use countersign_driver::{
     Chunk, Context, Failure, Flow, Keys, Service, ServiceError, StreamService, services,
 };
 pub use countersign_host::{
-    Address, BoxedProtocol, Clock, ConnectionEnd, ConnectionEvent, ConnectionHandle,
-    ConnectionLimit, HandleError, KeyList, Listener, MessageMemory, Messages, PeerAddr,
-    PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools, ProtocolFactory, ServerHandle,
-    ServerOptions, ServiceFactory, SessionFactory, SharedKeys, StartError, Stream, Streams,
-    process_id,
+    Address, AddressError, BoxedProtocol, Clock, ConnectionEnd, ConnectionEvent, ConnectionHandle,
+    ConnectionLimit, HandleError, KeyList, Listener, MessageMemory, Messages, MutualError,
+    PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools, ProtocolFactory,
+    ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys, StartError, Stream,
+    Streams, process_id,
 };
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};

@@ -61,8 +61,9 @@ mod socket;
 mod transport;
 
 pub use countersign::{
-    CloseReason, Config, Digest, Error, Framing, Instant, Key, KeyId, Multiprocessing, Mutual,
-    Name, Outbox, Peer, ProcessId, Protocol, Remaining, Scheme, SendError,
+    CloseReason, Config, ConfigError, Digest, Error, Framing, Instant, Key, KeyError, KeyId,
+    Multiprocessing, Mutual, Name, NameError, Outbox, Peer, ProcessId, Protocol, Remaining, Scheme,
+    SendError,
 };
 pub use countersign_driver::{
     Backoff, Chunk, Context, Failure, Flow, Keys, MessageService, Service, ServiceError,
@@ -71,9 +72,9 @@ pub use countersign_driver::{
 pub use countersign_host::{
     Address, AddressError, BoxedProtocol, CallError, Clock, ConnectionHandle, ConnectionLimit,
     ConnectionOptions, Connector, HandleError, KeyList, Listener, MessageBytes, MessageMemory,
-    Messages, OwnedChunk, PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools,
-    ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys,
-    ShutdownHandle, StartError, Stream, Streams, process_id,
+    Messages, MutualError, OwnedChunk, PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits,
+    PoolOptions, Pools, ProtocolFactory, ServerHandle, ServerOptions, ServiceFactory,
+    SessionFactory, SharedKeys, ShutdownHandle, StartError, Stream, Streams, process_id,
 };
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};

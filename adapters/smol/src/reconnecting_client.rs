@@ -12,8 +12,9 @@ use crate::connection::Connection;
 /// A client that connects when a call needs a connection, and again after it was lost.
 ///
 /// Attempts that fail are repeated after a delay of the [`Backoff`], which a call that succeeds resets; a
-/// call gives up when the timeout of the connector's options passes while there is no connection. The hook
-/// runs after each connect, to log in or to subscribe.
+/// call gives up when the timeout of the connector's options passes while there is no connection, and returns
+/// [`CallError::Connect`] or why the last attempt failed. Without a timeout it tries for ever, also with a
+/// wrong key. Failed attempts are logged. The hook runs after each connect, to log in or to subscribe.
 ///
 /// A call that fails reports it, and the next call connects anew: whether the server has seen the message
 /// is not known, so it is not sent again.
@@ -56,6 +57,7 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::request`]; those of the last attempt to connect.
     pub async fn request(&mut self, message: &[u8]) -> Result<Vec<u8>, CallError> {
+        self.0.begin_call();
         let result = self.connected().await?.request(message).await;
         self.0.note_request(result)
     }
@@ -65,16 +67,18 @@ impl ReconnectingClient {
     /// # Errors
     /// As [`Connection::send`]; those of the last attempt to connect.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), CallError> {
+        self.0.begin_call();
         let result = self.connected().await?.send(message).await;
         self.0.note(result)
     }
 
     /// The next message of the server. Connects again when the connection fails or the server finishes;
-    /// messages that the server sent meanwhile are lost.
+    /// messages that the server sent meanwhile are lost, and of ours those that were still on their way.
     ///
     /// # Errors
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`]; those of the last attempt to connect.
     pub async fn recv(&mut self) -> Result<Vec<u8>, CallError> {
+        self.0.begin_call();
         loop {
             let received = self.connected().await?.recv().await;
             if let Some(result) = self.0.note_recv(received) {
@@ -85,7 +89,6 @@ impl ReconnectingClient {
 
     /// The connection; made if there is none.
     async fn connected(&mut self) -> Result<&Connection, CallError> {
-        self.0.begin_call();
         while let Some(attempt) = self.0.next_attempt()? {
             match attempt {
                 Attempt::WaitUntil(at) => {

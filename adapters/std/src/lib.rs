@@ -58,18 +58,19 @@ mod socket;
 mod wakeup;
 
 pub use countersign::{
-    CloseReason, Config, Digest, Error, Framing, Instant, Key, KeyId, Multiprocessing, Mutual,
-    Name, Outbox, Peer, ProcessId, Remaining, Scheme, SendError,
+    CloseReason, Config, ConfigError, Digest, Error, Framing, Instant, Key, KeyError, KeyId,
+    Multiprocessing, Mutual, Name, NameError, Outbox, Peer, ProcessId, Remaining, Scheme,
+    SendError,
 };
 pub use countersign_driver::{
     Backoff, Chunk, Context, Flow, Keys, NoKeys, Service, ServiceError, StreamService, services,
 };
 pub use countersign_host::{
     Address, AddressError, CallError, ConnectionHandle, ConnectionLimit, ConnectionOptions,
-    Connector, HandleError, KeyList, Listener, MessageMemory, Messages, OwnedChunk, PeerAddr,
-    PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools, ProtocolFactory, ServerHandle,
-    ServerOptions, ServiceFactory, SessionFactory, SharedKeys, ShutdownHandle, StartError, Stream,
-    Streams, process_id,
+    Connector, HandleError, KeyList, Listener, MessageMemory, Messages, MutualError, OwnedChunk,
+    PeerAddr, PeerIdentity, PeerLimitOptions, PeerLimits, PoolOptions, Pools, ProtocolFactory,
+    ServerHandle, ServerOptions, ServiceFactory, SessionFactory, SharedKeys, ShutdownHandle,
+    StartError, Stream, Streams, process_id,
 };
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};

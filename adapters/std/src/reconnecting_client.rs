@@ -15,7 +15,9 @@ use crate::connection::Connection;
 /// may have got the message. The next call connects.
 ///
 /// [`ConnectionOptions::timeout`](countersign_host::ConnectionOptions::timeout) bounds each call: no
-/// attempt to connect begins after it.
+/// attempt to connect begins after it, and the call returns [`CallError::Connect`] or why the last attempt
+/// failed. Without one a call tries for ever, also with a wrong key. Failed attempts are logged. A call that
+/// succeeds resets the delay.
 ///
 /// ```no_run
 /// use countersign_std::{Backoff, Connector, Key, ReconnectingClient, SessionFactory};
@@ -70,7 +72,7 @@ impl ReconnectingClient {
     }
 
     /// The next message. Connects again when the connection fails or the peer finishes: messages that
-    /// the peer sent meanwhile are lost.
+    /// the peer sent meanwhile are lost, and of ours those that were still on their way.
     ///
     /// # Errors
     /// [`CallError::TimedOut`], [`CallError::MessageTooLong`], and as [`request`](Self::request) of

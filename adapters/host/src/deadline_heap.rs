@@ -10,17 +10,17 @@ use countersign::Instant;
 /// A deadline moves with almost every message and seldom passes. So moving it later costs nothing: the
 /// connection is reported at the earlier time, finds nothing to do, and is armed again.
 #[derive(Debug)]
-pub struct Deadlines<T> {
+pub struct DeadlineHeap<T> {
     heap: BinaryHeap<Reverse<(Instant, T)>>,
 }
 
-impl<T: Ord + Copy> Default for Deadlines<T> {
+impl<T: Ord + Copy> Default for DeadlineHeap<T> {
     fn default() -> Self {
         Self { heap: BinaryHeap::new() }
     }
 }
 
-impl<T: Ord + Copy> Deadlines<T> {
+impl<T: Ord + Copy> DeadlineHeap<T> {
     /// Makes sure that the connection `id` is reported at `at` at the latest. `armed` is kept with the
     /// connection: the time that it is armed for, `None` at first.
     pub fn arm(&mut self, id: T, armed: &mut Option<Instant>, at: Option<Instant>) {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn only_an_earlier_deadline_adds_an_entry() {
         let at = Instant::from_micros;
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = DeadlineHeap::default();
         let mut armed = None;
         deadlines.arm(1, &mut armed, None);
         assert_eq!(deadlines.next(), None);
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn removed_entry_is_not_due() {
         let at = Instant::from_micros;
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = DeadlineHeap::default();
         for id in 1..=3 {
             deadlines.arm(id, &mut None, Some(at(id)));
         }
