@@ -1,6 +1,6 @@
 //! Connections of clients, with servers that a test plays and with real ones.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use countersign::{KeyRejection, Mac, TimedOut, Truncated};
 
@@ -291,6 +291,30 @@ fn one_thread_sends_while_another_receives() {
     });
     client.finish().unwrap();
     assert_eq!(client.recv().unwrap(), None);
+}
+
+#[test]
+fn many_threads_send_and_receive_on_one_connection() {
+    const THREADS: usize = 4;
+    const COUNT: usize = 2_000;
+    let server = Running::echo(Config::new(Scheme::None), None);
+    let client = connect(&server.address);
+    let received = AtomicUsize::new(0);
+    promptly(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while client.recv().unwrap().is_some() {
+                    received.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let sending: Vec<_> = (0..THREADS)
+            .map(|_| scope.spawn(|| (0..COUNT).try_for_each(|n| client.send(&n.to_be_bytes()))))
+            .collect();
+        sending.into_iter().for_each(|it| it.join().unwrap().unwrap());
+        client.finish().unwrap();
+    });
+    assert_eq!(received.into_inner(), THREADS * COUNT);
 }
 
 #[test]

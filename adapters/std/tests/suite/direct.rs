@@ -131,6 +131,9 @@ fn both_ends_send_a_long_message_before_they_read() {
                 scope.spawn(|| connection.send(message).unwrap());
                 assert!(connection.recv().unwrap().unwrap() == *message);
             });
+            // An end that closes before would cut the other off, which might be sending.
+            connection.finish().unwrap();
+            assert_eq!(connection.recv().unwrap(), None);
         };
         scope.spawn(move || exchange(&connect_as(address, "ann")));
         exchange(&accepted.recv_timeout(PATIENCE).unwrap());
