@@ -36,7 +36,7 @@ fn hold(scheme: &str) {
     let grown = server.memory().saturating_sub(before);
     let each = grown / CLIENTS as u64;
     println!("memory per idle connection of {scheme}: {each} bytes");
-    assert!(each < 1408, "{each} bytes");
+    assert!(each < 1024, "{each} bytes");
 }
 
 /// Ten thousand clients that receive the server's first message and send nothing.
@@ -57,7 +57,7 @@ fn half_open() {
     }
     let each = server.memory().saturating_sub(before) / CLIENTS as u64;
     println!("memory per half-open connection of mutual: {each} bytes");
-    assert!(each < 3 * 1024, "{each} bytes");
+    assert!(each < 2 * 1024, "{each} bytes");
 
     let many = ManyClients::new(&server.at[0], "mutual", sessions("mutual"));
     let mut honest = many.connect(1);

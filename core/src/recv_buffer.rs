@@ -101,8 +101,7 @@ impl<B: Storage> RecvBuffer<B> {
     }
 
     pub(crate) fn wants_read(&self) -> bool {
-        !self.eof
-            && (!self.has_chunk() || self.buffered.end() < UsedRange::capacity(&self.storage))
+        !self.eof && (!self.has_chunk() || self.buffered.end() < UsedRange::capacity(&self.storage))
     }
 
     pub(crate) fn awaiting_buffer(&self) -> bool {

@@ -104,7 +104,11 @@ pub struct Driver<P, E> {
     stop: Stop,
     /// When the stop or the closing goes on though nothing happens.
     deadline: Option<Instant>,
+    /// How many more bytes are discarded while closing.
+    discard: u32,
     pass: Pass,
+    /// The chunk that was not consumed is the first of its message.
+    first: bool,
     established: bool,
     /// Our write side is shut.
     shut: bool,
@@ -119,15 +123,13 @@ pub struct Driver<P, E> {
 /// How far the connection is.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// `chunk`: first and remaining of the chunk that was not consumed.
+    /// `chunk`: what follows the chunk that was not consumed.
     Open {
-        chunk: Option<(bool, Remaining)>,
+        chunk: Option<Remaining>,
     },
-    /// The session has ended. Input is discarded, at most `left` bytes, until the deadline, which is set
-    /// when all is written.
+    /// The session has ended. Input is discarded until the deadline, which is set when all is written.
     Closing {
         result: Result<(), Error>,
-        left: u32,
     },
     Closed,
 }
@@ -227,6 +229,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             stage: Stage::Open { chunk: None },
             stop: Stop::No,
             deadline: None,
+            discard: DISCARD,
+            first: false,
             pass: Pass::default(),
             established: false,
             shut: false,
@@ -270,7 +274,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                 Ok(None) => return None,
                 Err(error) => {
                     self.pass.moved = true;
-                    self.close(Err(error), DISCARD);
+                    self.close(Err(error));
                 }
             }
         }
@@ -303,11 +307,15 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                 self.established = true;
             }
             Event::Chunk { first, remaining } => {
-                self.stage = Stage::Open { chunk: Some((first, remaining)) };
+                self.first = first;
+                self.stage = Stage::Open { chunk: Some(remaining) };
             }
             Event::Closed => {
                 // Closing with unread input could destroy what the peer has yet to read.
-                self.close(Ok(()), if self.eof { 0 } else { DISCARD });
+                if self.eof {
+                    self.discard = 0;
+                }
+                self.close(Ok(()));
             }
             _ => {}
         }
@@ -434,14 +442,14 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     }
 
     fn read<I: Io<Error = E>>(&mut self, io: &mut I, now: Instant) -> Result<Read, E> {
-        if let Stage::Closing { left, .. } = &mut self.stage {
-            if *left == 0 {
+        if let Stage::Closing { .. } = self.stage {
+            if self.discard == 0 {
                 return Ok(Read::Unwanted);
             }
             return Ok(match io.discard()? {
                 None => Read::WouldBlock,
                 Some(n) => {
-                    *left = if n == 0 { 0 } else { left.saturating_sub(n as u32) };
+                    self.discard = if n == 0 { 0 } else { self.discard.saturating_sub(n as u32) };
                     Read::Moved
                 }
             });
@@ -491,13 +499,13 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         self.deadline.is_some_and(|at| at <= now)
     }
 
-    /// Begins to close: the session ended with `result`, and at most `left` bytes are discarded.
-    fn close(&mut self, result: Result<(), Error>, left: u32) {
+    /// Begins to close: the session ended with `result`.
+    fn close(&mut self, result: Result<(), Error>) {
         // A peer that had its time to finish gets no more to close, unless nothing of it is awaited.
-        if self.stop != Stop::Finished || left == 0 {
+        if self.stop != Stop::Finished || self.discard == 0 {
             self.deadline = None;
         }
-        self.stage = Stage::Closing { result, left };
+        self.stage = Stage::Closing { result };
     }
 
     /// The connection's result, once it is over. `flushed`: all that was written has left.
@@ -505,13 +513,13 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         match self.stage {
             Stage::Open { .. } => None,
             Stage::Closed => Some(Ok(())),
-            Stage::Closing { result, left } => {
+            Stage::Closing { result } => {
                 // Set before all is written only by an orderly stop.
                 if !self.protocol.is_done() && !self.is_due(now) {
                     return None;
                 }
                 self.deadline.get_or_insert(now.saturating_add(LINGER));
-                ((left == 0 && flushed) || self.is_due(now)).then_some(result)
+                ((self.discard == 0 && flushed) || self.is_due(now)).then_some(result)
             }
         }
     }
@@ -533,8 +541,8 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             Stage::Open { chunk } => chunk,
             Stage::Closing { .. } | Stage::Closed => None,
         };
-        let (bytes, outbox) = self.protocol.split();
-        (at_hand.map(|(first, remaining)| Chunk { bytes, first, remaining }), outbox)
+        let (first, (bytes, outbox)) = (self.first, self.protocol.split());
+        (at_hand.map(|remaining| Chunk { bytes, first, remaining }), outbox)
     }
 
     /// Releases the chunk at hand, so that more is read. Poll afterwards.

@@ -4,8 +4,18 @@ use countersign::{Outbox, Remaining, SendError};
 
 use crate::message_buffer::MessageBuffer;
 
-/// Length of what precedes each queued message: its own length.
-const HEADER_LEN: usize = 8;
+/// Length of what precedes each queued message: its length, and how many of its bytes were sent, each a
+/// `u64`.
+const HEADER_LEN: usize = 16;
+
+fn header(len: usize, sent: usize) -> [u8; HEADER_LEN] {
+    ((len as u128) << 64 | sent as u128).to_be_bytes()
+}
+
+fn parse_header(header: [u8; HEADER_LEN]) -> (usize, usize) {
+    let both = u128::from_be_bytes(header);
+    ((both >> 64) as usize, both as usize)
+}
 
 /// Messages of any length on their way to an [`Outbox`].
 ///
@@ -13,10 +23,8 @@ const HEADER_LEN: usize = 8;
 /// [`MessageBuffer`], behind those queued before.
 #[derive(Debug)]
 pub struct SendQueue<B> {
-    /// Queued messages, each behind its length, a `u64`.
+    /// Queued messages, each behind its header.
     buffer: B,
-    /// Bytes of the first one that were sent.
-    sent: usize,
 }
 
 /// Sends a message from where it is: as many chunks behind the first `sent` bytes as there is room for,
@@ -59,7 +67,7 @@ impl<B: MessageBuffer> SendQueue<B> {
 
     /// An empty queue of at most `buffer.max_len()` bytes.
     pub const fn new(buffer: B) -> Self {
-        Self { buffer, sent: 0 }
+        Self { buffer }
     }
 
     /// Whether all messages were handed to the outbox.
@@ -112,7 +120,7 @@ impl<B: MessageBuffer> SendQueue<B> {
         self.reserve(left)?;
         let room = self.buffer.grow(HEADER_LEN + left).map_err(|_| SendError::Full)?;
         let (header, body) = room.split_at_mut(HEADER_LEN);
-        header.copy_from_slice(&(left as u64).to_be_bytes());
+        header.copy_from_slice(&self::header(left, 0));
         fill(sent, body);
         Ok(())
     }
@@ -137,26 +145,26 @@ impl<B: MessageBuffer> SendQueue<B> {
     /// # Errors
     /// Every [`SendError`] but `Full`; then the queue is cleared, since nothing more can be sent.
     pub fn flush(&mut self, out: &mut Outbox<'_>) -> Result<bool, SendError> {
-        let (mut done, before) = (0, self.sent);
+        let (mut done, mut moved) = (0, false);
         let result = loop {
             let queued = &self.buffer.bytes()[done..];
             let Some((header, rest)) = queued.split_first_chunk::<HEADER_LEN>() else {
                 break Ok(());
             };
-            let len = u64::from_be_bytes(*header) as usize;
-            let body = &rest[..len];
-            match send_with(out, len, &mut self.sent, |offset, space| {
-                space.copy_from_slice(&body[offset..][..space.len()]);
-            }) {
-                Ok(()) => {
-                    self.sent = 0;
-                    done += HEADER_LEN + len;
+            let (len, before) = parse_header(*header);
+            let mut sent = before;
+            let result = send_from(out, &rest[..len], &mut sent);
+            moved |= result.is_ok() || sent > before;
+            match result {
+                Ok(()) => done += HEADER_LEN + len,
+                Err(SendError::Full) => {
+                    let front = &mut self.buffer.bytes_mut()[done..][..HEADER_LEN];
+                    front.copy_from_slice(&self::header(len, sent));
+                    break Ok(());
                 }
-                Err(SendError::Full) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
-        let moved = done > 0 || self.sent > before;
         if result.is_err() || done == self.buffer.bytes().len() {
             self.clear();
         } else if done > 0 {
@@ -167,7 +175,6 @@ impl<B: MessageBuffer> SendQueue<B> {
 
     /// Drops all queued messages and gives the memory back.
     pub fn clear(&mut self) {
-        self.sent = 0;
         self.buffer.clear();
     }
 }

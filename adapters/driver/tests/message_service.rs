@@ -243,7 +243,7 @@ fn longest_message_is_accepted() {
     pair.chunk(&[2; 500], Remaining::End);
     // Its reply does not fit the queue, whose messages have a header.
     assert!(matches!(&pair.take_calls()[0], Call::Message(message) if message.len() == 1000));
-    let too_long = SendError::TooLong { max: 992 };
+    let too_long = SendError::TooLong { max: 984 };
     assert_eq!(pair.server.service().error(), Some(ServiceError::Send(too_long)));
 }
 

@@ -210,8 +210,8 @@ mod tests {
     fn memory_is_bounded_for_each_and_for_all() {
         let memory = MessageMemory::new(100, 250);
         let (mut a, mut b, mut c) = (memory.buffer(), memory.buffer(), memory.buffer());
-        assert_eq!(a.reserve(109), Err(BufferError::TooLong { max: 100 }));
-        assert_eq!((a.max_len(), memory.message_buffer().max_len()), (108, 100));
+        assert_eq!(a.reserve(117), Err(BufferError::TooLong { max: 100 }));
+        assert_eq!((a.max_len(), memory.message_buffer().max_len()), (116, 100));
         assert_eq!(memory.message_buffer().reserve(101), Err(BufferError::TooLong { max: 100 }));
         a.reserve(100).unwrap();
         b.grow(100).unwrap().fill(7);
