@@ -35,7 +35,8 @@ enum Ending {
 }
 
 impl<S: Service, B: MessageBuffer> MessageService<S, B> {
-    /// `service`, with memory for one incoming message and for the queue of outgoing ones.
+    /// `service`, with memory for one incoming message and for the queue of outgoing ones, where each takes
+    /// 16 bytes more ([`SendQueue::OVERHEAD`]).
     pub const fn new(service: S, incoming: B, outgoing: B) -> Self {
         Self { service, incoming, outgoing: SendQueue::new(outgoing), ending: Ending::No }
     }

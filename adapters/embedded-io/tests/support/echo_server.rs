@@ -49,7 +49,8 @@ pub(crate) fn start(key: Key) -> SocketAddr {
         let buffers = Buffers { handshake: [0; 512], receive: [0; 512], send: [0; 512] };
         let nonce = Nonce::from_bytes([9; Nonce::LEN]);
         let mut session = Session::server(&config, nonce, buffers, clock.now()).unwrap();
-        let mut memory = [(); 2].map(|()| vec![0; MAX_MESSAGE + 8]);
+        // A queued message has a header of 16 bytes.
+        let mut memory = [(); 2].map(|()| vec![0; MAX_MESSAGE + 16]);
         let [incoming, outgoing] = memory.each_mut().map(|memory| SliceBuffer::new(memory));
         let service = MessageService::new(Echo, incoming, outgoing);
         let mut connection = ServiceConnection::new(&mut session, service);
