@@ -179,7 +179,8 @@ impl ConnectionHandle {
         Ok(())
     }
 
-    /// Closes the connection in order, after what is queued.
+    /// Closes the connection in order, after what is queued. It is over when the peer has finished too, for
+    /// which there is no time limit: [`abort`](Self::abort) ends it at once.
     pub fn close(&self) {
         self.request(Close::Finish);
     }

@@ -9,7 +9,8 @@ use countersign_driver::{BufferError, MessageBuffer, MessageService, SendQueue, 
 /// A budget for the messages of many connections. Clones share it.
 ///
 /// It covers incoming messages that arrive in several chunks, and outgoing ones that wait for room.
-/// Messages that fit a buffer take nothing from it.
+/// Messages that fit a buffer take nothing from it, nor do those that a
+/// [`ConnectionHandle`](crate::ConnectionHandle) has queued, which its own limit bounds.
 #[derive(Clone)]
 pub struct MessageMemory {
     budget: Arc<Budget>,

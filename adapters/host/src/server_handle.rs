@@ -73,7 +73,8 @@ impl ServerHandle {
         self.wake();
     }
 
-    /// All connections whose handshake is over.
+    /// All connections whose handshake is over, the oldest first; during `on_open` the connection itself is
+    /// one of them.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionHandle> {
         self.all().into_iter().filter(ConnectionHandle::is_open).collect()
@@ -85,8 +86,8 @@ impl ServerHandle {
         self.all().into_iter().filter(|connection| connection.is_named(name)).collect()
     }
 
-    /// Sends a message to all connections whose handshake is over. Returns how many took it; those whose
-    /// peer reads too slowly did not.
+    /// Sends a message to all connections whose handshake is over, also to the one whose service calls this.
+    /// Returns how many took it; those whose peer reads too slowly did not.
     pub fn broadcast(&self, message: impl AsRef<[u8]>) -> usize {
         let message: Arc<[u8]> = message.as_ref().into();
         let send = |connection: &ConnectionHandle| connection.send_shared(message.clone()).is_ok();
