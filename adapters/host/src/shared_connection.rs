@@ -201,9 +201,8 @@ impl<T> State<T> {
 
 impl<T: CallTransport> SharedConnection<T> {
     /// Drives the connection, with `operation` before, so that what it sends is written in the same poll,
-    /// and after each poll. If it
-    /// is not done, poll it again when `waker` is woken or, if the calls wait at the transport themselves,
-    /// when the [`Interest`] is satisfied.
+    /// and after each poll. If it is not done, poll it again when `waker` is woken or, if the calls wait at
+    /// the transport themselves, when the [`Interest`] is satisfied.
     pub fn poll<O: Operation>(
         &self,
         call: &Call,
