@@ -8,13 +8,13 @@ use std::task::{Poll, Waker};
 
 use countersign::{Instant, Protocol};
 use countersign_driver::{Failure, Keys, ServiceConnection, StreamService};
+use countersign_futures::{Connect, PolledTransport, Transport};
 use countersign_host::{Clock, ShutdownHandle, Step, StoppableConnection};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::deadline::Deadline;
 use crate::notify::Notify;
 use crate::socket::Socket;
-use crate::transport::{PolledTransport, Transport};
 
 /// A transport on which a task drives a connection: any service, as either end, on any executor.
 ///

@@ -41,24 +41,21 @@
 //! }
 //! ```
 //!
-//! `Connection` and `ConnectionTask` run over any [`AsyncRead`](futures_io::AsyncRead) and
-//! [`AsyncWrite`](futures_io::AsyncWrite), such as the sockets of `async-net`; the one of this crate is
-//! [`Socket`]. Timers are those of `async-io`, which runs a thread where no executor of smol does.
+//! [`ConnectionTask`] and [`futures::Connection`] run over any [`AsyncRead`](futures_io::AsyncRead) and
+//! [`AsyncWrite`](futures_io::AsyncWrite), such as the sockets of `async-net`; [`Connection`] is over the
+//! [`Socket`] of this crate. Timers are those of `async-io`, which runs a thread where no executor of smol does.
 
 /// The programs of the README are compiled as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-mod connection;
 mod connection_task;
 mod deadline;
-mod message_stream;
 mod notify;
 mod reconnecting_client;
 mod server;
 mod socket;
-mod transport;
 
 pub use countersign::{
     CloseReason, Config, ConfigError, Digest, Error, Framing, Instant, Key, KeyError, KeyId,
@@ -79,9 +76,18 @@ pub use countersign_host::{
 #[cfg(feature = "keyring")]
 pub use countersign_host::{Keyring, KeyringError, key_file};
 
-pub use connection::{Connection, RecvHalf, SendHalf};
+/// Connections over any futures-io stream; those of this crate are over its [`Socket`].
+pub use countersign_futures as futures;
+pub use countersign_futures::MessageStream;
+
+/// A connection over a [`Socket`].
+pub type Connection = futures::Connection<Socket>;
+/// The half of a [`Connection`] that receives.
+pub type RecvHalf = futures::RecvHalf<Socket>;
+/// The half of a [`Connection`] that sends.
+pub type SendHalf = futures::SendHalf<Socket>;
+
 pub use connection_task::ConnectionTask;
-pub use message_stream::MessageStream;
 pub use reconnecting_client::{HookFuture, ReconnectingClient};
 pub use server::Server;
 pub use socket::Socket;

@@ -7,7 +7,7 @@ use countersign_driver::Backoff;
 use countersign_host::{Attempt, CallError, Connector, Reconnection};
 use futures_lite::future;
 
-use crate::connection::Connection;
+use crate::Connection;
 
 /// A client that connects when a call needs a connection, and again after it was lost.
 ///

@@ -8,20 +8,20 @@ use std::task::{Context, Poll, ready};
 use async_executor::Executor;
 use async_io::Async;
 use countersign_driver::{Service, StreamService};
+use countersign_futures::{Connect, Transport};
 use countersign_host::{
     Accepted, Acceptor, Address, AdmissionGuard, ConnectionHandle, Incoming, Listener, Messages,
     PeerAddr, ProtocolFactory, ServedConnection, ServerContext, ServerHandle, ServerOptions,
-    ServiceFactory, SharedKeys, Streams,
+    ServiceFactory, SharedConnection, SharedKeys, Streams,
 };
 use futures_lite::future::yield_now;
 use tracing::warn;
 
-use crate::connection::Connection;
+use crate::Connection;
 use crate::connection_task::drive;
 use crate::deadline::Deadline;
 use crate::notify::Notify;
 use crate::socket::Socket;
-use crate::transport::Transport;
 
 /// A server with a task for each connection, on any executor.
 ///
@@ -148,9 +148,9 @@ impl Server {
                     ServedConnection::begin(context, &services, stream, addr, guard, &waker);
                 let Some(mut connection) = begun else { continue };
                 // Without an async block around it, which would hold the task twice.
-                let transport = Transport::new(socket).with_acknowledge(Socket::acknowledge);
-                let task =
-                    drive(transport, notify, clock, move |io, woken| connection.poll(io, woken));
+                let task = drive(transport(socket), notify, clock, move |io, woken| {
+                    connection.poll(io, woken)
+                });
                 executor.spawn(task).detach();
             }
             Poll::Ready(())
@@ -170,9 +170,16 @@ impl Server {
     pub async fn accept(&mut self) -> Option<Connection> {
         loop {
             let (socket, addr, guard) = poll_fn(|cx| self.poll_accept(cx)).await?;
-            let context = self.acceptor.context();
-            if let Some(connection) = Connection::accepted(context, socket, addr, guard) {
-                return Some(connection);
+            let (context, transport) = (self.acceptor.context(), transport(socket));
+            let shared = SharedConnection::accepted(
+                context,
+                transport,
+                |it| it.get_ref().get_ref(),
+                addr,
+                guard,
+            );
+            if let Some(shared) = shared {
+                return Some(Connection::from(shared));
             }
         }
     }
@@ -209,4 +216,8 @@ impl Server {
             }
         }
     }
+}
+
+fn transport(socket: Socket) -> Transport<Socket> {
+    Transport::new(socket).with_acknowledge(Socket::acknowledge)
 }

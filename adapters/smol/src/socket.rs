@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use blocking::unblock;
+use countersign_futures::Connect;
 use countersign_host::{Address, ResolvedAddr, Stream};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future;
@@ -76,8 +77,14 @@ impl Socket {
     pub fn get_ref(&self) -> &Stream {
         self.0.get_ref()
     }
+}
 
-    pub(crate) fn acknowledge(&self) {
+impl Connect for Socket {
+    async fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
+        Self::connect(address, timeout).await
+    }
+
+    fn acknowledge(&self) {
         self.get_ref().acknowledge();
     }
 }

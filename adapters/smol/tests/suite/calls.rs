@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Waker};
 use countersign::{CloseReason, Error, Peer, TimedOut};
 use countersign_driver::{Backoff, Context, Service, ServiceError};
 use countersign_host::{CallError, Messages, ProtocolFactory};
-use countersign_smol::{Connection, ConnectionTask, ReconnectingClient};
+use countersign_smol::{Connection, ConnectionTask, ReconnectingClient, futures};
 use smol::Task;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -29,7 +29,7 @@ fn send_is_done_in_its_first_poll() {
         };
         let talking = async {
             let connector = connector_over(kind.sessions(Role::Client), kind.key(SECRET));
-            let client = Connection::over(ours, &connector).await.unwrap();
+            let client = futures::Connection::over(ours, &connector).await.unwrap();
             for n in 0..100 {
                 let message = [n; 1000];
                 // The one poll is not only the last: nothing else runs before the answer is awaited.

@@ -8,7 +8,7 @@ use countersign::{CloseReason, Error, Instant as Moment, Peer};
 use countersign_driver::services::{Echo, Upper};
 use countersign_driver::{Failure, StreamService};
 use countersign_host::ProtocolFactory;
-use countersign_smol::{Connection, ConnectionTask, Socket};
+use countersign_smol::{ConnectionTask, Socket, futures};
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn a_stream_of_another_crate_serves_a_client_over_one() {
             let talking = async {
                 let stream = smol::net::TcpStream::connect(at).await.unwrap();
                 let connector = connector_over(kind.sessions(Role::Client), kind.key(SECRET));
-                let client = Connection::over(stream, &connector).await.unwrap();
+                let client = futures::Connection::over(stream, &connector).await.unwrap();
                 let message = bytes(1 << 20);
                 let (sent, heard) = future::zip(client.send(&message), client.recv()).await;
                 sent.unwrap();

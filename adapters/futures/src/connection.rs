@@ -2,39 +2,39 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use countersign::{Instant, Peer};
 use countersign_driver::Keys;
 use countersign_host::{
-    AdmissionGuard, Call, CallConnection, CallError, CallTransport, ConnectionHandle, Connector,
-    Operation, OwnedChunk, PeerAddr, Request, Sending, ServerContext, SharedConnection, Step,
+    Address, Call, CallConnection, CallError, CallTransport, ConnectionHandle, Connector,
+    Operation, OwnedChunk, Request, Sending, SharedConnection, Step,
 };
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::message_stream::MessageStream;
-use crate::socket::Socket;
 use crate::transport::Transport;
 
-/// A connection for tasks on any executor, over any transport: a client's, or one that a
-/// [`Server`](crate::Server) has accepted.
+/// A connection for tasks on any executor, over any transport: a client's, or one that a server has
+/// accepted.
 ///
 /// All methods take `&self`: one task may send while another receives, and several that send take turns.
 /// Reading never waits for writing. Dropping the connection closes it at once; to end it in order,
 /// [`finish`](Self::finish) and receive until `None`.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// use countersign_smol::{Connection, Connector, Key, SessionFactory};
+/// use countersign_futures::{Connect, Connection, Connector, Key, SessionFactory};
 ///
-/// let key = Key::mutual(b"a secret of at least 16 bytes")?;
-/// let connector = Connector::new("127.0.0.1:9999", SessionFactory::mutual("client")?, key)?;
-/// let connection = Connection::connect(&connector).await?;
-/// let reply = connection.request(b"hello").await?;
-/// # Ok(())
-/// # }
+/// async fn ask<T: Connect>() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+///     let key = Key::mutual(b"a secret of at least 16 bytes")?;
+///     let connector = Connector::new("127.0.0.1:9999", SessionFactory::mutual("client")?, key)?;
+///     let connection = Connection::<T>::connect(&connector).await?;
+///     Ok(connection.request(b"hello").await?)
+/// }
 /// ```
 ///
 /// # While no call is made
@@ -50,8 +50,23 @@ use crate::transport::Transport;
 /// message queued, which is the very first poll unless another task sends. If the future is dropped before
 /// that, nothing of the message is sent; if it is dropped later, all of it is, while other calls are
 /// waiting. Dropping one call never stops another.
-pub struct Connection<T = Socket> {
+pub struct Connection<T> {
     pub(crate) shared: Arc<SharedConnection<Transport<T>>>,
+}
+
+/// A socket that clients connect.
+pub trait Connect: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    /// Connects: tries each of the host's addresses for at most `timeout`.
+    ///
+    /// # Errors
+    /// The system's, of the last address tried, and [`io::ErrorKind::TimedOut`].
+    fn connect(
+        address: &Address,
+        timeout: Duration,
+    ) -> impl Future<Output = io::Result<Self>> + Send;
+
+    /// Acknowledges received bytes at once: [`Io::acknowledge`](countersign_driver::Io::acknowledge).
+    fn acknowledge(&self);
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> CallTransport for Transport<T> {
@@ -69,7 +84,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> CallTransport for Transport<T> {
     }
 }
 
-impl Connection {
+impl<T: Connect> Connection<T> {
     /// Connects to a server; returns when the handshake is over, as [`over`](Self::over) does.
     ///
     /// # Errors
@@ -77,29 +92,15 @@ impl Connection {
     /// receiving.
     pub async fn connect(connector: &Connector) -> Result<Self, CallError> {
         let timeout = connector.options().connect_timeout;
-        let socket = Socket::connect(connector.address(), timeout).await;
-        let transport = Transport::new(socket.map_err(CallError::Connect)?);
-        Self::open(transport.with_acknowledge(Socket::acknowledge), connector).await
-    }
-
-    /// A connection that a server has accepted and admitted; `None` if it cannot begin. The handshake is
-    /// yet to come.
-    pub(crate) fn accepted(
-        context: &Arc<ServerContext>,
-        socket: Socket,
-        addr: PeerAddr,
-        guard: AdmissionGuard,
-    ) -> Option<Self> {
-        let transport = Transport::new(socket).with_acknowledge(Socket::acknowledge);
-        SharedConnection::accepted(context, transport, |it| it.get_ref().get_ref(), addr, guard)
-            .map(|shared| Self { shared })
+        let socket = T::connect(connector.address(), timeout).await.map_err(CallError::Connect)?;
+        Self::open(Transport::new(socket).with_acknowledge(T::acknowledge), connector).await
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<T> {
     /// A client's connection over `transport`, which is connected already: the address of `connector` is
-    /// not used. Closing `transport` must shut its write side, as it does for [`Socket`] and the sockets of
-    /// `async-net`, but not for a bare `async_io::Async`.
+    /// not used. Closing `transport` must shut its write side, as it does for the sockets of `async-net`, but
+    /// not for a bare `async_io::Async`.
     ///
     /// Returns when the handshake is over. In a handshake that proves nothing to the client, that is when
     /// the client has answered: a server that refuses it then closes the connection, which the next call
@@ -213,6 +214,13 @@ impl<T> Connection<T> {
     }
 }
 
+/// A connection that a server has accepted, on any runtime. The handshake is yet to come, in the calls.
+impl<T> From<Arc<SharedConnection<Transport<T>>>> for Connection<T> {
+    fn from(shared: Arc<SharedConnection<Transport<T>>>) -> Self {
+        Self { shared }
+    }
+}
+
 impl<T> fmt::Debug for Connection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("shared", &self.shared).finish()
@@ -221,7 +229,7 @@ impl<T> fmt::Debug for Connection<T> {
 
 /// The half of a [`Connection`] that receives.
 #[derive(Debug)]
-pub struct RecvHalf<T = Socket>(Connection<T>);
+pub struct RecvHalf<T>(Connection<T>);
 
 impl<T: AsyncRead + AsyncWrite + Unpin> RecvHalf<T> {
     /// As [`Connection::recv`].
@@ -243,7 +251,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> RecvHalf<T> {
 
 /// The half of a [`Connection`] that sends.
 #[derive(Debug)]
-pub struct SendHalf<T = Socket>(Connection<T>);
+pub struct SendHalf<T>(Connection<T>);
 
 impl<T: AsyncRead + AsyncWrite + Unpin> SendHalf<T> {
     /// As [`Connection::send`].

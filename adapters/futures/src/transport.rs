@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 use countersign_driver::Io;
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// A stream, and what it may not have sent yet.
+/// A stream, and what it may not have sent yet: what the crate of a runtime, or a task of its own, drives a
+/// connection on.
 #[derive(Debug)]
-pub(crate) struct Transport<T> {
+pub struct Transport<T> {
     stream: T,
     acknowledge: fn(&T),
     unsent: Unsent,
@@ -24,20 +25,24 @@ enum Unsent {
 }
 
 impl<T> Transport<T> {
-    pub(crate) fn new(stream: T) -> Self {
+    /// A transport on `stream`, which has sent everything.
+    pub const fn new(stream: T) -> Self {
         Self { stream, acknowledge: |_| (), unsent: Unsent::Nothing }
     }
 
-    pub(crate) fn with_acknowledge(self, acknowledge: fn(&T)) -> Self {
+    /// With a function that acknowledges received bytes at once: [`Io::acknowledge`].
+    #[must_use]
+    pub fn with_acknowledge(self, acknowledge: fn(&T)) -> Self {
         Self { acknowledge, ..self }
     }
 
-    pub(crate) fn get_ref(&self) -> &T {
+    /// The stream.
+    pub const fn get_ref(&self) -> &T {
         &self.stream
     }
 
     /// The transport for one poll by the task of `cx`, which is woken when the stream is ready.
-    pub(crate) fn polled<'a, 'c>(
+    pub const fn polled<'a, 'c>(
         &'a mut self,
         cx: &'a mut Context<'c>,
     ) -> PolledTransport<'a, 'c, T> {
@@ -45,8 +50,9 @@ impl<T> Transport<T> {
     }
 }
 
-/// A [`Transport`] within one poll.
-pub(crate) struct PolledTransport<'a, 'c, T> {
+/// A [`Transport`] within one poll: [`Transport::polled`].
+#[derive(Debug)]
+pub struct PolledTransport<'a, 'c, T> {
     transport: &'a mut Transport<T>,
     cx: &'a mut Context<'c>,
     /// The stream had nothing to read: the task is woken when it has.
