@@ -32,7 +32,7 @@ use crate::wake_queue::wake_queue;
 ///
 /// The example `mio_own_loop` is a whole program.
 pub struct Connections<S: StreamService, T = ()> {
-    registry: Registry,
+    registry: Arc<Registry>,
     wakes: Arc<WakeQueue>,
     wake_token: Token,
     /// Boxed, so that growth moves pointers and does not fragment the heap.
@@ -87,24 +87,21 @@ impl<S: StreamService, T> Connections<S, T> {
     /// # Errors
     /// The system's.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        Self::with_wakes(registry, token, wake_queue(registry, token)?)
+        let wakes = wake_queue(registry, token)?;
+        Ok(Self::with_wakes(Arc::new(registry.try_clone()?), token, wakes))
     }
 
-    /// As [`new`](Self::new), with wake-ups that are registered already.
-    pub(crate) fn with_wakes(
-        registry: &Registry,
-        token: Token,
-        wakes: Arc<WakeQueue>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            registry: registry.try_clone()?,
+    /// As [`new`](Self::new), with wake-ups that are registered already. Opens no descriptor.
+    pub(crate) fn with_wakes(registry: Arc<Registry>, token: Token, wakes: Arc<WakeQueue>) -> Self {
+        Self {
+            registry,
             wakes,
             wake_token: token,
             slots: Slab::new(),
             generation: 0,
             deadlines: DeadlineHeap::default(),
             ready: VecDeque::new(),
-        })
+        }
     }
 
     /// How many there are.
@@ -183,9 +180,11 @@ impl<S: StreamService, T> Connections<S, T> {
         self.generation = self.generation.wrapping_add(1);
         let high = (self.generation as usize & (SLOT_MASK >> 1)) << SLOT_BITS;
         let token = Token(high | entry.key());
-        let (protocol, service) = make(token, &socket.stream, &mut held)?;
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        // First: no service is made for a socket that cannot be served.
         self.registry.register(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest)?;
+        // If this fails the socket is closed, which ends its registration.
+        let (protocol, service) = make(token, &socket.stream, &mut held)?;
         let slot = entry.insert(Box::new(Slot {
             connection: MonitoredConnection::new(protocol, service),
             socket,

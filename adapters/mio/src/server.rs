@@ -12,7 +12,7 @@ use countersign_host::{
     ServerOptions, ServiceFactory, SharedKeys, Streams, WakeQueue,
 };
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use tracing::{info, warn};
 
 use crate::connections::Connections;
@@ -45,6 +45,8 @@ const WAKE: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub struct Server {
     poll: Poll,
+    /// Opened with the server: clients may take all descriptors before it runs.
+    registry: Arc<Registry>,
     wakes: Arc<WakeQueue>,
     acceptor: Acceptor,
 }
@@ -75,14 +77,15 @@ impl Server {
         options: ServerOptions,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let wakes = wake_queue(poll.registry(), WAKE)?;
+        let registry = Arc::new(poll.registry().try_clone()?);
+        let wakes = wake_queue(&registry, WAKE)?;
         for (index, listener) in listeners.iter().enumerate() {
             let (fd, token) = (listener.as_raw_fd(), Token(WAKE.0 - 1 - index));
-            poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+            registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
         let handle = ServerHandle::of_loop(wakes.clone());
         let context = ServerContext::new(factory, keys.into(), options, handle);
-        Ok(Self { poll, wakes, acceptor: Acceptor::new(listeners, context) })
+        Ok(Self { poll, registry, wakes, acceptor: Acceptor::new(listeners, context) })
     }
 
     /// Stops the server and reaches its connections, from any thread.
@@ -128,7 +131,7 @@ impl Server {
     /// As [`run`](Self::run).
     pub fn run_with<F: ServiceFactory>(&mut self, services: &F) -> io::Result<()> {
         let mut connections =
-            Connections::with_wakes(self.poll.registry(), WAKE, self.wakes.clone())?;
+            Connections::with_wakes(self.registry.clone(), WAKE, self.wakes.clone());
         let mut events = Events::with_capacity(EVENTS);
         let mut give_up: Option<Instant> = None;
         let context = self.acceptor.context().clone();

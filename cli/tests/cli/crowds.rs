@@ -3,11 +3,13 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::KEY;
 use crate::common::{PATIENCE, Server, ServerAddr, TempDir, allow_files, default_scheme};
 use crate::honest_client::HonestClient;
 use crate::peer::{Peer, PeerScheme};
-use crate::process::in_parallel;
+use crate::process::{Process, in_parallel};
 
 const SCHEME: PeerScheme = PeerScheme::Challenge(KEY);
 /// TCP and Unix sockets, with one worker and with two.
@@ -135,6 +137,36 @@ fn server_out_of_files_keeps_serving_and_recovers() {
         let warnings = server.log.wait("the log", |_, _| true).matches("cannot accept").count();
         assert!(warnings < 10, "{warnings} warnings");
     });
+}
+
+/// A worker may start late, after clients have taken every descriptor.
+#[test]
+fn server_that_listens_has_all_descriptors_that_it_needs() {
+    const WORKERS: &str = "3";
+    /// The standard streams and, for each worker, a listener and an event loop: fewer are never enough.
+    const TOO_FEW: u32 = 9;
+    let mut started = 0;
+    for limit in TOO_FEW.. {
+        let dir = TempDir::new();
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_countersign"), "serve"]);
+        shell.args(["--listen", "127.0.0.1:0", "--workers", WORKERS, "--scheme", "challenge"]);
+        let server = Process::start(shell.current_dir(dir.path()).env("COUNTERSIGN_KEY", KEY));
+        let ready =
+            server.out.wait("a ready line or the end", |out, ended| ended || out.contains('\n'));
+        if ready.is_empty() {
+            assert_eq!(started, 0, "starts with fewer descriptors than {limit}");
+            server.wait().expect_code(1).expect_stderr("Too many open files");
+            continue;
+        }
+        server.signal(Signal::TERM);
+        server.wait().expect_code(0);
+        started += 1;
+        if started == 4 {
+            return;
+        }
+    }
 }
 
 #[test]
