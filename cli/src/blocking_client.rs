@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::thread;
 
 use countersign::{Error, Instant, Outbox, Peer, SendError};
-use countersign_driver::{Chunk, Failure, Flow, Keys, SendQueue, StreamService};
+use countersign_driver::{Chunk, Failure, Flow, Keys, QueueError, SendQueue, StreamService};
 use countersign_host::{
     Address, CallError, Clock, ConnectionEvent, ConnectionOptions, Connector, MessageBytes,
     OwnedChunk, ProtocolFactory, StartError,
@@ -100,7 +100,7 @@ struct State {
     /// Whether the service still queues some of it.
     queued: bool,
     /// Why the last of it was refused.
-    refused: Option<SendError>,
+    refused: Option<QueueError>,
     closed: Option<Result<(), Error>>,
     /// The loop has ended.
     over: bool,
@@ -200,7 +200,8 @@ impl LoopClient {
             Some(state.given)
         })?;
         self.shared.wait(|state| match state.refused {
-            Some(refused) => Some(Err(CallError::Send(refused))),
+            Some(QueueError::Send(refused)) => Some(Err(CallError::Send(refused))),
+            Some(QueueError::MemoryExhausted) => Some(Err(CallError::MemoryExhausted)),
             None => (state.sent >= given).then_some(Ok(())),
         })?
     }

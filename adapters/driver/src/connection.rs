@@ -11,6 +11,7 @@ use crate::driver::{Driver, Failure, Progress};
 use crate::io::Io;
 use crate::keys::Keys;
 use crate::message_buffer::{BufferError, MessageBuffer};
+use crate::queue_error::QueueError;
 use crate::reassembler::Reassembler;
 use crate::send_queue::{SendQueue, send_from};
 
@@ -23,8 +24,8 @@ pub enum ConnectionError<E> {
     Protocol(Error),
     /// Nothing was sent.
     Send(SendError),
-    /// The peer's message does not fit the buffer. What has arrived of it stays at hand, to be taken in
-    /// chunks.
+    /// The peer's message does not fit the buffer: what has arrived of it stays at hand, to be taken in
+    /// chunks. Or the memory for a message to send is exhausted: nothing was sent.
     Buffer(BufferError),
     /// The caller's time limit passed. The connection is as it was, and the call can be repeated.
     TimedOut,
@@ -38,7 +39,10 @@ impl<E: fmt::Display> fmt::Display for ConnectionError<E> {
             Self::Io(error) => write!(f, "the connection failed: {error}"),
             Self::Protocol(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
-            Self::Buffer(error) => write!(f, "{error}: take it in chunks"),
+            Self::Buffer(error @ BufferError::TooLong { .. }) => {
+                write!(f, "{error}: take it in chunks")
+            }
+            Self::Buffer(error @ BufferError::Exhausted) => error.fmt(f),
             Self::TimedOut => f.write_str("the call timed out"),
             Self::PeerFinished => f.write_str("the peer finished without a reply"),
         }
@@ -266,7 +270,8 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
     }
 
     /// Sends a message through `queue`, which takes what finds no room. Ready when the message was taken,
-    /// whole; pending while an earlier one is queued.
+    /// whole; pending while an earlier one is queued. Where the memory of the queue is exhausted, a message
+    /// that is one chunk waits for room in the send buffer, and a longer one fails.
     pub fn poll_send<B: MessageBuffer>(
         &mut self,
         message: &[u8],
@@ -275,7 +280,11 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         if !queue.is_empty() {
             return self.send_ended().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
-        self.put(|out| queue.send(message, out))
+        let is_chunk = message.len() <= self.driver.outbox().max_chunk();
+        match self.put(|out| queue.send(message, out)) {
+            Poll::Ready(Err(ConnectionError::Buffer(_))) if is_chunk => Poll::Pending,
+            result => result,
+        }
     }
 
     /// Sends a message from where it is, without a queue: as much of it as there is room for behind the
@@ -298,9 +307,9 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
     }
 
     /// Does `send` to the outbox; pending if it is full.
-    pub fn put(
+    pub fn put<R: Into<QueueError>>(
         &mut self,
-        send: impl FnOnce(&mut Outbox<'_>) -> Result<(), SendError>,
+        send: impl FnOnce(&mut Outbox<'_>) -> Result<(), R>,
     ) -> Poll<Result<(), ConnectionError<E>>> {
         if self.driver.error().is_some() || self.closed.is_some() {
             return match self.ended() {
@@ -317,14 +326,19 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         if let Some(error) = self.send_ended() {
             return Poll::Ready(Err(error));
         }
-        match send(&mut self.driver.outbox()) {
+        match send(&mut self.driver.outbox()).map_err(R::into) {
             Ok(()) => {
                 self.note_sent();
                 Poll::Ready(Ok(()))
             }
             // Until there is room, or the handshake is over.
-            Err(SendError::Full | SendError::NotEstablished) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(self.ended().unwrap_or(ConnectionError::Send(error)))),
+            Err(QueueError::Send(SendError::Full | SendError::NotEstablished)) => Poll::Pending,
+            Err(QueueError::Send(error)) => {
+                Poll::Ready(Err(self.ended().unwrap_or(ConnectionError::Send(error))))
+            }
+            Err(QueueError::MemoryExhausted) => {
+                Poll::Ready(Err(ConnectionError::Buffer(BufferError::Exhausted)))
+            }
         }
     }
 

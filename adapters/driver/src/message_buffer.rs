@@ -49,6 +49,15 @@ pub trait MessageBuffer {
     /// They do not fit; nothing has changed.
     fn grow(&mut self, additional: usize) -> Result<&mut [u8], BufferError>;
 
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// They do not fit; nothing has changed.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), BufferError> {
+        self.grow(bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// Drops the first `n` bytes.
     fn drop_front(&mut self, n: usize);
 

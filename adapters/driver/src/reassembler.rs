@@ -18,7 +18,7 @@ pub(crate) fn append(
         }
         Remaining::End | Remaining::More | Remaining::Unknown => buffer.reserve(len)?,
     }
-    buffer.grow(len)?.copy_from_slice(chunk.bytes);
+    buffer.append(chunk.bytes)?;
     Ok(chunk.is_last())
 }
 

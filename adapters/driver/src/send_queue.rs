@@ -2,7 +2,8 @@
 
 use countersign::{Outbox, Remaining, SendError};
 
-use crate::message_buffer::MessageBuffer;
+use crate::message_buffer::{BufferError, MessageBuffer};
+use crate::queue_error::QueueError;
 
 /// Length of what precedes each queued message: its length, and how many of its bytes were sent, each a
 /// `u64`.
@@ -17,6 +18,14 @@ fn parse_header(header: [u8; HEADER_LEN]) -> (usize, usize) {
     ((both >> 64) as usize, both as usize)
 }
 
+/// Why a message that an empty queue could take was not queued.
+const fn not_queued(error: BufferError) -> QueueError {
+    match error {
+        BufferError::TooLong { .. } => QueueError::Send(SendError::Full),
+        BufferError::Exhausted => QueueError::MemoryExhausted,
+    }
+}
+
 /// Messages of any length on their way to an [`Outbox`].
 ///
 /// A message goes to the outbox in chunks, as many as fit at once; the rest waits in a
@@ -27,33 +36,108 @@ pub struct SendQueue<B> {
     buffer: B,
 }
 
+/// A message to send, of which one piece is handed over at a time.
+trait Source {
+    fn len(&self) -> usize;
+
+    /// Hands the `n` bytes from `offset` on to the outbox, which takes all of them or none.
+    fn send(
+        &mut self,
+        offset: usize,
+        n: usize,
+        remaining: Remaining,
+        out: &mut Outbox<'_>,
+    ) -> Result<(), SendError>;
+
+    /// Appends the bytes from `offset` on to `buffer`.
+    fn append(&mut self, offset: usize, buffer: &mut impl MessageBuffer)
+    -> Result<(), BufferError>;
+}
+
+impl Source for &[u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn send(
+        &mut self,
+        offset: usize,
+        n: usize,
+        remaining: Remaining,
+        out: &mut Outbox<'_>,
+    ) -> Result<(), SendError> {
+        out.send_chunk(&self[offset..][..n], remaining)
+    }
+
+    fn append(
+        &mut self,
+        offset: usize,
+        buffer: &mut impl MessageBuffer,
+    ) -> Result<(), BufferError> {
+        buffer.append(&self[offset..])
+    }
+}
+
+/// A message of `len` bytes: `fill(offset, space)` writes those from `offset` on.
+struct Filled<F> {
+    len: usize,
+    fill: F,
+}
+
+impl<F: FnMut(usize, &mut [u8])> Source for Filled<F> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn send(
+        &mut self,
+        offset: usize,
+        n: usize,
+        remaining: Remaining,
+        out: &mut Outbox<'_>,
+    ) -> Result<(), SendError> {
+        (self.fill)(offset, out.send_space(n, remaining)?);
+        out.commit();
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        offset: usize,
+        buffer: &mut impl MessageBuffer,
+    ) -> Result<(), BufferError> {
+        (self.fill)(offset, buffer.grow(self.len - offset)?);
+        Ok(())
+    }
+}
+
 /// Sends a message from where it is: as many chunks behind the first `sent` bytes as there is room for,
 /// which it counts up. Another message may only follow when all of this one was sent.
 ///
 /// # Errors
 /// [`SendError::Full`] if there is more to send: call again when the outbox is writable. Others as
 /// [`Outbox::send`].
-pub fn send_from(out: &mut Outbox<'_>, message: &[u8], sent: &mut usize) -> Result<(), SendError> {
-    send_with(out, message.len(), sent, |offset, space| {
-        space.copy_from_slice(&message[offset..][..space.len()]);
-    })
+pub fn send_from(
+    out: &mut Outbox<'_>,
+    mut message: &[u8],
+    sent: &mut usize,
+) -> Result<(), SendError> {
+    send_chunks(out, &mut message, sent)
 }
 
-/// As [`send_from`], for a message of `len` bytes: `fill(offset, space)` writes the bytes from `offset` on.
-fn send_with(
+fn send_chunks(
     out: &mut Outbox<'_>,
-    len: usize,
+    message: &mut impl Source,
     sent: &mut usize,
-    mut fill: impl FnMut(usize, &mut [u8]),
 ) -> Result<(), SendError> {
+    let len = message.len();
     loop {
         let n = (len - *sent).min(out.max_chunk());
         let remaining = match len - *sent - n {
             0 => Remaining::End,
             more => Remaining::Bytes(more as u64),
         };
-        fill(*sent, out.send_space(n, remaining)?);
-        out.commit();
+        message.send(*sent, n, remaining, out)?;
         *sent += n;
         if *sent == len {
             return Ok(());
@@ -83,12 +167,10 @@ impl<B: MessageBuffer> SendQueue<B> {
     /// Sends a message, or queues what does not fit the outbox.
     ///
     /// # Errors
-    /// [`SendError::Full`]: the queue has no room for it, and nothing of it was sent. Others as
-    /// [`Outbox::send`].
-    pub fn send(&mut self, message: &[u8], out: &mut Outbox<'_>) -> Result<(), SendError> {
-        self.send_with(message.len(), out, |offset, space| {
-            space.copy_from_slice(&message[offset..][..space.len()]);
-        })
+    /// [`SendError::Full`] when the queue has no room for it, [`SendError::TooLong`] when it never will,
+    /// [`QueueError::MemoryExhausted`]; others as [`Outbox::send`]. Nothing of it was sent.
+    pub fn send(&mut self, mut message: &[u8], out: &mut Outbox<'_>) -> Result<(), QueueError> {
+        self.send_source(&mut message, out)
     }
 
     /// Sends a message of `len` bytes that `fill` writes in place: `fill(offset, space)` is called for
@@ -100,38 +182,43 @@ impl<B: MessageBuffer> SendQueue<B> {
         &mut self,
         len: usize,
         out: &mut Outbox<'_>,
-        mut fill: impl FnMut(usize, &mut [u8]),
-    ) -> Result<(), SendError> {
-        let mut sent = 0;
+        fill: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), QueueError> {
+        self.send_source(&mut Filled { len, fill }, out)
+    }
+
+    fn send_source(
+        &mut self,
+        message: &mut impl Source,
+        out: &mut Outbox<'_>,
+    ) -> Result<(), QueueError> {
+        let (len, mut sent) = (message.len(), 0);
         if self.is_empty() {
             // Room for the rest is taken before the first chunk leaves: no message is sent in part.
             if len > out.max_chunk() {
                 self.reserve(len)?;
             }
-            match send_with(out, len, &mut sent, &mut fill) {
+            match send_chunks(out, message, &mut sent) {
                 Err(SendError::Full) => {}
                 result => {
                     self.buffer.clear();
-                    return result;
+                    return result.map_err(QueueError::Send);
                 }
             }
         }
         let left = len - sent;
         self.reserve(left)?;
-        let room = self.buffer.grow(HEADER_LEN + left).map_err(|_| SendError::Full)?;
-        let (header, body) = room.split_at_mut(HEADER_LEN);
-        header.copy_from_slice(&self::header(left, 0));
-        fill(sent, body);
-        Ok(())
+        let queued = self.buffer.append(&header(left, 0));
+        queued.and_then(|()| message.append(sent, &mut self.buffer)).map_err(not_queued)
     }
 
     /// Makes sure that a message of `len` bytes can be queued.
-    fn reserve(&mut self, len: usize) -> Result<(), SendError> {
+    fn reserve(&mut self, len: usize) -> Result<(), QueueError> {
         let max = self.max_len();
         if len > max {
-            return Err(SendError::TooLong { max });
+            return Err(SendError::TooLong { max }.into());
         }
-        self.buffer.reserve(HEADER_LEN + len).map_err(|_| SendError::Full)
+        self.buffer.reserve(HEADER_LEN + len).map_err(not_queued)
     }
 
     /// The longest message that is certain to fit an empty queue, in bytes.

@@ -5,6 +5,7 @@ use core::fmt;
 use countersign::{CloseReason, Error, Instant, Outbox, Peer, SendError};
 
 use crate::message_buffer::{BufferError, MessageBuffer};
+use crate::queue_error::QueueError;
 use crate::send_queue::SendQueue;
 
 /// An application on one connection, with whole messages. It runs on every adapter.
@@ -39,7 +40,7 @@ pub trait Service {
     }
 
     /// A message has arrived. The next one is not read before everything sent has left the queue, so one
-    /// answer per message always finds room.
+    /// answer per message finds room, unless the memory that all connections share is exhausted.
     ///
     /// # Errors
     /// Whatever ends the connection.
@@ -145,6 +146,15 @@ impl From<SendError> for ServiceError {
     }
 }
 
+impl From<QueueError> for ServiceError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Send(error) => Self::Send(error),
+            QueueError::MemoryExhausted => Self::Overload,
+        }
+    }
+}
+
 impl From<CloseReason> for ServiceError {
     fn from(why: CloseReason) -> Self {
         Self::Closed(why)
@@ -191,12 +201,14 @@ impl Context<'_> {
     /// Sends a message: at once as far as there is room, the rest from a queue.
     ///
     /// # Errors
-    /// [`SendError::Full`] when the queue has no room for it, [`SendError::TooLong`] when it never will;
-    /// nothing of it was sent then. [`SendError::Finished`], [`SendError::Ended`].
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_with(message.len(), |offset, space| {
-            space.copy_from_slice(&message[offset..][..space.len()]);
-        })
+    /// [`SendError::Full`] when the queue has no room for it, [`SendError::TooLong`] when it never will,
+    /// [`QueueError::MemoryExhausted`]; nothing of it was sent then. [`SendError::Finished`],
+    /// [`SendError::Ended`].
+    pub fn send(&mut self, message: &[u8]) -> Result<(), QueueError> {
+        if *self.finishing {
+            return Err(SendError::Finished.into());
+        }
+        self.queue.send(message, &mut self.out)
     }
 
     /// Sends a message of `len` bytes that `fill` writes in place: `fill(offset, space)` is called for
@@ -208,11 +220,11 @@ impl Context<'_> {
         &mut self,
         len: usize,
         mut fill: impl FnMut(usize, &mut [u8]),
-    ) -> Result<(), SendError> {
+    ) -> Result<(), QueueError> {
         if *self.finishing {
-            return Err(SendError::Finished);
+            return Err(SendError::Finished.into());
         }
-        self.queue.send(len, &mut self.out, &mut fill)
+        self.queue.send_with(len, &mut self.out, &mut fill)
     }
 
     /// How many bytes of messages are queued behind the send buffer.
@@ -253,23 +265,29 @@ impl fmt::Debug for Context<'_> {
 
 /// A [`SendQueue`] of any buffer.
 pub(crate) trait Queue {
-    fn send(
+    fn send(&mut self, message: &[u8], out: &mut Outbox<'_>) -> Result<(), QueueError>;
+
+    fn send_with(
         &mut self,
         len: usize,
         out: &mut Outbox<'_>,
         fill: &mut dyn FnMut(usize, &mut [u8]),
-    ) -> Result<(), SendError>;
+    ) -> Result<(), QueueError>;
 
     fn queued(&self) -> usize;
 }
 
 impl<B: MessageBuffer> Queue for SendQueue<B> {
-    fn send(
+    fn send(&mut self, message: &[u8], out: &mut Outbox<'_>) -> Result<(), QueueError> {
+        self.send(message, out)
+    }
+
+    fn send_with(
         &mut self,
         len: usize,
         out: &mut Outbox<'_>,
         fill: &mut dyn FnMut(usize, &mut [u8]),
-    ) -> Result<(), SendError> {
+    ) -> Result<(), QueueError> {
         self.send_with(len, out, fill)
     }
 

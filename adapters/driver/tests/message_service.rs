@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use countersign::{CloseReason, Error, Instant, Peer, Remaining, Role, SendError};
 use countersign_driver::{
-    Context, Driver, Interest, MessageService, Progress, Service, ServiceConnection, ServiceError,
-    StreamService,
+    Context, Driver, Interest, MessageService, Progress, QueueError, Service, ServiceConnection,
+    ServiceError, StreamService,
 };
 use pair::{Broken, Budgeted, End, Framed, Protocol, Side, at, ends, key, session};
 
@@ -34,7 +34,7 @@ struct Recorder {
     /// Sends so many bytes when woken, then finishes.
     on_wake: Option<usize>,
     /// What sending returned.
-    sent: Vec<Result<(), SendError>>,
+    sent: Vec<Result<(), QueueError>>,
     /// How many bytes were queued after sending.
     queued: usize,
     /// Where messages began in memory.
@@ -306,7 +306,7 @@ fn finish_follows_what_is_queued() {
     pair.server.service_mut().get_mut().on_wake = Some(2000);
     pair.server.wake();
     pair.poll();
-    assert_eq!(pair.service().sent, [Ok(()), Err(SendError::Finished)]);
+    assert_eq!(pair.service().sent, [Ok(()), Err(SendError::Finished.into())]);
     pair.unblock();
     assert!(pair.receive() == [7; 2000]);
     pair.client.outbox().finish();

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use countersign::{CloseReason, SendError};
-use countersign_driver::{MessageBuffer, Reassembler, SendQueue};
+use countersign_driver::{MessageBuffer, QueueError, Reassembler, SendQueue};
 use pair::{Budgeted, Framed, Side, at, established, established_with, fill};
 
 const BUFFER: usize = 512;
@@ -74,7 +74,7 @@ fn message_longer_than_the_queue_is_not_sent_in_part() {
         let mut queue = SendQueue::new(Budgeted::alone(2000 + OVERHEAD));
         assert_eq!(queue.max_len(), 2000);
         let sent = queue.send(&message(1, 2001), &mut client.outbox());
-        assert_eq!(sent, Err(SendError::TooLong { max: 2000 }));
+        assert_eq!(sent, Err(SendError::TooLong { max: 2000 }.into()));
         assert!(queue.is_empty());
         queue.send(&message(2, 2000), &mut client.outbox()).unwrap();
         assert!(!queue.is_empty());
@@ -90,11 +90,11 @@ fn message_without_room_in_the_queue_is_not_sent_in_part() {
     let before = queue.len();
     for len in [2000, 1000] {
         let sent = queue.send(&message(2, len), &mut client.outbox());
-        assert_eq!((sent, queue.len()), (Err(SendError::Full), before));
+        assert_eq!((sent, queue.len()), (Err(SendError::Full.into()), before));
     }
     // A message that never fits is told apart from one that does not fit now.
     let sent = queue.send(&message(2, 2001), &mut client.outbox());
-    assert_eq!((sent, queue.len()), (Err(SendError::TooLong { max: 2000 }), before));
+    assert_eq!((sent, queue.len()), (Err(SendError::TooLong { max: 2000 }.into()), before));
     queue.send(&message(3, 100), &mut client.outbox()).unwrap();
     let expected = [message(1, 2000), message(3, 100)];
     assert_eq!(transfer(&mut client, &mut queue, &mut server), expected);
@@ -106,12 +106,12 @@ fn exhausted_memory_refuses_before_the_first_chunk() {
     let (mut client, mut server) = established(Framed::Unannounced, BUFFER);
     let mut queue = SendQueue::new(Budgeted::new(4000, &budget));
     let sent = queue.send(&message(1, 2000), &mut client.outbox());
-    assert_eq!((sent, queue.len()), (Err(SendError::Full), 0));
+    assert_eq!((sent, queue.len()), (Err(QueueError::MemoryExhausted), 0));
     // One chunk needs no memory while the outbox has room, and memory after that.
     queue.send(&message(2, 400), &mut client.outbox()).unwrap();
     budget.set(0);
     fill(&mut client.outbox());
-    assert_eq!(queue.send(&message(3, 1), &mut client.outbox()), Err(SendError::Full));
+    assert_eq!(queue.send(&message(3, 1), &mut client.outbox()), Err(QueueError::MemoryExhausted));
     let received = transfer(&mut client, &mut queue, &mut server);
     assert_eq!(received[0], message(2, 400));
     assert!(received[1..].iter().all(|it| it == b"x"));
@@ -184,7 +184,7 @@ fn ended_outbox_clears_the_queue() {
     assert_eq!(queue.flush(&mut client.outbox()), Err(SendError::Ended));
     assert!(queue.is_empty());
     assert_eq!(queue.flush(&mut client.outbox()), Ok(false));
-    assert_eq!(queue.send(&message(1, 4000), &mut client.outbox()), Err(SendError::Ended));
+    assert_eq!(queue.send(&message(1, 4000), &mut client.outbox()), Err(SendError::Ended.into()));
     assert!(queue.is_empty());
 }
 
@@ -233,7 +233,10 @@ fn run(seed: u64) {
                     accepted += 1;
                     expected.push_back(message);
                 }
-                Err(SendError::Full | SendError::TooLong { .. }) => {
+                Err(
+                    QueueError::MemoryExhausted
+                    | QueueError::Send(SendError::Full | SendError::TooLong { .. }),
+                ) => {
                     refused += 1;
                     assert_eq!(queue.len(), before, "seed {seed}: left in the queue");
                 }

@@ -57,6 +57,6 @@ pub use countersign::{
 };
 pub use countersign_driver::{
     Backoff, BufferError, Chunk, Connection, ConnectionError, Context, Driver, Failure, Flow,
-    Interest, Io, Keys, MessageBuffer, MessageService, NoKeys, Progress, Reassembler, Service,
-    ServiceConnection, ServiceError, SliceBuffer, StreamService, services,
+    Interest, Io, Keys, MessageBuffer, MessageService, NoKeys, Progress, QueueError, Reassembler,
+    Service, ServiceConnection, ServiceError, SliceBuffer, StreamService, services,
 };

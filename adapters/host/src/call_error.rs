@@ -29,8 +29,8 @@ pub enum CallError {
     Busy,
     /// The peer's message exceeds the limit. Nothing of it is lost: take it in chunks.
     MessageTooLong,
-    /// The memory for messages is exhausted. Nothing of the peer's message is lost: receive again later,
-    /// or take it in chunks.
+    /// The memory for messages is exhausted. A message to send was not sent. Nothing of the peer's message
+    /// is lost: receive again later, or take it in chunks.
     MemoryExhausted,
     /// The peer sends no more messages, so no reply can come.
     PeerFinished,
@@ -50,7 +50,7 @@ impl fmt::Display for CallError {
                 f.write_str("the peer's message exceeds the limit: raise it, or take chunks")
             }
             Self::MemoryExhausted => {
-                f.write_str("the memory for messages is exhausted: try again, or take chunks")
+                f.write_str("the memory for messages is exhausted: try again, or raise its limit")
             }
             Self::PeerFinished => f.write_str("the peer finished without a reply"),
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use countersign::{CloseReason, Error, Instant, Peer, SendError};
-use countersign_driver::{Context, Service, ServiceError};
+use countersign_driver::{Context, QueueError, Service, ServiceError};
 
 use crate::peer_addr::PeerAddr;
 use crate::peer_identity::{PackedIdentity, PeerIdentity};
@@ -23,7 +23,6 @@ struct Shared {
     id: u64,
     addr: PeerAddr,
     server: ServerHandle,
-    waker: ConnectionWaker,
     state: Mutex<State>,
 }
 
@@ -44,6 +43,8 @@ impl From<&Waker> for ConnectionWaker {
 
 #[derive(Default)]
 struct State {
+    /// Dropped when the connection is over: a waker may own a descriptor, or the memory of a task.
+    waker: Option<ConnectionWaker>,
     /// Set when the handshake is over.
     peer: Option<PackedIdentity>,
     /// What waits to be sent. Most connections have nothing.
@@ -113,7 +114,8 @@ impl ConnectionHandle {
         server: ServerHandle,
         waker: ConnectionWaker,
     ) -> Self {
-        Self(Arc::new(Shared { id, addr, server, waker, state: Mutex::default() }))
+        let state = Mutex::new(State { waker: Some(waker), ..State::default() });
+        Self(Arc::new(Shared { id, addr, server, state }))
     }
 
     /// The server that it is a connection of.
@@ -185,7 +187,8 @@ impl ConnectionHandle {
         self.request(Close::Finish);
     }
 
-    /// Ends the connection with [`Error::Aborted`].
+    /// Ends the connection with [`Error::Aborted`]. What the send buffer holds still goes out, within the
+    /// deadline for sending. A service's connection in its handshake ends when that is over.
     pub fn abort(&self, why: CloseReason) {
         self.request(Close::Abort(why));
     }
@@ -208,15 +211,11 @@ impl ConnectionHandle {
     /// A waker that calls the service's `on_wake`.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        match &self.0.waker {
-            ConnectionWaker::Task(waker) => waker.clone(),
-            ConnectionWaker::Queued(_) => self.0.clone().into(),
-        }
+        self.0.clone().into()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code runs under the lock that could leave it half changed.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state()
     }
 
     /// The service of the connection sends messages of at most `max` bytes for others, also those that are
@@ -239,7 +238,10 @@ impl ConnectionHandle {
     pub(crate) fn set_closed(&self) {
         let mut state = self.state();
         state.closed = true;
-        state.queue = None;
+        let dropped = (state.queue.take(), state.waker.take());
+        // Without the lock: dropping a waker may run code of the application's executor.
+        drop(state);
+        drop(dropped);
     }
 
     fn pop(&self) -> Option<Arc<[u8]>> {
@@ -282,16 +284,25 @@ impl State {
     }
 }
 
-/// The handle is the waker of a connection in a loop: one allocation less for each.
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code runs under the lock that could leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handle is the waker of its connection: one allocation less for each.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        match &self.waker {
-            ConnectionWaker::Task(waker) => waker.wake_by_ref(),
-            ConnectionWaker::Queued(key) => self.server.wake_connection(*key),
+        let waker = self.state().waker.clone();
+        match waker {
+            Some(ConnectionWaker::Task(waker)) => waker.wake(),
+            Some(ConnectionWaker::Queued(key)) => self.server.wake_connection(key),
+            None => {}
         }
     }
 }
@@ -313,8 +324,22 @@ pub struct HandledService<S> {
 }
 
 impl<S> HandledService<S> {
-    /// After a call of the service. If it has finished, what others have queued is sent before, and they
-    /// queue no more.
+    /// Calls the service. If it finishes, what others have queued is sent before, and they queue no more.
+    fn call(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: impl FnOnce(&mut S, &mut Context<'_>) -> Result<(), ServiceError>,
+    ) -> Result<(), ServiceError> {
+        if let Some(Close::Finish) = self.handle.close_request() {
+            // It may still wait for what is queued; the service sends no more.
+            cx.finish();
+        }
+        match call(&mut self.service, cx) {
+            Ok(()) | Err(ServiceError::Send(SendError::Finished)) => self.after(cx),
+            error => error,
+        }
+    }
+
     fn after(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         if cx.take_finish() {
             self.handle.set_finishing();
@@ -327,16 +352,12 @@ impl<S> HandledService<S> {
         while cx.queued() == 0
             && let Some(message) = self.handle.pop()
         {
-            cx.send(&message).map_err(|error| match error {
-                // The server has stopped the connection in order: nobody queues in vain any more.
-                SendError::Finished => {
-                    self.handle.set_finishing();
-                    error.into()
-                }
-                // The queue is empty and the message not too long: the memory of all is exhausted.
-                SendError::Full => ServiceError::Overload,
-                error => error.into(),
-            })?;
+            let sent = cx.send(&message);
+            if let Err(QueueError::Send(SendError::Finished)) = sent {
+                // The server has stopped the connection in order: nothing more is queued in vain.
+                self.handle.set_finishing();
+            }
+            sent?;
         }
         match self.handle.close_request() {
             Some(Close::Abort(why)) => Err(why.into()),
@@ -352,33 +373,27 @@ impl<S> HandledService<S> {
 impl<S: Service> Service for HandledService<S> {
     fn on_open(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         self.handle.set_peer(peer);
-        self.service.on_open(peer, cx)?;
-        self.after(cx)
+        self.call(cx, |service, cx| service.on_open(peer, cx))
     }
 
     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_message(message, cx)?;
-        self.after(cx)
+        self.call(cx, |service, cx| service.on_message(message, cx))
     }
 
     fn on_writable(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_writable(cx)?;
-        self.after(cx)
+        self.call(cx, Service::on_writable)
     }
 
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_wake(cx)?;
-        self.after(cx)
+        self.call(cx, Service::on_wake)
     }
 
     fn on_finished(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_finished(cx)?;
-        self.after(cx)
+        self.call(cx, Service::on_finished)
     }
 
     fn on_timeout(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
-        self.service.on_timeout(cx)?;
-        self.after(cx)
+        self.call(cx, Service::on_timeout)
     }
 
     fn is_idle(&self) -> bool {

@@ -117,6 +117,7 @@ pub struct MessageBytes {
     contents: Option<Box<Contents>>,
 }
 
+#[derive(Default)]
 struct Contents {
     bytes: Vec<u8>,
     /// Bytes taken from the budget.
@@ -130,6 +131,16 @@ impl MessageBytes {
             self.limit.budget.give_back(contents.reserved);
             contents.bytes
         })
+    }
+
+    /// The bytes, with capacity for all that is reserved, which is at least `additional` bytes more.
+    fn reserve_capacity(&mut self, additional: usize) -> Result<&mut Vec<u8>, BufferError> {
+        self.reserve(additional)?;
+        let Contents { bytes, reserved } = &mut **self.contents.get_or_insert_default();
+        if bytes.capacity() - bytes.len() < additional {
+            bytes.reserve_exact(*reserved - bytes.len());
+        }
+        Ok(bytes)
     }
 }
 
@@ -162,22 +173,21 @@ impl MessageBuffer for MessageBytes {
                     needed
                 }
             };
-            let empty = || Box::new(Contents { bytes: Vec::new(), reserved: 0 });
-            self.contents.get_or_insert_with(empty).reserved = wanted;
+            self.contents.get_or_insert_default().reserved = wanted;
         }
         Ok(())
     }
 
     fn grow(&mut self, additional: usize) -> Result<&mut [u8], BufferError> {
-        self.reserve(additional)?;
-        let empty = || Box::new(Contents { bytes: Vec::new(), reserved: 0 });
-        let Contents { bytes, reserved } = &mut **self.contents.get_or_insert_with(empty);
+        let bytes = self.reserve_capacity(additional)?;
         let start = bytes.len();
-        if bytes.capacity() - start < additional {
-            bytes.reserve_exact(*reserved - start);
-        }
         bytes.resize(start + additional, 0);
         Ok(&mut bytes[start..])
+    }
+
+    fn append(&mut self, added: &[u8]) -> Result<(), BufferError> {
+        self.reserve_capacity(added.len())?.extend_from_slice(added);
+        Ok(())
     }
 
     fn drop_front(&mut self, n: usize) {

@@ -281,6 +281,46 @@ fn exhausted_memory_is_reported_and_loses_nothing() {
     assert!(pair.recv().unwrap().unwrap() == bytes(MAX));
 }
 
+/// Nothing reports when there is memory again: a call that waited for it could wait for ever.
+#[test]
+fn exhausted_memory_fails_a_long_message_and_delays_a_short_one() {
+    const MAX: usize = 20_000;
+    let mut pair = Pair::new(MAX);
+    let memory = MessageMemory::new(MAX, 0);
+    let protocol = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    pair.server.connection = CallConnection::new(protocol, &memory);
+    let protocol = factory("client", 1).client(Waker::noop(), NOW).unwrap();
+    pair.client.connection = CallConnection::new(protocol, &MessageMemory::default());
+    pair.poll();
+    let others = [memory.buffer(), memory.buffer()].map(|mut buffer| {
+        buffer.reserve(buffer.max_len()).unwrap();
+        buffer
+    });
+    let long = bytes(MAX);
+    let sent = pair.server.connection.send(&mut Sending::message(&long));
+    assert!(matches!(sent, Some(Err(CallError::MemoryExhausted))), "{sent:?}");
+    // Messages of one chunk fill the send buffer, without a poll that would empty it.
+    let mut short = Sending::message(&b"short"[..]);
+    let mut taken = 0;
+    while pair.server.connection.send(&mut short).is_none() && short.is_taken() {
+        short = Sending::message(&b"short"[..]);
+        taken += 1;
+    }
+    assert!(taken > 0 && !short.is_taken());
+    pair.poll();
+    assert!(pair.server.connection.send(&mut short).is_none());
+    assert!(short.is_taken());
+    drop(others);
+    let mut long = Sending::message(&long);
+    while pair.server.connection.send(&mut long).is_none() {
+        pair.poll();
+        while let Some(received) = pair.client.recv() {
+            received.unwrap();
+        }
+    }
+    assert!(long.is_taken());
+}
+
 #[test]
 fn message_that_is_too_long_can_be_taken_in_chunks() {
     let mut pair = Pair::with_limits(10_000, 2000);

@@ -40,7 +40,7 @@ pub use countersign::{
     SendError,
 };
 pub use countersign_driver::{
-    Chunk, Context, Failure, Flow, Keys, Service, ServiceError, StreamService, services,
+    Chunk, Context, Failure, Flow, Keys, QueueError, Service, ServiceError, StreamService, services,
 };
 pub use countersign_host::{
     Address, AddressError, BoxedProtocol, Clock, ConnectionEnd, ConnectionEvent, ConnectionHandle,

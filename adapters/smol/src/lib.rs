@@ -63,8 +63,8 @@ pub use countersign::{
     SendError,
 };
 pub use countersign_driver::{
-    Backoff, Chunk, Context, Failure, Flow, Keys, MessageService, Service, ServiceError,
-    StreamService, services,
+    Backoff, Chunk, Context, Failure, Flow, Keys, MessageService, QueueError, Service,
+    ServiceError, StreamService, services,
 };
 pub use countersign_host::{
     Address, AddressError, BoxedProtocol, CallError, Clock, ConnectionHandle, ConnectionLimit,

@@ -63,7 +63,8 @@ pub use countersign::{
     SendError,
 };
 pub use countersign_driver::{
-    Backoff, Chunk, Context, Flow, Keys, NoKeys, Service, ServiceError, StreamService, services,
+    Backoff, Chunk, Context, Flow, Keys, NoKeys, QueueError, Service, ServiceError, StreamService,
+    services,
 };
 pub use countersign_host::{
     Address, AddressError, CallError, ConnectionHandle, ConnectionLimit, ConnectionOptions,
