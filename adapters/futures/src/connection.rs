@@ -70,9 +70,6 @@ pub trait Connect: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> CallTransport for Transport<T> {
-    /// Then other tasks get their turn.
-    const POLLS: usize = 4;
-
     fn poll(
         &mut self,
         connection: &mut CallConnection,
@@ -120,7 +117,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    /// Calls `look` with the peer, after the handshake.
+    /// Calls `look` with the peer, after the handshake, and returns its result. `look` must not call the
+    /// connection.
     ///
     /// # Errors
     /// [`CallError::Protocol`], [`CallError::Io`] and [`CallError::TimedOut`].

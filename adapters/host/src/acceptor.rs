@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use countersign::Instant;
+use rustix::io::Errno;
 use tracing::warn;
 
 use crate::address::Address;
@@ -167,6 +168,27 @@ impl<L: AsRef<Listener>> Acceptor<L> {
     }
 }
 
+/// Whether a connection has failed before it was accepted, so that the next one may be accepted: Linux
+/// reports its pending network errors. Other errors are most likely those of a system without descriptors
+/// or memory.
+fn is_of_connection(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::PERM
+        )
+    })
+}
+
 impl<L: AsRef<Listener>> Port<L> {
     fn accept<R>(
         &mut self,
@@ -178,6 +200,7 @@ impl<L: AsRef<Listener>> Port<L> {
         }
         self.pause = None;
         let prepared = prepare().map_err(|error| self.pause_for(&error, now)).ok()?;
+        let mut failed = 0;
         loop {
             let error = match self.listener.as_ref().accept() {
                 Ok((stream, addr)) => {
@@ -186,14 +209,16 @@ impl<L: AsRef<Listener>> Port<L> {
                 }
                 Err(error) => error,
             };
-            match error.kind() {
-                // The connection has failed before it was accepted.
-                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
-                ErrorKind::WouldBlock => self.ready = false,
-                // Most likely no descriptor or memory is left.
-                _ => self.pause_for(&error, now),
+            if error.kind() == ErrorKind::WouldBlock {
+                self.ready = false;
+                return None;
             }
-            return None;
+            failed += 1;
+            // A bound, in case that the error is one of the listener after all.
+            if !is_of_connection(&error) || failed == BATCH {
+                self.pause_for(&error, now);
+                return None;
+            }
         }
     }
 

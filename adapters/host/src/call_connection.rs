@@ -74,13 +74,16 @@ pub struct CallConnection {
     /// Something was received since the last send, or since a call found nothing to receive. An orderly stop
     /// waits: the application may be about to answer.
     answering: bool,
+    /// What the driver knows: an orderly stop waits also for what is queued.
+    busy: bool,
     served: Option<Box<Served>>,
 }
 
 /// What a connection that a server accepted has in addition.
 struct Served {
     context: Arc<ServerContext>,
-    guard: AdmissionGuard,
+    /// Until its transport is dropped.
+    guard: Option<AdmissionGuard>,
     handle: ConnectionHandle,
     keys: KeysWatcher,
     /// When the connection is abandoned, once the server was told to stop.
@@ -100,6 +103,7 @@ impl CallConnection {
             incoming_remaining: Remaining::End,
             outgoing: SendQueue::new(memory.buffer()),
             answering: false,
+            busy: false,
             served: None,
         }
     }
@@ -117,7 +121,7 @@ impl CallConnection {
         let begun = context.begin_with(stream, addr, &mut guard, waker, |handle| handle);
         let (protocol, handle) = begun?;
         let keys = context.keys().watch();
-        let (give_up, reported_end) = (None, false);
+        let (guard, give_up, reported_end) = (Some(guard), None, false);
         let served = Served { context, guard, handle, keys, give_up, reported_end };
         let memory = &served.context.options().message_memory;
         let mut connection = Self::new(protocol, memory);
@@ -173,6 +177,7 @@ impl CallConnection {
         }
         // An outbox that takes no more has ended, which the next call finds out.
         let _ = self.connection.poll_flush(&mut self.outgoing);
+        self.update_busy();
         self.connection.wants_poll()
     }
 
@@ -186,6 +191,13 @@ impl CallConnection {
     #[must_use]
     pub fn changes(&self) -> u32 {
         self.connection.changes()
+    }
+
+    /// Gives back what the server held for the connection. Call it when the transport was dropped.
+    pub fn release(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.guard = None;
+        }
     }
 
     /// Whether the connection is over.
@@ -225,9 +237,15 @@ impl CallConnection {
     }
 
     fn set_answering(&mut self, answering: bool) {
+        self.answering = answering;
+        self.update_busy();
+    }
+
+    fn update_busy(&mut self) {
+        let busy = self.answering || !self.outgoing.is_empty();
         // Only a change is something to poll for.
-        if mem::replace(&mut self.answering, answering) != answering {
-            self.connection.driver_mut().set_busy(answering);
+        if mem::replace(&mut self.busy, busy) != busy {
+            self.connection.driver_mut().set_busy(busy);
         }
     }
 
@@ -333,7 +351,9 @@ impl CallConnection {
 
     fn try_send(&mut self, sending: &mut Sending<'_>) -> Poll<Result<(), CallError>> {
         if sending.taken {
-            return self.connection.poll_flush(&mut self.outgoing).map_err(CallError::from);
+            let sent = self.connection.poll_flush(&mut self.outgoing).map_err(CallError::from);
+            self.update_busy();
+            return sent;
         }
         match &sending.message {
             Some(message) => ready!(self.connection.poll_send(message, &mut self.outgoing))?,
@@ -384,7 +404,7 @@ impl Served {
         if let (Progress::Event(_), Some(peer)) = (progress, connection.peer()) {
             self.handle.set_peer(&peer);
             let event = ConnectionEvent::Established(peer);
-            self.context.record(event, &mut self.guard, now);
+            self.report(event, now);
         }
         if let Some(error) = connection.driver().error() {
             self.end(connection, Err(Failure::Protocol(error)), now);
@@ -403,8 +423,14 @@ impl Served {
         if !mem::replace(&mut self.reported_end, true) {
             let established = connection.driver().is_established();
             let end = ConnectionEnd { established, result, service: None };
-            self.context.record(ConnectionEvent::Ended(end), &mut self.guard, now);
+            self.report(ConnectionEvent::Ended(end), now);
             self.handle.set_closed();
+        }
+    }
+
+    fn report(&mut self, event: ConnectionEvent<'_>, now: Instant) {
+        if let Some(guard) = &mut self.guard {
+            self.context.record(event, guard, now);
         }
     }
 }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::io;
 use std::time::Instant;
 
-use countersign::SendError;
+use countersign::{ConfigError, SendError};
 use countersign_driver::Backoff;
 use tracing::warn;
 
 use crate::call_error::CallError;
 use crate::connector::Connector;
+use crate::session_factory::StartError;
 
 /// The connection of a client that reconnects: when to try again, and when to give up. The adapter
 /// connects and waits.
@@ -104,7 +105,12 @@ impl<C, H: ?Sized> Reconnection<C, H> {
     pub fn note_attempt(&mut self, result: Result<C, CallError>) -> Result<(), CallError> {
         match result {
             Ok(connection) => self.connection = Some(connection),
-            Err(error @ CallError::Start(_)) => return Err(error),
+            Err(error @ CallError::Start(StartError::Config(config)))
+                if config != ConfigError::Busy =>
+            {
+                return Err(error);
+            }
+            Err(error @ CallError::Start(StartError::Channel)) => return Err(error),
             Err(error) => {
                 self.put_off();
                 let address = self.connector.address();

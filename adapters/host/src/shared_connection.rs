@@ -29,11 +29,12 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How soon the keep-alive thread tries again to poll a connection that a call is polling.
 const CONTENDED: Duration = Duration::from_millis(10);
 
+/// Polls of a connection within one poll of a call, or one turn of the keep-alive thread. A peer that sends
+/// without end must not keep a call from its timeout, nor hold up other calls and connections.
+const POLLS: usize = 4;
+
 /// The transport of a [`SharedConnection`].
 pub trait CallTransport {
-    /// Polls of the connection within one poll of a call; then other tasks get their turn.
-    const POLLS: usize;
-
     /// Polls `connection` on this transport. `waker` is to be woken when the transport is ready, unless
     /// the calls wait at it themselves.
     fn poll(
@@ -67,7 +68,8 @@ pub struct SharedConnection<T> {
 }
 
 struct State<T> {
-    transport: T,
+    /// Dropped when the connection is over, though the application may keep the connection.
+    transport: Option<T>,
     connection: CallConnection,
     /// When the keep-alive thread polls, the next time last. Only an earlier time is added: most deadlines
     /// move later with every message.
@@ -115,7 +117,8 @@ impl<T: CallTransport + Send + 'static> SharedConnection<T> {
         timeout: Option<Duration>,
     ) -> Arc<Self> {
         let (armed, reported) = (Vec::new(), (0, false, false));
-        let state = Mutex::new(State { transport, connection, armed, reported });
+        let state = State { transport: Some(transport), connection, armed, reported };
+        let state = Mutex::new(state);
         let waker = Arc::new(WakeCalls(waiters.clone())).into();
         let shared = Arc::new(Self { state, waiters, waker, keys, clock, timeout });
         let connection: Weak<Self> = Arc::downgrade(&shared);
@@ -138,9 +141,9 @@ impl<T> SharedConnection<T> {
         self.lock().connection.handle().cloned()
     }
 
-    /// The transport, where clones are the same.
+    /// The transport, where clones are the same; `None` if the connection is over.
     #[must_use]
-    pub fn transport(&self) -> T
+    pub fn transport(&self) -> Option<T>
     where
         T: Clone,
     {
@@ -259,9 +262,15 @@ impl<T: CallTransport> SharedConnection<T> {
         mut attempt: impl FnMut(&mut CallConnection, Instant),
     ) -> Step {
         let State { transport, connection, .. } = state;
-        for _ in 0..T::POLLS {
+        for _ in 0..POLLS {
             let now = self.clock.now();
-            let step = transport.poll(connection, &*self.keys, now, &self.waker);
+            let step = match transport {
+                Some(transport) => transport.poll(connection, &*self.keys, now, &self.waker),
+                None => Step::Closed,
+            };
+            if step == Step::Closed && transport.take().is_some() {
+                connection.release();
+            }
             attempt(connection, now);
             if step != Step::Yield && !connection.wants_poll() {
                 return step;

@@ -5,23 +5,26 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use countersign::{CloseReason, Config, Error, Instant, Key, Mutual, ProcessId, Scheme, SendError};
+use countersign::{
+    CloseReason, Config, Error, Instant, Key, Mutual, ProcessId, Scheme, SendError, Storage,
+};
 use countersign_driver::NoKeys;
 use countersign_host::{
-    CallConnection, CallError, ConnectionHandle, MessageMemory, PeerAddr, Pools, ProtocolFactory,
-    Sending, ServerContext, ServerHandle, ServerOptions, SessionFactory, SharedKeys, Step, Stream,
+    CallConnection, CallError, ConnectionHandle, MessageMemory, PeerAddr, PoolOptions, Pools,
+    ProtocolFactory, Sending, ServerContext, ServerHandle, ServerOptions, SessionFactory,
+    SharedKeys, Step, Stream,
 };
 
 const SECRET: &[u8] = b"a key that is long enough for anyone";
 const OTHER: &[u8] = b"another key that is long enough";
 
-fn factory(name: &str, process: u8) -> SessionFactory {
+fn factory(name: &str, process: u8, pools: Pools) -> SessionFactory {
     let process = ProcessId::from_bytes(&[process; ProcessId::LEN]);
     let mutual = Mutual::new(name.parse().unwrap(), process);
-    SessionFactory::new(Config::new(Scheme::Mutual(mutual)), Pools::default())
+    SessionFactory::new(Config::new(Scheme::Mutual(mutual)), pools)
 }
 
 fn streams() -> (Stream, Stream) {
@@ -41,21 +44,32 @@ struct Pair {
     now: Instant,
 }
 
+/// A waker whose owners are counted.
+struct CountedWaker;
+
+impl Wake for CountedWaker {
+    fn wake(self: Arc<Self>) {}
+}
+
 impl Pair {
     fn new() -> Self {
+        Self::with(Pools::default(), Waker::noop())
+    }
+
+    /// With the buffers of the server, and what wakes its connection.
+    fn with(pools: Pools, waker: &Waker) -> Self {
         let keys = SharedKeys::from(Key::mutual(SECRET).unwrap());
         let mut options = ServerOptions::default();
         options.stop_timeout = Duration::from_secs(5);
         let handle = ServerHandle::of_tasks(Waker::noop().clone());
-        let server = Arc::new(factory("server", 1));
+        let server = Arc::new(factory("server", 1, pools));
         let context = Arc::new(ServerContext::new(server, keys.clone(), options, handle));
         let streams = streams();
         let now = context.now();
         let guard = context.admit(&streams.0, PeerAddr::Unix, now).unwrap();
-        let waker = Waker::noop();
         let server =
             CallConnection::accepted(context.clone(), &streams.0, PeerAddr::Unix, guard, waker);
-        let protocol = factory("client", 2).client(waker, now).unwrap();
+        let protocol = factory("client", 2, Pools::default()).client(Waker::noop(), now).unwrap();
         let client = CallConnection::new(protocol, &MessageMemory::default());
         let mut pair = Self { context, keys, server: server.unwrap(), client, streams, now };
         pair.poll();
@@ -122,6 +136,45 @@ fn stopped_server_answers_before_it_finishes() {
     pair.pass(Duration::from_millis(100));
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(None))));
+}
+
+#[test]
+fn stopped_server_sends_what_waits_for_a_buffer() {
+    let mut options = PoolOptions::default();
+    options.sending = 1;
+    let pools = Pools::new(&options);
+    let mut pair = Pair::with(pools.clone(), Waker::noop());
+    let mut other = pools.send.storage(Waker::noop());
+    assert!(other.lease());
+    let mut sending = Sending::message(&b"last"[..]);
+    assert!(pair.server.send(&mut sending).is_none());
+    assert!(sending.is_taken());
+    pair.poll();
+    pair.context.handle().stop();
+    for _ in 0..5 {
+        pair.pass(Duration::from_millis(100));
+    }
+    drop(other);
+    while pair.server.send(&mut sending).is_none() {
+        pair.poll();
+    }
+    let now = pair.now;
+    assert!(matches!(pair.client.recv(now), Some(Ok(Some(it))) if it == b"last"));
+}
+
+#[test]
+fn handle_of_a_closed_connection_keeps_no_waker() {
+    let waker = Arc::new(CountedWaker);
+    let mut pair = Pair::with(Pools::default(), &waker.clone().into());
+    let handle = pair.handle();
+    assert!(Arc::strong_count(&waker) > 1);
+    handle.close();
+    pair.poll();
+    assert!(pair.client.send(&mut Sending::finish()).is_none());
+    pair.poll();
+    drop(pair);
+    assert_eq!(Arc::strong_count(&waker), 1);
+    handle.wake();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A socket at which one thread waits for all.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,7 +71,14 @@ pub(crate) fn call<O: Operation>(
     connection: &SharedConnection<Socket>,
     mut operation: O,
 ) -> Result<O::Output, CallError> {
-    let (call, socket) = (connection.begin_call(), connection.transport());
+    let call = connection.begin_call();
+    let Some(socket) = connection.transport() else {
+        // It is over: no operation has to wait.
+        return match connection.poll(&call, Waker::noop(), &mut operation) {
+            ControlFlow::Break(result) => result,
+            ControlFlow::Continue(_) => Err(CallError::Io(ErrorKind::NotConnected.into())),
+        };
+    };
     let Shared { stream, wakeup, taken } = &*socket.0;
     let try_turn = || (!taken.swap(true, Ordering::SeqCst)).then(|| Turn(taken, connection));
     let mut turn = try_turn();
@@ -99,9 +107,6 @@ pub(crate) fn call<O: Operation>(
 }
 
 impl CallTransport for Socket {
-    /// A thread delays no other.
-    const POLLS: usize = usize::MAX;
-
     fn poll(
         &mut self,
         connection: &mut CallConnection,
