@@ -142,7 +142,7 @@ impl ServeAdapter {
     pub(crate) fn files(self) -> u64 {
         match self {
             Self::Mio | Self::Smol => 1,
-            Self::Std => 3,
+            Self::Std => 2,
         }
     }
 }
