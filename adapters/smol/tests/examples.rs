@@ -1,4 +1,4 @@
-//! The examples, with each other.
+//! The examples, running together.
 
 #![cfg(test)]
 
@@ -16,7 +16,7 @@ use countersign_smol::{
 use smol::channel::{Receiver, bounded};
 use smol::future;
 
-/// A member of the chat, in a process of its own.
+/// Connector of a chat member with its own process id.
 fn member(name: &str, process: u8, address: &Address) -> Connector {
     let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
     let config = Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id)));
@@ -25,22 +25,22 @@ fn member(name: &str, process: u8, address: &Address) -> Connector {
         .unwrap()
 }
 
-/// Runs the chat as long as `talk`.
+/// Runs `talk` with a chat server.
 fn with_chat<F: Future>(talk: impl FnOnce(Address, ServerHandle) -> F) {
     let (started, server): (_, Receiver<(Address, ServerHandle)>) = bounded(1);
-    let serving = smol_chat::serve("127.0.0.1:0", move |server| {
+    let server_side = smol_chat::serve("127.0.0.1:0", move |server| {
         let address = server.local_addresses().unwrap().remove(0);
         started.try_send((address, server.handle())).unwrap();
     });
-    let talking = async {
+    let client_side = async {
         let (address, handle) = server.recv().await.unwrap();
         talk(address, handle.clone()).await;
         handle.stop();
     };
-    smol::block_on(future::zip(serving, talking)).0.unwrap();
+    smol::block_on(future::zip(server_side, client_side)).0.unwrap();
 }
 
-/// The next message that is not of the clock.
+/// The next message other than `tick`.
 async fn next(connection: &Connection) -> String {
     loop {
         let message = String::from_utf8(connection.recv().await.unwrap().unwrap()).unwrap();
@@ -51,7 +51,7 @@ async fn next(connection: &Connection) -> String {
 }
 
 #[test]
-fn members_of_the_chat_are_reached_by_name() {
+fn chat_members_are_addressed_by_name() {
     with_chat(|address, _| async move {
         let bob = Connection::connect(&member("bob", 1, &address)).await.unwrap();
         let alice = Connection::connect(&member("alice", 2, &address)).await.unwrap();
@@ -73,7 +73,7 @@ fn members_of_the_chat_are_reached_by_name() {
 }
 
 #[test]
-fn listener_is_announced_on_each_connection() {
+fn reconnecting_listener_announces_itself_again() {
     with_chat(|address, handle| async move {
         let mut announced = 0;
         let listening = smol_reconnect::listen(member("bob", 1, &address), |text| {

@@ -1,5 +1,5 @@
-//! Calls on connections: polls of a send, whole messages, handles, accepted connections, keep-alive,
-//! reconnecting.
+//! Calls on connections: polls of a send, whole messages, handles, accepted connections, keepalive,
+//! reconnection.
 
 use std::fmt::{self, Debug};
 use std::net::TcpListener;
@@ -15,32 +15,32 @@ use smol::Task;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-use super::pipe::{Manner, pipe};
+use super::pipe::{PipeMode, pipe};
 use super::*;
 
 #[test]
 fn send_is_done_in_its_first_poll() {
     for kind in Kind::ALL {
-        let (ours, theirs) = pipe(Manner::Plain, 1 << 20);
-        let serving = async {
+        let (ours, theirs) = pipe(PipeMode::Plain, 1 << 20);
+        let server_side = async {
             let task = ConnectionTask::new(theirs);
             let protocol = kind.sessions(Role::Server).server(&task.waker(), task.now()).unwrap();
             task.drive(protocol, Echo, &kind.key(SECRET)).await.1.unwrap();
         };
-        let talking = async {
+        let client_side = async {
             let connector = connector_over(kind.sessions(Role::Client), kind.key(SECRET));
             let client = futures::Connection::over(ours, &connector).await.unwrap();
             for n in 0..100 {
                 let message = [n; 1000];
-                // The one poll is not only the last: nothing else runs before the answer is awaited.
+                // No other task runs between this poll and the await of the answer.
                 let sent = future::poll_once(client.send(&message)).await;
-                sent.expect("more than one poll").unwrap();
+                sent.expect("send needs more than one poll").unwrap();
                 assert_eq!(client.recv().await.unwrap().unwrap(), message);
             }
             client.finish().await.unwrap();
             assert_eq!(client.recv().await.unwrap(), None);
         };
-        run(future::zip(serving, talking));
+        run(future::zip(server_side, client_side));
     }
 }
 
@@ -55,18 +55,18 @@ fn sent_message_is_with_the_peer_after_one_poll() {
         PATIENCE,
     )));
     let client = client.unwrap();
-    let peer = Raw(listener.accept().unwrap().0);
+    let peer = RawClient(listener.accept().unwrap().0);
     peer.0.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut sending = pin!(client.send(b"hello"));
     let cx = &mut TaskContext::from_waker(Waker::noop());
     assert!(sending.as_mut().poll(cx).is_ready());
-    assert_eq!(peer.hear(), b"hello");
+    assert_eq!(peer.read_frame(), b"hello");
 }
 
-/// Answers every message with its length and itself; reports how it ended.
-struct Whole(std::sync::mpsc::Sender<Result<(), Error>>);
+/// Sends whole messages back; reports the result of the connection.
+struct WholeEcho(std::sync::mpsc::Sender<Result<(), Error>>);
 
-impl Service for Whole {
+impl Service for WholeEcho {
     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError> {
         Ok(cx.send(message)?)
     }
@@ -76,18 +76,19 @@ impl Service for Whole {
     }
 }
 
-fn whole(max_message: usize) -> (impl ServiceFactory, Receiver<Result<(), Error>>) {
+fn whole_echo(max_message: usize) -> (impl ServiceFactory, Receiver<Result<(), Error>>) {
     let (ended, end) = channel();
     let memory = MessageMemory::new(max_message, 16 * max_message);
-    (Messages::new(move |_: ConnectionHandle| Whole(ended.clone()), memory), end)
+    (Messages::new(move |_: ConnectionHandle| WholeEcho(ended.clone()), memory), end)
 }
 
 #[test]
-fn peer_that_reads_after_it_has_sent_all_is_answered() {
+fn client_may_send_a_whole_message_before_it_reads() {
     for kind in Kind::ALL {
-        let (services, _end) = whole(1 << 20);
+        let (services, _end) = whole_echo(1 << 20);
         let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
-        let server = Running::start_at(On::OneThread, &tcp(), sessions, keys, services, options());
+        let server =
+            Running::start_at(Runtime::OneThread, &tcp(), sessions, keys, services, options());
         run(async {
             let sessions = kind.sessions(Role::Client);
             let connector = connector(&server.address, sessions, kind.key(SECRET), PATIENCE);
@@ -108,7 +109,7 @@ fn request_receives_while_it_sends() {
         let sessions = Kind::None.sessions(Role::Client);
         let connector = connector(&server.address, sessions, NO_KEY, PATIENCE);
         let client = Connection::connect(&connector).await.unwrap();
-        // More than the system holds, from a server that answers while it reads.
+        // More than the sockets buffer: the server answers while it reads.
         let message = bytes(16 << 20);
         assert!(client.request(&message).await.unwrap() == message);
         client.finish().await.unwrap();
@@ -117,7 +118,7 @@ fn request_receives_while_it_sends() {
     });
 }
 
-/// Keeps the messages that are logged on its thread.
+/// Records the log messages of a thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -156,7 +157,7 @@ impl Visit for Lines {
 
 #[test]
 fn message_over_the_limit_ends_its_connection() {
-    let (services, end) = whole(100_000);
+    let (services, end) = whole_echo(100_000);
     let listeners = tcp().listen(1).unwrap();
     let address = listeners[0].address().unwrap();
     let factory = Arc::new(Kind::Mutual.sessions(Role::Server));
@@ -164,7 +165,7 @@ fn message_over_the_limit_ends_its_connection() {
     let server = Server::new(listeners, factory, keys, options()).unwrap();
     let (log, handle) = (Log::default(), server.handle());
     let logging = log.clone();
-    let serving = thread::spawn(move || {
+    let server_thread = thread::spawn(move || {
         tracing::subscriber::with_default(logging, || smol::block_on(server.run_with(services)));
     });
     run(async {
@@ -181,25 +182,24 @@ fn message_over_the_limit_ends_its_connection() {
     let aborted = Err(Error::Aborted(CloseReason::Protocol));
     assert_eq!(end.recv_timeout(PATIENCE).unwrap(), aborted);
     handle.stop();
-    serving.join().unwrap();
+    server_thread.join().unwrap();
     let lines = log.0.lock().unwrap();
-    let is_ours = |line: &&String| line.contains("reason=message-too-long");
-    assert!(lines.iter().any(|line| is_ours(&line)), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("reason=message-too-long")), "{lines:?}");
 }
 
 #[test]
 fn handles_reach_connections_from_other_threads() {
-    for on in On::ALL {
+    for runtime in Runtime::ALL {
         let kind = Kind::Mutual;
-        let (services, _end) = whole(1 << 20);
+        let (services, _end) = whole_echo(1 << 20);
         let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
-        let server = Running::start_at(on, &tcp(), sessions, keys, services, options());
+        let server = Running::start_at(runtime, &tcp(), sessions, keys, services, options());
         run(async {
             let sessions = kind.sessions(Role::Client);
             let connector = connector(&server.address, sessions, kind.key(SECRET), PATIENCE);
             let first = Connection::connect(&connector).await.unwrap();
             let second = Connection::connect(&connector).await.unwrap();
-            until("not established", || server.handle.connections().len() == 2);
+            wait_until("connection not established", || server.handle.connections().len() == 2);
             assert_eq!(server.handle.broadcast(*b"to all"), 2);
             for client in [&first, &second] {
                 assert_eq!(client.recv().await.unwrap().unwrap(), b"to all");
@@ -232,12 +232,12 @@ fn accepting(kind: Kind, handshake_timeout: Duration) -> (Server, Address, Serve
 fn silent_client_does_not_hold_up_accept() {
     let kind = Kind::Mutual;
     let (mut server, address, handle) = accepting(kind, SHORT);
-    let silent = Raw::connect(&address);
+    let silent = RawClient::connect(&address);
     let connector = connector(&address, kind.sessions(Role::Client), kind.key(SECRET), PATIENCE);
     let executor = Executor::new();
     run(executor.run(async {
         let ignored = server.accept().await.unwrap();
-        let asking: Task<Vec<u8>> = executor.spawn(async move {
+        let client_task: Task<Vec<u8>> = executor.spawn(async move {
             let client = Connection::connect(&connector).await.unwrap();
             client.request(b"hello").await.unwrap()
         });
@@ -248,9 +248,9 @@ fn silent_client_does_not_hold_up_accept() {
         assert_eq!(identity.name.as_deref(), Some("client"));
         let message = accepted.recv().await.unwrap().unwrap();
         accepted.send(&message).await.unwrap();
-        assert_eq!(asking.await, b"hello");
-        // No call was made on it: its deadline holds all the same.
-        smol::unblock(move || while silent.try_hear().is_ok() {}).await;
+        assert_eq!(client_task.await, b"hello");
+        // The deadline holds although no call was made on the connection.
+        smol::unblock(move || while silent.try_read_frame().is_ok() {}).await;
         let failed = ignored.recv().await;
         let timed_out = Error::TimedOut(TimedOut::Handshake);
         assert!(matches!(failed, Err(CallError::Protocol(error)) if error == timed_out));
@@ -266,8 +266,8 @@ fn dropped_accept_loses_no_connection() {
     run(async {
         let mut accepted = Vec::new();
         for _ in 0..20 {
-            let client = Raw::connect(&address);
-            client.say(b"hello");
+            let client = RawClient::connect(&address);
+            client.send_frame(b"hello");
             let connection = loop {
                 if let Some(connection) = future::poll_once(server.accept()).await {
                     break connection.unwrap();
@@ -288,21 +288,21 @@ fn handle_closes_an_accepted_connection() {
     let (mut server, address, handle) = accepting(kind, PATIENCE);
     let connector = connector(&address, kind.sessions(Role::Client), kind.key(SECRET), PATIENCE);
     run(async {
-        let serving = async {
+        let server_side = async {
             let accepted = server.accept().await.unwrap();
             assert_eq!(accepted.recv().await.unwrap().unwrap(), b"hello");
             assert_eq!(accepted.recv().await.unwrap(), None);
         };
-        let talking = async {
+        let client_side = async {
             let client = Connection::connect(&connector).await.unwrap();
             client.send(b"hello").await.unwrap();
-            until("not established", || handle.connections().len() == 1);
+            wait_until("connection not established", || handle.connections().len() == 1);
             let connections = handle.connections();
             thread::spawn(move || connections[0].close()).join().unwrap();
             assert_eq!(client.recv().await.unwrap(), None);
             client.finish().await.unwrap();
         };
-        future::zip(serving, talking).await;
+        future::zip(server_side, client_side).await;
     });
 }
 
@@ -314,11 +314,11 @@ fn idle_accepted_connection_obeys_without_calls() {
         ServerHandle::stop,
     ];
     for request in requests {
-        // Without heartbeats: there is no deadline soon at which it would be polled.
+        // Without heartbeats, no deadline causes a poll soon.
         let (mut server, address, handle) = accepting(Kind::None, 10 * PATIENCE);
         run(async {
-            let client = Raw::connect(&address);
-            client.say(b"hello");
+            let client = RawClient::connect(&address);
+            client.send_frame(b"hello");
             let accepted = server.accept().await.unwrap();
             assert_eq!(accepted.recv().await.unwrap().unwrap(), b"hello");
             assert!(future::poll_once(accepted.recv()).await.is_none());
@@ -361,25 +361,25 @@ fn idle_connection_stays_alive_without_calls() {
     let server = SessionFactory::new(heartbeat("server", 2), Pools::default());
     let client = SessionFactory::new(heartbeat("client", 1), Pools::default());
     let keys = Arc::new(Kind::Mutual.key(SECRET));
-    let server = Running::start_at(On::OneThread, &tcp(), server, keys, echo(), options());
+    let server = Running::start_at(Runtime::OneThread, &tcp(), server, keys, echo(), options());
     let connector = connector(&server.address, client, Kind::Mutual.key(SECRET), PATIENCE);
     let client = run(Connection::connect(&connector)).unwrap();
-    until("not established", || server.handle.connections().len() == 1);
-    // No task polls anything meanwhile.
+    wait_until("connection not established", || server.handle.connections().len() == 1);
+    // No task polls the client meanwhile.
     let begun = Instant::now();
-    until("time does not pass", || {
+    wait_until("the idle time did not pass", || {
         let open = server.handle.connections().len();
-        assert_eq!(open, 1, "the server has given it up after {:?}", begun.elapsed());
+        assert_eq!(open, 1, "the server closed the connection after {:?}", begun.elapsed());
         thread::park_timeout(Duration::from_millis(100));
         begun.elapsed() > IDLE
     });
     assert_eq!(run(client.request(b"still here")).unwrap(), b"still here");
 }
 
-/// Greets each connection, and finishes after the second message.
-struct Fickle(usize);
+/// Sends a greeting, echoes two messages and aborts at the third.
+struct AbortsAtThird(usize);
 
-impl Service for Fickle {
+impl Service for AbortsAtThird {
     fn on_open(&mut self, _: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         Ok(cx.send(b"greeting")?)
     }
@@ -394,19 +394,19 @@ impl Service for Fickle {
 }
 
 #[test]
-fn lost_connection_is_made_again_and_the_hook_runs() {
+fn reconnecting_client_runs_its_hook_on_each_connection() {
     let kind = Kind::Mutual;
     let memory = MessageMemory::default();
-    let services = Messages::new(|_: ConnectionHandle| Fickle(0), memory);
+    let services = Messages::new(|_: ConnectionHandle| AbortsAtThird(0), memory);
     let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
-    let server = Running::start_at(On::OneThread, &tcp(), sessions, keys, services, options());
+    let server = Running::start_at(Runtime::OneThread, &tcp(), sessions, keys, services, options());
     let connector =
         connector(&server.address, kind.sessions(Role::Client), kind.key(SECRET), PATIENCE);
     let connects = Arc::new(AtomicUsize::new(0));
     let counted = connects.clone();
     let executor = Executor::new();
-    // Its future can move to another thread.
-    let talking: Task<()> = executor.spawn(async move {
+    // The future is `Send`.
+    let client_side: Task<()> = executor.spawn(async move {
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(50));
         let counts = counted.clone();
         let mut client = ReconnectingClient::new(connector, backoff, move |connection| {
@@ -420,22 +420,22 @@ fn lost_connection_is_made_again_and_the_hook_runs() {
             assert_eq!(client.recv().await.unwrap(), b"registered");
             assert_eq!(client.request(b"hello").await.unwrap(), b"hello");
             assert_eq!(counted.load(Ordering::SeqCst), round);
-            assert!(client.request(b"once too often").await.is_err());
+            assert!(client.request(b"third message").await.is_err());
         }
         client.send(b"more").await.unwrap();
         assert_eq!(counted.load(Ordering::SeqCst), 4);
-        // The connection ends while it receives: it goes on with the next one.
+        // The connection ends during a receive, which continues on the next connection.
         for _ in 0..5 {
             client.send(b"and more").await.ok();
             client.recv().await.unwrap();
         }
         assert!(counted.load(Ordering::SeqCst) > 4);
     });
-    run(executor.run(talking));
+    run(executor.run(client_side));
 }
 
 #[test]
-fn reconnecting_gives_up_at_the_timeout() {
+fn reconnecting_client_fails_at_the_timeout() {
     let listeners = tcp().listen(1).unwrap();
     let address = listeners[0].address().unwrap();
     drop(listeners);

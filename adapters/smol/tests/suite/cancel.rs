@@ -1,5 +1,5 @@
-//! Futures that are dropped before they are done: after the first of their polls, after the second, and so
-//! on. Over a transport that gives and takes a byte at a time and holds back what is not flushed.
+//! Cancellation: futures dropped after their first poll, their second, and so on, over a pipe that transfers
+//! one byte at a time and only what was flushed.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -19,18 +19,18 @@ use futures_sink::Sink;
 use smol::future::{self, yield_now};
 use smol::stream::{Stream, StreamExt};
 
-use super::pipe::{Manner, Pipe, pipe};
+use super::pipe::{Pipe, PipeMode, pipe};
 use super::*;
 
-/// Polls after which futures are dropped. Few enough that most are not done, and enough that some are.
+/// Numbers of polls after which futures are dropped: most futures are then pending, some are ready.
 const POLLS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 13, 40, 150, 500];
-/// Longer than a buffer of this length takes, and not.
+/// Lengths of messages, shorter and longer than the 300 bytes of a buffer.
 const LENGTHS: [usize; 4] = [1, 60, 250, 700];
 
-/// What `future` came to; `None` if it was dropped after `polls` polls.
-async fn cut<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+/// Output of `future`; `None` if it was still pending, and dropped, after `polls` polls.
+async fn cancel_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut left = polls;
-    let cut = {
+    let cancel_after = {
         let mut future = pin!(future);
         poll_fn(move |cx| match future.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -41,43 +41,43 @@ async fn cut<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
         })
         .await
     };
-    // The other end has its turn too.
+    // Let the other end run.
     yield_now().await;
-    cut
+    cancel_after
 }
 
-/// The same future again and again, until one is done.
-async fn insist<T, F: Future<Output = T>>(polls: usize, mut again: impl FnMut() -> F) -> T {
+/// Repeats a call, cancelled after `polls` polls each time, until it completes.
+async fn retry<T, F: Future<Output = T>>(polls: usize, mut call: impl FnMut() -> F) -> T {
     loop {
-        if let Some(done) = cut(polls, again()).await {
+        if let Some(done) = cancel_after(polls, call()).await {
             return done;
         }
     }
 }
 
-fn small() -> PoolOptions {
+fn small_buffers() -> PoolOptions {
     let mut pools = PoolOptions::default();
     pools.buffer_len = 300;
     pools
 }
 
-/// Echoes, and says what it has heard.
+/// Echoes messages and records them.
 #[derive(Clone, Default)]
-struct Hearing(Rc<RefCell<Heard>>);
+struct Recorder(Rc<RefCell<Record>>);
 
 #[derive(Default)]
-struct Heard {
+struct Record {
     messages: Vec<Vec<u8>>,
     closed: Vec<Result<(), Error>>,
 }
 
-impl Hearing {
+impl Recorder {
     fn messages(&self) -> Vec<Vec<u8>> {
         self.0.borrow().messages.clone()
     }
 }
 
-impl StreamService for Hearing {
+impl StreamService for Recorder {
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
         let flow = send_back(chunk, out);
         if flow == Flow::Consumed {
@@ -95,25 +95,25 @@ impl StreamService for Hearing {
     }
 }
 
-/// Runs `talk` with a client of a [`Hearing`] at the other end of a hard transport, to the end of both.
-/// Nothing but these two runs, on one thread, so every run is like the last.
-fn with_client<F: Future>(kind: Kind, talk: impl FnOnce(Connection<Pipe>, Hearing) -> F) {
-    let (ours, theirs) = pipe(Manner::Fine, 64);
-    let hearing = Hearing::default();
-    let serving = async {
+/// Runs `talk` with a client whose server is a [`Recorder`], over a byte-by-byte pipe, until both are done.
+/// Both run on one thread and nothing else does, so every run is the same.
+fn with_client<F: Future>(kind: Kind, talk: impl FnOnce(Connection<Pipe>, Recorder) -> F) {
+    let (ours, theirs) = pipe(PipeMode::ByteByByte, 64);
+    let recorder = Recorder::default();
+    let server_side = async {
         let task = ConnectionTask::new(theirs);
-        let protocol = kind.sessions_in(Role::Server, &small());
+        let protocol = kind.sessions_in(Role::Server, &small_buffers());
         let protocol = protocol.server(&task.waker(), task.now()).unwrap();
-        task.drive(protocol, hearing.clone(), &kind.key(SECRET)).await.1.unwrap();
+        task.drive(protocol, recorder.clone(), &kind.key(SECRET)).await.1.unwrap();
     };
-    let talking = async {
-        let protocol = kind.sessions_in(Role::Client, &small());
+    let client_side = async {
+        let protocol = kind.sessions_in(Role::Client, &small_buffers());
         let connector = connector_over(protocol, kind.key(SECRET));
         let client = Connection::over(ours, &connector).await.unwrap();
-        talk(client, hearing.clone()).await;
+        talk(client, recorder.clone()).await;
     };
-    run(future::zip(serving, talking));
-    assert_eq!(hearing.0.borrow().closed, [Ok(())]);
+    run(future::zip(server_side, client_side));
+    assert_eq!(recorder.0.borrow().closed, [Ok(())]);
 }
 
 fn message(n: usize) -> Vec<u8> {
@@ -122,63 +122,67 @@ fn message(n: usize) -> Vec<u8> {
     message
 }
 
-/// All that is yet to be received, and then the end.
+/// Finishes, and receives until the end of the stream.
 async fn finish(client: &Connection<Pipe>, polls: usize) -> Vec<Vec<u8>> {
     let mut remaining = Vec::new();
-    insist(polls, || client.finish()).await.unwrap();
-    while let Some(message) = insist(polls, || client.recv()).await.unwrap() {
+    retry(polls, || client.finish()).await.unwrap();
+    while let Some(message) = retry(polls, || client.recv()).await.unwrap() {
         remaining.push(message);
     }
     remaining
 }
 
 #[test]
-fn sends_and_receives_that_are_dropped_lose_nothing_and_double_nothing() {
+fn cancelled_calls_neither_lose_nor_repeat_messages() {
     for kind in Kind::ALL {
         for polls in POLLS {
-            with_client(kind, |client, hearing| async move {
+            with_client(kind, |client, recorder| async move {
                 let mut dropped = 0;
                 for n in 0..8 {
-                    // All sent before has left, so it is taken in the first poll.
-                    dropped += usize::from(cut(polls, client.send(&message(n))).await.is_none());
-                    let heard = insist(polls, || client.recv()).await.unwrap().unwrap();
-                    assert!(heard == message(n), "{n}");
+                    // All earlier messages have left, so the first poll accepts this one.
+                    dropped +=
+                        usize::from(cancel_after(polls, client.send(&message(n))).await.is_none());
+                    let received = retry(polls, || client.recv()).await.unwrap().unwrap();
+                    assert!(received == message(n), "{n}");
                 }
                 assert!(dropped > 0 || polls > 100);
                 assert_eq!(finish(&client, polls).await, Vec::<Vec<u8>>::new());
-                assert!(hearing.messages() == (0..8).map(message).collect::<Vec<_>>());
+                assert!(recorder.messages() == (0..8).map(message).collect::<Vec<_>>());
             });
         }
     }
 }
 
 #[test]
-fn parts_that_nobody_waited_for_are_there_for_the_next_call() {
+fn cancelled_receive_leaves_its_chunks_for_the_next_call() {
     for kind in [Kind::None, Kind::Mutual] {
         for polls in POLLS {
             with_client(kind, |client, _| async move {
                 for n in 0..4 {
-                    cut(polls, client.send(&message(n))).await;
-                    // Whole, and in parts, in turn: what has come of it for one is there for the other.
-                    let mut heard = Vec::new();
+                    cancel_after(polls, client.send(&message(n))).await;
+                    // `recv` and `recv_chunk` alternate; each continues with what the other has received.
+                    let mut received = Vec::new();
                     loop {
-                        if let Some(whole) = cut(polls, client.recv()).await {
-                            assert_eq!(heard, b"", "a message that began in the middle");
-                            heard = whole.unwrap().unwrap();
+                        if let Some(whole) = cancel_after(polls, client.recv()).await {
+                            assert_eq!(
+                                received, b"",
+                                "whole message after its first chunk was taken"
+                            );
+                            received = whole.unwrap().unwrap();
                             break;
                         }
-                        if let Some(chunk) = cut(polls, client.recv_chunk()).await {
+                        if let Some(chunk) = cancel_after(polls, client.recv_chunk()).await {
                             let chunk = chunk.unwrap().unwrap();
-                            assert_eq!(chunk.first, heard.is_empty());
-                            heard.extend(chunk.bytes);
-                            while heard.len() < message(n).len() {
-                                let next = insist(polls, || client.recv_chunk()).await;
-                                heard.extend(next.unwrap().unwrap().bytes);
+                            assert_eq!(chunk.first, received.is_empty());
+                            received.extend(chunk.bytes);
+                            while received.len() < message(n).len() {
+                                let next = retry(polls, || client.recv_chunk()).await;
+                                received.extend(next.unwrap().unwrap().bytes);
                             }
                             break;
                         }
                     }
-                    assert!(heard == message(n), "{n}");
+                    assert!(received == message(n), "{n}");
                 }
                 assert_eq!(finish(&client, polls).await, Vec::<Vec<u8>>::new());
             });
@@ -187,103 +191,108 @@ fn parts_that_nobody_waited_for_are_there_for_the_next_call() {
 }
 
 #[test]
-fn of_two_that_send_at_once_the_one_that_waits_is_dropped_without_a_trace() {
+fn cancelled_send_that_was_waiting_sends_nothing() {
     for polls in POLLS {
-        with_client(Kind::None, |client, hearing| async move {
-            // No poll is enough for it, as nobody receives the echo.
+        with_client(Kind::None, |client, recorder| async move {
+            // `taken` cannot complete: the client does not receive the echo.
             let (taken, waiting) = (bytes(5_000), message(1));
-            assert!(cut(1, client.send(&taken)).await.is_none());
-            assert!(cut(polls, client.send(&waiting)).await.is_none());
-            assert_eq!(insist(polls, || client.recv()).await.unwrap().unwrap(), taken);
+            assert!(cancel_after(1, client.send(&taken)).await.is_none());
+            assert!(cancel_after(polls, client.send(&waiting)).await.is_none());
+            assert_eq!(retry(polls, || client.recv()).await.unwrap().unwrap(), taken);
             assert_eq!(finish(&client, polls).await, Vec::<Vec<u8>>::new());
-            assert!(hearing.messages() == [taken]);
+            assert!(recorder.messages() == [taken]);
         });
     }
 }
 
 #[test]
-fn a_stream_and_a_sink_that_are_polled_now_and_then_lose_nothing() {
+fn cancelled_stream_and_sink_polls_lose_no_message() {
     for kind in [Kind::None, Kind::Mutual] {
         for polls in POLLS {
-            with_client(kind, |client, hearing| async move {
+            with_client(kind, |client, recorder| async move {
                 let client = Arc::new(client);
                 let (mut sink, mut stream) =
                     (MessageStream::new(client.clone()), MessageStream::new(client.clone()));
-                let mut heard = Vec::new();
+                let mut received = Vec::new();
                 for n in 0..6 {
-                    // The sink alone would wait for ever: the echo has to be received meanwhile.
+                    // The sink is ready only once the echo is received, so poll both.
                     let mut poll_both = |cx: &mut Context<'_>| {
                         let ready = Pin::new(&mut sink).poll_ready(cx);
                         while let Poll::Ready(Some(next)) = Pin::new(&mut stream).poll_next(cx) {
-                            heard.push(next.unwrap());
+                            received.push(next.unwrap());
                         }
                         ready
                     };
-                    while cut(polls, poll_fn(&mut poll_both)).await.is_none() {}
+                    while cancel_after(polls, poll_fn(&mut poll_both)).await.is_none() {}
                     Pin::new(&mut sink).start_send(message(n)).unwrap();
                 }
                 loop {
-                    match cut(polls, poll_fn(|cx| Pin::new(&mut sink).poll_close(cx))).await {
+                    match cancel_after(polls, poll_fn(|cx| Pin::new(&mut sink).poll_close(cx)))
+                        .await
+                    {
                         Some(closed) => break closed.unwrap(),
                         None => {
-                            // Another stream of the same client, for this once.
-                            let next = cut(polls, client.messages().next()).await.flatten();
-                            heard.extend(next.map(Result::unwrap));
+                            // A second stream of the same client.
+                            let next =
+                                cancel_after(polls, client.messages().next()).await.flatten();
+                            received.extend(next.map(Result::unwrap));
                         }
                     }
                 }
                 loop {
-                    match cut(polls, stream.next()).await {
-                        Some(Some(next)) => heard.push(next.unwrap()),
+                    match cancel_after(polls, stream.next()).await {
+                        Some(Some(next)) => received.push(next.unwrap()),
                         Some(None) => break,
                         None => {}
                     }
                 }
                 let all: Vec<_> = (0..6).map(message).collect();
-                assert!(heard == all && hearing.messages() == all);
+                assert!(received == all && recorder.messages() == all);
             });
         }
     }
 }
 
 #[test]
-fn a_client_that_is_dropped_while_it_connects_leaves_its_server_in_peace() {
+fn cancelled_connect_ends_the_servers_connection() {
     for kind in Kind::ALL {
         for polls in POLLS {
-            let (ours, theirs) = pipe(Manner::Fine, 64);
-            let hearing = Hearing::default();
-            let serving = async {
+            let (ours, theirs) = pipe(PipeMode::ByteByByte, 64);
+            let recorder = Recorder::default();
+            let server_side = async {
                 let task = ConnectionTask::new(theirs);
-                let protocol = kind.sessions_in(Role::Server, &small());
+                let protocol = kind.sessions_in(Role::Server, &small_buffers());
                 let protocol = protocol.server(&task.waker(), task.now()).unwrap();
-                let _ = task.drive(protocol, hearing.clone(), &kind.key(SECRET)).await;
+                let _ = task.drive(protocol, recorder.clone(), &kind.key(SECRET)).await;
             };
-            let connecting = async {
-                let protocol = kind.sessions_in(Role::Client, &small());
+            let client_side = async {
+                let protocol = kind.sessions_in(Role::Client, &small_buffers());
                 let connector = connector_over(protocol, kind.key(SECRET));
-                drop(cut(polls, Connection::over(ours, &connector)).await);
+                drop(cancel_after(polls, Connection::over(ours, &connector)).await);
             };
-            run(future::zip(serving, connecting));
-            assert_eq!(hearing.0.borrow().closed.len(), 1);
+            run(future::zip(server_side, client_side));
+            assert_eq!(recorder.0.borrow().closed.len(), 1);
         }
     }
 }
 
 #[test]
-fn a_service_is_told_once_whenever_its_link_is_dropped() {
+fn dropped_task_calls_on_closed_once() {
     for kind in Kind::ALL {
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         for polls in 1..2_000 {
-            let (ours, theirs) = pipe(Manner::Fine, 64);
-            let hearing = Hearing::default();
-            let serving = async {
+            let (ours, theirs) = pipe(PipeMode::ByteByByte, 64);
+            let recorder = Recorder::default();
+            let server_side = async {
                 let task = ConnectionTask::new(theirs);
-                let protocol = kind.sessions_in(Role::Server, &small());
+                let protocol = kind.sessions_in(Role::Server, &small_buffers());
                 let protocol = protocol.server(&task.waker(), task.now()).unwrap();
-                cut(polls, task.drive(protocol, hearing.clone(), &kind.key(SECRET))).await.is_some()
+                cancel_after(polls, task.drive(protocol, recorder.clone(), &kind.key(SECRET)))
+                    .await
+                    .is_some()
             };
-            let talking = async {
-                let protocol = kind.sessions_in(Role::Client, &small());
+            let client_side = async {
+                let protocol = kind.sessions_in(Role::Client, &small_buffers());
                 let connector = connector_over(protocol, kind.key(SECRET));
                 let client = Connection::over(ours, &connector).await?;
                 client.send(b"hello").await?;
@@ -291,20 +300,21 @@ fn a_service_is_told_once_whenever_its_link_is_dropped() {
                 client.finish().await?;
                 client.recv().await
             };
-            let (done, _) = run(future::zip(serving, talking));
-            let closed = &hearing.0.borrow().closed;
+            let (done, _) = run(future::zip(server_side, client_side));
+            let closed = &recorder.0.borrow().closed;
             assert_eq!(closed.len(), 1);
-            told.push(closed[0]);
+            results.push(closed[0]);
             if done {
                 break;
             }
         }
-        assert_eq!(told.first(), Some(&Err(Error::Aborted(CloseReason::Shutdown))));
-        assert_eq!(told.last(), Some(&Ok(())), "{kind:?}");
-        assert!(told.len() > 20, "{}", told.len());
+        assert_eq!(results.first(), Some(&Err(Error::Aborted(CloseReason::Shutdown))));
+        assert_eq!(results.last(), Some(&Ok(())), "{kind:?}");
+        assert!(results.len() > 20, "{}", results.len());
     }
 }
 
+/// Counts wake-ups.
 #[derive(Default)]
 struct Count(AtomicUsize);
 
@@ -320,38 +330,38 @@ fn poll_once<T>(future: Pin<&mut impl Future<Output = T>>, count: &Arc<Count>) -
 }
 
 #[test]
-fn who_waits_is_woken_though_the_task_that_polled_the_transport_is_gone() {
-    let (ours, theirs) = pipe(Manner::Plain, 1 << 16);
-    let (go, told) = smol::channel::bounded::<()>(1);
-    let serving = async {
+fn receiver_is_woken_after_a_later_poller_was_dropped() {
+    let (ours, theirs) = pipe(PipeMode::Plain, 1 << 16);
+    let (start, started) = smol::channel::bounded::<()>(1);
+    let server_side = async {
         let task = ConnectionTask::new(theirs);
         let protocol = Kind::None.sessions(Role::Server);
         let protocol = protocol.server(&task.waker(), task.now()).unwrap();
-        told.recv().await.unwrap();
+        started.recv().await.unwrap();
         task.drive(protocol, Echo, &NO_KEY).await.1.unwrap();
     };
-    let talking = async {
+    let client_side = async {
         let protocol = Kind::None.sessions(Role::Client);
         let connector = connector_over(protocol, NO_KEY);
         let client = Connection::over(ours, &connector).await.unwrap();
         client.send(b"hello").await.unwrap();
         let counts = [(); 3].map(|()| Arc::new(Count::default()));
         let [first, second, third] = &counts;
-        let mut waits = Box::pin(client.recv());
-        assert!(poll_once(waits.as_mut(), first).is_pending());
-        // The last to poll, and so the one that the transport knows, if any.
-        let mut gone = Box::pin(client.recv());
-        assert!(poll_once(gone.as_mut(), second).is_pending());
-        drop(gone);
-        let mut gone = Box::pin(client.messages());
-        assert!(poll_once(pin!(gone.next()), third).is_pending());
-        drop(gone);
+        let mut waiting = Box::pin(client.recv());
+        assert!(poll_once(waiting.as_mut(), first).is_pending());
+        // The last poller, whose waker the transport keeps, if it keeps one.
+        let mut dropped = Box::pin(client.recv());
+        assert!(poll_once(dropped.as_mut(), second).is_pending());
+        drop(dropped);
+        let mut dropped = Box::pin(client.messages());
+        assert!(poll_once(pin!(dropped.next()), third).is_pending());
+        drop(dropped);
         let before = [first, second, third].map(|count| count.0.load(Ordering::SeqCst));
-        go.send(()).await.unwrap();
+        start.send(()).await.unwrap();
         while first.0.load(Ordering::SeqCst) == before[0] {
             yield_now().await;
         }
-        assert_eq!(waits.await.unwrap().unwrap(), b"hello");
+        assert_eq!(waiting.await.unwrap().unwrap(), b"hello");
         assert_eq!(
             [second, third].map(|count| count.0.load(Ordering::SeqCst)),
             [before[1], before[2]]
@@ -359,5 +369,5 @@ fn who_waits_is_woken_though_the_task_that_polled_the_transport_is_gone() {
         client.finish().await.unwrap();
         assert_eq!(client.recv().await.unwrap(), None);
     };
-    run(future::zip(serving, talking));
+    run(future::zip(server_side, client_side));
 }

@@ -1,4 +1,4 @@
-//! The client, against servers that a test plays itself and against real ones.
+//! The client, with scripted servers and real ones.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -15,38 +15,38 @@ use smol::stream::StreamExt;
 
 use super::*;
 
-/// More than the system keeps for a peer that does not read.
+/// More bytes than the sockets buffer for a peer that does not read.
 const MUCH: usize = 32 << 20;
 
-/// A server that a test plays: `play` has the one connection that is made to it.
-fn played<T: Send + 'static>(
-    play: impl FnOnce(Raw) -> T + Send + 'static,
+/// A server that accepts one connection and runs `script` on it.
+fn scripted_server<T: Send + 'static>(
+    script: impl FnOnce(RawClient) -> T + Send + 'static,
 ) -> (Address, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let playing = thread::spawn(move || {
+    let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        play(Raw(stream))
+        script(RawClient(stream))
     });
-    (address, playing)
+    (address, server)
 }
 
-/// A client of the scheme `none`.
+/// Connects a client of the scheme `none`.
 async fn connect(address: &Address, timeout: Duration) -> Connection {
     let sessions = Kind::None.sessions(Role::Client);
     Connection::connect(&connector(address, sessions, NO_KEY, timeout)).await.unwrap()
 }
 
-fn read_all(raw: &Raw) -> Vec<u8> {
+fn read_all(raw: &RawClient) -> Vec<u8> {
     let mut all = Vec::new();
     (&raw.0).read_to_end(&mut all).unwrap();
     all
 }
 
-/// Calls again after a timeout: on a slow protocol one is not enough.
-async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> T {
+/// Repeats a call that times out or is busy, until [`PATIENCE`] has passed.
+async fn retry<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         match call().await {
@@ -59,16 +59,16 @@ async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> T 
 #[test]
 fn one_task_sends_while_another_receives_on_every_executor() {
     const LEN: usize = 20 << 20;
-    for on in On::ALL {
+    for runtime in Runtime::ALL {
         let services = echo();
         let config = Kind::None.config(Role::Server).with_max_frame(LEN as u64);
         let sessions = SessionFactory::new(config.clone(), Pools::new(&PoolOptions::default()));
         let keys = Arc::new(NO_KEY);
-        let server = Running::start_at(on, &tcp(), sessions, keys, services, options());
+        let server = Running::start_at(runtime, &tcp(), sessions, keys, services, options());
         let executor = Executor::new();
         let (over, is_over) = async_channel::bounded::<()>(1);
         thread::scope(|scope| {
-            // Two threads, so that they really are at once.
+            // Two threads, so that both tasks run at once.
             for _ in 0..2 {
                 scope.spawn(|| smol::block_on(executor.run(is_over.recv())));
             }
@@ -101,7 +101,7 @@ fn one_task_sends_while_another_receives_on_every_executor() {
 }
 
 #[test]
-fn a_client_is_a_stream_and_a_sink() {
+fn client_is_a_stream_and_a_sink() {
     let server = Running::start(echo(), options());
     run(async {
         let client = Arc::new(connect(&server.address, PATIENCE).await);
@@ -126,12 +126,12 @@ fn a_client_is_a_stream_and_a_sink() {
 }
 
 #[test]
-fn a_recv_that_times_out_leaves_the_connection_as_it_was() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |raw| {
+fn timed_out_receive_loses_nothing() {
+    let (go, proceed) = channel();
+    let (address, server) = scripted_server(move |raw| {
         let whole = frame(b"late");
         (&raw.0).write_all(&whole[..6]).unwrap();
-        told.recv_timeout(PATIENCE).unwrap();
+        proceed.recv_timeout(PATIENCE).unwrap();
         (&raw.0).write_all(&whole[6..]).unwrap();
     });
     run(async {
@@ -140,7 +140,7 @@ fn a_recv_that_times_out_leaves_the_connection_as_it_was() {
         let failed = client.recv().await;
         assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
         assert!(begun.elapsed() >= SHORT);
-        // A stream goes on, too.
+        // A stream continues after a timeout as well.
         let mut messages = client.messages();
         for _ in 0..2 {
             let begun = Instant::now();
@@ -148,21 +148,21 @@ fn a_recv_that_times_out_leaves_the_connection_as_it_was() {
             assert!(begun.elapsed() >= SHORT);
         }
         go.send(()).unwrap();
-        let late = patiently(async || messages.next().await.transpose()).await;
+        let late = retry(async || messages.next().await.transpose()).await;
         assert_eq!(late.unwrap(), b"late");
     });
-    playing.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
-fn a_send_that_times_out_is_still_sent_whole_and_the_next_one_is_told_to_wait() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |raw| {
-        told.recv_timeout(PATIENCE).unwrap();
-        let heard = (raw.hear(), raw.hear());
-        raw.say(b"thanks");
+fn timed_out_send_completes_and_the_next_one_is_busy() {
+    let (go, proceed) = channel();
+    let (address, server) = scripted_server(move |raw| {
+        proceed.recv_timeout(PATIENCE).unwrap();
+        let received = (raw.read_frame(), raw.read_frame());
+        raw.send_frame(b"thanks");
         assert_eq!(read_all(&raw), b"");
-        heard
+        received
     });
     let message = bytes(MUCH);
     run(async {
@@ -176,23 +176,23 @@ fn a_send_that_times_out_is_still_sent_whole_and_the_next_one_is_told_to_wait() 
         let failed = future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await;
         assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
         go.send(()).unwrap();
-        // It is still held, and on its way if it was tried again.
-        patiently(async || future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await).await;
-        assert_eq!(patiently(async || client.recv().await).await.unwrap(), b"thanks");
-        patiently(async || client.finish().await).await;
+        // The sink still holds the message, and sends it when flushed again.
+        retry(async || future::poll_fn(|cx| Pin::new(&mut sink).poll_flush(cx)).await).await;
+        assert_eq!(retry(async || client.recv().await).await.unwrap(), b"thanks");
+        retry(async || client.finish().await).await;
     });
-    let (first, second) = playing.join().unwrap();
-    assert!(first == message, "{} bytes of {}, or others", first.len(), message.len());
+    let (first, second) = server.join().unwrap();
+    assert!(first == message, "received {} bytes of {}, or wrong ones", first.len(), message.len());
     assert_eq!(second, b"next");
 }
 
 #[test]
-fn deadline_that_begins_later_holds_without_calls() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |raw| {
-        told.recv_timeout(PATIENCE).unwrap();
+fn deadline_set_by_a_receive_holds_without_calls() {
+    let (go, proceed) = channel();
+    let (address, server) = scripted_server(move |raw| {
+        proceed.recv_timeout(PATIENCE).unwrap();
         (&raw.0).write_all(&[&frame(b"first")[..], &frame(b"second")[..7]].concat()).unwrap();
-        // Until the client has closed the connection.
+        // Returns when the client closes the connection.
         read_all(&raw)
     });
     let config = Kind::None.config(Role::Client).with_stall_timeout(SHORT);
@@ -200,24 +200,24 @@ fn deadline_that_begins_later_holds_without_calls() {
     let connector = connector(&address, sessions, NO_KEY, PATIENCE);
     let client = run(async {
         let client = Connection::connect(&connector).await.unwrap();
-        // So far it has no deadline.
+        // The connection has no deadline so far.
         go.send(()).unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), b"first");
         client
     });
-    assert_eq!(playing.join().unwrap(), b"");
+    assert_eq!(server.join().unwrap(), b"");
     let failed = run(client.recv());
     let timed_out = Error::TimedOut(TimedOut::Receive);
     assert!(matches!(&failed, Err(CallError::Protocol(it)) if *it == timed_out), "{failed:?}");
 }
 
 #[test]
-fn what_a_dropped_send_left_over_leaves_while_another_call_receives() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |raw| {
-        told.recv_timeout(PATIENCE).unwrap();
-        let message = raw.hear();
-        raw.say(b"thanks");
+fn receive_completes_a_dropped_send() {
+    let (go, proceed) = channel();
+    let (address, server) = scripted_server(move |raw| {
+        proceed.recv_timeout(PATIENCE).unwrap();
+        let message = raw.read_frame();
+        raw.send_frame(b"thanks");
         message
     });
     let message = bytes(MUCH);
@@ -227,18 +227,18 @@ fn what_a_dropped_send_left_over_leaves_while_another_call_receives() {
         go.send(()).unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), b"thanks");
     });
-    assert!(playing.join().unwrap() == message);
+    assert!(server.join().unwrap() == message);
 }
 
 #[test]
-fn handshakes_that_fail_say_why() {
-    let attempt = |kind: Kind, timeout, play: fn(Raw)| {
-        let (address, playing) = played(play);
+fn failed_handshake_reports_its_cause() {
+    let attempt = |kind: Kind, timeout, script: fn(RawClient)| {
+        let (address, server) = scripted_server(script);
         let config = kind.config(Role::Client).with_handshake_timeout(SHORT);
         let sessions = SessionFactory::new(config, Pools::new(&PoolOptions::default()));
         let connector = connector(&address, sessions, kind.key(SECRET), timeout);
         let failed = run(Connection::connect(&connector)).unwrap_err();
-        playing.join().unwrap();
+        server.join().unwrap();
         failed
     };
     for kind in [Kind::Challenge, Kind::Mutual, Kind::Multiprocessing] {
@@ -251,7 +251,7 @@ fn handshakes_that_fail_say_why() {
         let failed = attempt(kind, SHORT / 3, |raw| drop(read_all(&raw)));
         assert!(matches!(failed, CallError::TimedOut), "{failed}");
     }
-    let (address, playing) = played(|raw| drop(read_all(&raw)));
+    let (address, server) = scripted_server(|raw| drop(read_all(&raw)));
     let sessions = Kind::Challenge.sessions_in(Role::Client, &{
         let mut none = PoolOptions::default();
         none.handshakes = 0;
@@ -259,15 +259,15 @@ fn handshakes_that_fail_say_why() {
     });
     let failed = run(Connection::connect(&connector(&address, sessions, NO_KEY, PATIENCE)));
     assert!(matches!(failed, Err(CallError::Start(_))), "{failed:?}");
-    playing.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
-fn a_reset_is_the_transports_failure_and_stays_one() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |raw| {
-        assert_eq!(raw.hear(), b"hello");
-        told.recv_timeout(PATIENCE).unwrap();
+fn reset_fails_all_later_calls() {
+    let (go, proceed) = channel();
+    let (address, server) = scripted_server(move |raw| {
+        assert_eq!(raw.read_frame(), b"hello");
+        proceed.recv_timeout(PATIENCE).unwrap();
         socket2::SockRef::from(&raw.0).set_linger(Some(Duration::ZERO)).unwrap();
     });
     run(async {
@@ -286,17 +286,17 @@ fn a_reset_is_the_transports_failure_and_stays_one() {
         assert!(matches!(messages.next().await, Some(Err(CallError::Io(_)))));
         assert!(messages.next().await.is_none());
     });
-    playing.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
-fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
+fn message_above_the_limit_can_be_received_in_chunks() {
     let message = bytes(300_000);
     let long = message.clone();
-    let (address, playing) = played(move |raw| {
-        raw.say(&long);
-        let next = raw.hear();
-        raw.say(&next);
+    let (address, server) = scripted_server(move |raw| {
+        raw.send_frame(&long);
+        let next = raw.read_frame();
+        raw.send_frame(&next);
         assert_eq!(read_all(&raw), b"");
     });
     run(async {
@@ -313,16 +313,16 @@ fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
         for _ in 0..2 {
             assert!(matches!(client.recv().await, Err(CallError::MessageTooLong)));
         }
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
-            let part = client.recv_chunk().await.unwrap().unwrap();
-            assert_eq!(part.first, heard.is_empty());
-            heard.extend(part.bytes);
-            if part.remaining == Remaining::End {
+            let chunk = client.recv_chunk().await.unwrap().unwrap();
+            assert_eq!(chunk.first, received.is_empty());
+            received.extend(chunk.bytes);
+            if chunk.remaining == Remaining::End {
                 break;
             }
         }
-        assert!(heard == message);
+        assert!(received == message);
         client.send(b"next").await.unwrap();
         assert_eq!(client.recv().await.unwrap().unwrap(), b"next");
         client.finish().await.unwrap();
@@ -330,11 +330,11 @@ fn a_message_longer_than_is_taken_whole_can_be_had_in_parts() {
         let over = matches!(failed, Err(CallError::Send(SendError::Finished | SendError::Ended)));
         assert!(over, "{failed:?}");
     });
-    playing.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
-fn where_nobody_listens_there_is_no_connection() {
+fn connect_fails_without_a_listener() {
     let refused = tcp().listen(1).unwrap()[0].address().unwrap();
     for address in [refused, unix()] {
         let sessions = Kind::None.sessions(Role::Client);
@@ -344,7 +344,7 @@ fn where_nobody_listens_there_is_no_connection() {
 }
 
 #[test]
-fn at_a_unix_socket_a_crowd_is_waited_for() {
+fn connect_waits_while_a_unix_socket_is_full() {
     let Address::Unix(path) = unix() else { panic!() };
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
     socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
@@ -352,17 +352,17 @@ fn at_a_unix_socket_a_crowd_is_waited_for() {
     let listener = UnixListener::from(socket);
     let address = Address::Unix(path.clone());
     run(async {
-        let mut crowd = Vec::new();
+        let mut pending = Vec::new();
         let failed = loop {
             match Socket::connect(&address, SHORT).await {
-                Ok(socket) => crowd.push(socket),
+                Ok(socket) => pending.push(socket),
                 Err(failed) => break failed,
             }
         };
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
         let waiting = Socket::connect(&address, PATIENCE);
         let accepting =
-            smol::unblock(move || (0..=crowd.len()).for_each(|_| drop(listener.accept())));
+            smol::unblock(move || (0..=pending.len()).for_each(|_| drop(listener.accept())));
         let (connected, ()) = future::zip(waiting, accepting).await;
         connected.unwrap();
     });
@@ -370,7 +370,7 @@ fn at_a_unix_socket_a_crowd_is_waited_for() {
 }
 
 #[test]
-fn a_name_is_looked_up() {
+fn host_name_is_resolved() {
     let server = Running::start(echo(), options());
     let Address::Tcp { port, .. } = server.address else { panic!() };
     run(async {
@@ -381,14 +381,14 @@ fn a_name_is_looked_up() {
     });
 }
 
-/// Woken, it looks at the client at once; with it goes a call that is not done.
-struct Prying {
+/// A waker that calls the client when it is woken, and drops a pending call of it when it is dropped.
+struct ReentrantWaker {
     client: Arc<Connection>,
     woken: Arc<AtomicUsize>,
     _call: Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Wake for Prying {
+impl Wake for ReentrantWaker {
     fn wake(self: Arc<Self>) {
         drop(run(future::poll_once(self.client.peer(|_| ()))));
         self.woken.fetch_add(1, Ordering::Relaxed);
@@ -396,30 +396,30 @@ impl Wake for Prying {
 }
 
 #[test]
-fn whoever_is_woken_or_let_go_may_use_the_client_at_once() {
+fn wakers_may_call_the_client_when_woken_or_dropped() {
     let (done, is_done) = channel();
     thread::spawn(move || {
         let server = Running::start(echo(), options());
-        // Without a timeout: a timer has the waker too.
+        // No timeout: a timer would hold the waker too.
         let (sessions, options) = (Kind::None.sessions(Role::Client), ConnectionOptions::default());
         let connector = connector(&server.address, sessions, NO_KEY, PATIENCE);
         let client = run(Connection::connect(&connector.with_options(options)));
         let client = Arc::new(client.unwrap());
         let woken = Arc::new(AtomicUsize::new(0));
-        let prying = || {
+        let reentrant_waker = || {
             let caller = client.clone();
             let mut call = Box::pin(async move { drop(caller.recv().await) });
             assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             let (client, woken) = (client.clone(), woken.clone());
-            Waker::from(Arc::new(Prying { client, woken, _call: Mutex::new(call) }))
+            Waker::from(Arc::new(ReentrantWaker { client, woken, _call: Mutex::new(call) }))
         };
         let mut waiting = pin!(client.recv());
-        // For the second, the first is let go.
-        for waker in [prying(), prying()] {
+        // The second poll drops the waker of the first.
+        for waker in [reentrant_waker(), reentrant_waker()] {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         run(client.send(b"hello")).unwrap();
-        until("nobody is woken", || woken.load(Ordering::Relaxed) > 0);
+        wait_until("the receiver was not woken", || woken.load(Ordering::Relaxed) > 0);
         assert_eq!(run(waiting).unwrap().unwrap(), b"hello");
         done.send(()).unwrap();
     });

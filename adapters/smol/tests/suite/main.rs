@@ -1,5 +1,4 @@
-//! The server, the client and the task, over sockets and over a transport that makes everything as hard as
-//! it may.
+//! The server, the client and the connection task, over sockets and over in-memory pipes.
 
 #![cfg(test)]
 
@@ -34,14 +33,14 @@ use countersign_host::{
 use countersign_smol::Server;
 use smol::{Executor, Timer, channel as async_channel, future};
 
-/// For anything that must happen; never how long it is expected to take.
+/// Time limit for events that must happen. Far longer than any of them takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// For what is to time out.
+/// Timeout that a test expects to expire.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 pub(crate) const NO_KEY: Option<Key> = None;
 pub(crate) const SECRET: &[u8] = b"a key that is long enough for anyone";
 
-/// Every scheme, with what its ends need.
+/// Every scheme, with its configuration and key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     None,
@@ -66,8 +65,8 @@ impl Kind {
                 Config::new(scheme).with_framing(Framing::U32)
             }
             Self::Mutual => {
-                let instance = ProcessId::from_bytes(&[process; ProcessId::LEN]);
-                Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), instance)))
+                let process_id = ProcessId::from_bytes(&[process; ProcessId::LEN]);
+                Config::new(Scheme::Mutual(Mutual::new(name.parse().unwrap(), process_id)))
             }
             Self::Multiprocessing => {
                 Config::new(Scheme::Multiprocessing(Multiprocessing::new(Digest::Sha256)))
@@ -75,7 +74,7 @@ impl Kind {
         }
     }
 
-    /// One end, of a process of its own.
+    /// Sessions of one role, with their own record of outstanding challenges.
     pub(crate) fn sessions(self, role: Role) -> SessionFactory {
         self.sessions_in(role, &PoolOptions::default())
     }
@@ -96,48 +95,49 @@ impl Kind {
     }
 }
 
-/// What a test waits for, which is not to hang.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    let never = async {
+/// Awaits `future`; panics after [`PATIENCE`].
+pub(crate) async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
+    let timeout = async {
         Timer::after(PATIENCE).await;
-        panic!("waited in vain");
+        panic!("timed out");
     };
-    future::or(future, never).await
+    future::or(future, timeout).await
 }
 
-/// Runs it on this thread alone.
+/// Runs `future` on this thread; panics after [`PATIENCE`].
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
-    smol::block_on(soon(future))
+    smol::block_on(with_timeout(future))
 }
 
-/// Waits on this thread until it is so.
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < until, "{what}");
+/// Blocks this thread until `condition` holds; panics with `failure` after [`PATIENCE`].
+pub(crate) fn wait_until(failure: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{failure}");
         thread::yield_now();
     }
 }
 
-/// `len` bytes that are not all alike.
+/// `len` bytes with a pattern that does not repeat every 256 bytes.
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
 
+/// `body` as a frame of the `u32` framing.
 pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = (body.len() as u32).to_be_bytes().to_vec();
     frame.extend_from_slice(body);
     frame
 }
 
-/// Of a server that never gives up: its clients time out first.
+/// Options of a server that stops its connections only after its clients have timed out.
 pub(crate) fn options() -> ServerOptions {
     let mut options = ServerOptions::default();
     options.stop_timeout = 10 * PATIENCE;
     options
 }
 
-/// For a client that connects to `address`.
+/// Connector of a client to `address`, with `timeout` for each call.
 pub(crate) fn connector(
     address: &Address,
     factory: SessionFactory,
@@ -150,17 +150,17 @@ pub(crate) fn connector(
     Connector::of(address.clone(), Arc::new(factory), Arc::new(key)).with_options(options)
 }
 
-/// For a client over a transport that is connected already.
+/// Connector of a client over a transport that is already connected.
 pub(crate) fn connector_over(factory: SessionFactory, key: Option<Key>) -> Connector {
     connector(&tcp(), factory, key, PATIENCE)
 }
 
-/// Every message is sent back while it arrives.
+/// Services that send every message back while it arrives.
 pub(crate) fn echo() -> impl ServiceFactory + 'static {
     Streams(|_: ConnectionHandle| Echo)
 }
 
-/// Sends a chunk back, when there is room.
+/// Sends a chunk back if there is room.
 pub(crate) fn send_back(chunk: Chunk<'_>, out: &mut Outbox<'_>) -> Flow {
     if out.send_chunk(chunk.bytes, chunk.remaining).is_ok() {
         Flow::Consumed
@@ -169,19 +169,19 @@ pub(crate) fn send_back(chunk: Chunk<'_>, out: &mut Outbox<'_>) -> Flow {
     }
 }
 
-/// What polls a server.
+/// The executor that polls a server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum On {
+pub(crate) enum Runtime {
     /// `smol::block_on`.
     OneThread,
     /// An executor with two threads.
     TwoThreads,
 }
 
-impl On {
+impl Runtime {
     pub(crate) const ALL: [Self; 2] = [Self::OneThread, Self::TwoThreads];
 
-    /// Runs `future` to its end.
+    /// Runs `future` to completion.
     pub(crate) fn run<T: Send>(self, future: impl Future<Output = T> + Send) -> T {
         match self {
             Self::OneThread => smol::block_on(future),
@@ -205,7 +205,7 @@ pub(crate) fn tcp() -> Address {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// A path that is nobody else's.
+/// A Unix socket address with a unique path.
 pub(crate) fn unix() -> Address {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let name = format!(
@@ -216,7 +216,7 @@ pub(crate) fn unix() -> Address {
     Address::Unix(std::env::temp_dir().join(name))
 }
 
-/// A server, stopped on drop.
+/// A running server, stopped on drop.
 pub(crate) struct Running {
     pub(crate) address: Address,
     pub(crate) handle: ServerHandle,
@@ -224,14 +224,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Of the scheme `none`, by TCP.
+    /// A server of the scheme `none`, over TCP.
     pub(crate) fn start(services: impl ServiceFactory + 'static, options: ServerOptions) -> Self {
         let sessions = Kind::None.sessions(Role::Server);
-        Self::start_at(On::OneThread, &tcp(), sessions, Arc::new(NO_KEY), services, options)
+        Self::start_at(Runtime::OneThread, &tcp(), sessions, Arc::new(NO_KEY), services, options)
     }
 
     pub(crate) fn start_at(
-        on: On,
+        runtime: Runtime,
         address: &Address,
         protocol: SessionFactory,
         keys: impl Into<SharedKeys>,
@@ -244,18 +244,18 @@ impl Running {
         let handle = server.handle();
         let (ended, end) = channel();
         thread::spawn(move || {
-            on.run(server.run_with(services));
+            runtime.run(server.run_with(services));
             let _ = ended.send(());
         });
         Self { address, handle, end }
     }
 
-    /// A client that this test plays itself, a byte at a time if it likes.
-    pub(crate) fn client(&self) -> Raw {
-        Raw::connect(&self.address)
+    /// A plain TCP client.
+    pub(crate) fn client(&self) -> RawClient {
+        RawClient::connect(&self.address)
     }
 
-    /// Waits until it has come to its end.
+    /// Waits until the server has stopped.
     pub(crate) fn join(&self) {
         self.end.recv_timeout(PATIENCE).unwrap();
     }
@@ -274,10 +274,10 @@ impl Drop for Running {
     }
 }
 
-/// A blocking TCP socket, for the scheme `none`.
-pub(crate) struct Raw(pub(crate) TcpStream);
+/// A blocking TCP socket that speaks the scheme `none`.
+pub(crate) struct RawClient(pub(crate) TcpStream);
 
-impl Raw {
+impl RawClient {
     pub(crate) fn connect(address: &Address) -> Self {
         let stream = TcpStream::connect(address.to_string()).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -286,12 +286,12 @@ impl Raw {
         Self(stream)
     }
 
-    pub(crate) fn say(&self, message: &[u8]) {
+    pub(crate) fn send_frame(&self, message: &[u8]) {
         (&self.0).write_all(&frame(message)).unwrap();
     }
 
-    /// The next frame, or what there is instead.
-    pub(crate) fn try_hear(&self) -> io::Result<Vec<u8>> {
+    /// Reads the next frame.
+    pub(crate) fn try_read_frame(&self) -> io::Result<Vec<u8>> {
         let mut header = [0; 4];
         (&self.0).read_exact(&mut header)?;
         let mut body = vec![0; u32::from_be_bytes(header) as usize];
@@ -299,16 +299,17 @@ impl Raw {
         Ok(body)
     }
 
-    pub(crate) fn hear(&self) -> Vec<u8> {
-        self.try_hear().unwrap()
+    pub(crate) fn read_frame(&self) -> Vec<u8> {
+        self.try_read_frame().unwrap()
     }
 
-    pub(crate) fn ask(&self, message: &[u8]) {
-        self.say(message);
-        assert_eq!(self.hear(), message);
+    /// Sends a message and reads its echo.
+    pub(crate) fn request(&self, message: &[u8]) {
+        self.send_frame(message);
+        assert_eq!(self.read_frame(), message);
     }
 
-    /// Whether the server has closed it without a word.
+    /// Whether the server closes the connection without sending anything more.
     pub(crate) fn is_closed(&self) -> bool {
         match (&self.0).read(&mut [0; 1]) {
             Ok(n) => n == 0,

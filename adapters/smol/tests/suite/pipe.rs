@@ -1,4 +1,4 @@
-//! A transport in memory, easy or hard on whoever uses it.
+//! An in-memory transport: plain, or one byte at a time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -8,15 +8,15 @@ use std::task::{Context, Poll, Waker, ready};
 
 use smol::io::{AsyncRead, AsyncWrite};
 
-/// One direction.
+/// One direction of a pipe.
 #[derive(Default)]
-struct Lane {
+struct Direction {
     bytes: VecDeque<u8>,
-    room: usize,
-    /// No more comes.
-    shut: bool,
-    /// Nobody reads any more.
-    deaf: bool,
+    capacity: usize,
+    /// The writer is closed.
+    write_closed: bool,
+    /// The reader is dropped.
+    read_closed: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -25,46 +25,46 @@ fn wake(waker: &mut Option<Waker>) {
     waker.take().into_iter().for_each(Waker::wake);
 }
 
-/// How it treats its users.
+/// How many bytes a poll transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// As many bytes as there are, or there is room for.
+pub(crate) enum PipeMode {
+    /// As many bytes as are available, or fit.
     Plain,
-    /// One byte at a time, and before each it has the task polled again; what is written stays with the
-    /// writer until it is flushed or closed.
-    Fine,
+    /// One byte on every second poll; the others are pending and wake the task. Written bytes stay in the
+    /// writer until they are flushed or the writer is closed.
+    ByteByByte,
 }
 
-/// One end. Dropped, it is gone for the other.
+/// One end of a pipe. Dropping it closes both directions.
 pub(crate) struct Pipe {
-    manner: Manner,
-    incoming: Arc<Mutex<Lane>>,
-    outgoing: Arc<Mutex<Lane>>,
-    /// Written, and not flushed.
-    held: VecDeque<u8>,
-    /// How often it was polled: to read, to write, to hand over what was written.
+    mode: PipeMode,
+    incoming: Arc<Mutex<Direction>>,
+    outgoing: Arc<Mutex<Direction>>,
+    /// Bytes written but not flushed.
+    unflushed: VecDeque<u8>,
+    /// Number of polls of read, write and flush.
     polls: [usize; 3],
 }
 
-/// Two ends, with room for `room` bytes in each direction.
-pub(crate) fn pipe(manner: Manner, room: usize) -> (Pipe, Pipe) {
-    let lane = || Arc::new(Mutex::new(Lane { room, ..Lane::default() }));
-    let (there, back) = (lane(), lane());
-    let end = |incoming: &Arc<Mutex<Lane>>, outgoing: &Arc<Mutex<Lane>>| {
+/// Two connected ends that buffer up to `capacity` bytes in each direction.
+pub(crate) fn pipe(mode: PipeMode, capacity: usize) -> (Pipe, Pipe) {
+    let direction = || Arc::new(Mutex::new(Direction { capacity, ..Direction::default() }));
+    let (there, back) = (direction(), direction());
+    let end = |incoming: &Arc<Mutex<Direction>>, outgoing: &Arc<Mutex<Direction>>| {
         let (incoming, outgoing) = (incoming.clone(), outgoing.clone());
-        Pipe { manner, incoming, outgoing, held: VecDeque::new(), polls: [0; 3] }
+        Pipe { mode, incoming, outgoing, unflushed: VecDeque::new(), polls: [0; 3] }
     };
     (end(&back, &there), end(&there, &back))
 }
 
-fn lock(lane: &Mutex<Lane>) -> MutexGuard<'_, Lane> {
-    lane.lock().unwrap()
+fn lock(direction: &Mutex<Direction>) -> MutexGuard<'_, Direction> {
+    direction.lock().unwrap()
 }
 
 impl Pipe {
-    /// How many bytes it takes now.
-    fn most(&mut self, what: usize, cx: &Context<'_>) -> Poll<usize> {
-        if self.manner == Manner::Plain {
+    /// How many bytes the current poll may transfer.
+    fn poll_budget(&mut self, what: usize, cx: &Context<'_>) -> Poll<usize> {
+        if self.mode == PipeMode::Plain {
             return Poll::Ready(usize::MAX);
         }
         self.polls[what] += 1;
@@ -75,20 +75,20 @@ impl Pipe {
         Poll::Ready(1)
     }
 
-    /// Hands bytes over to the other end.
-    fn give(&self, bytes: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        let mut lane = lock(&self.outgoing);
-        assert!(!lane.shut, "written to after it was closed");
-        if lane.deaf {
+    /// Transfers bytes to the other end.
+    fn transfer(&self, bytes: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        let mut direction = lock(&self.outgoing);
+        assert!(!direction.write_closed, "write after close");
+        if direction.read_closed {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        let n = bytes.len().min(lane.room - lane.bytes.len());
+        let n = bytes.len().min(direction.capacity - direction.bytes.len());
         if n == 0 {
-            lane.writer = Some(cx.waker().clone());
+            direction.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        lane.bytes.extend(&bytes[..n]);
-        wake(&mut lane.reader);
+        direction.bytes.extend(&bytes[..n]);
+        wake(&mut direction.reader);
         Poll::Ready(Ok(n))
     }
 }
@@ -99,15 +99,15 @@ impl AsyncRead for Pipe {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let most = ready!(self.most(0, cx));
-        let mut lane = lock(&self.incoming);
-        let n = into.len().min(most).min(lane.bytes.len());
-        if n == 0 && !lane.shut {
-            lane.reader = Some(cx.waker().clone());
+        let limit = ready!(self.poll_budget(0, cx));
+        let mut direction = lock(&self.incoming);
+        let n = into.len().min(limit).min(direction.bytes.len());
+        if n == 0 && !direction.write_closed {
+            direction.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        into[..n].iter_mut().for_each(|to| *to = lane.bytes.pop_front().unwrap());
-        wake(&mut lane.writer);
+        into[..n].iter_mut().for_each(|to| *to = direction.bytes.pop_front().unwrap());
+        wake(&mut direction.writer);
         Poll::Ready(Ok(n))
     }
 }
@@ -118,44 +118,44 @@ impl AsyncWrite for Pipe {
         cx: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(self.most(1, cx)).min(from.len());
-        if self.manner == Manner::Plain {
-            return self.give(&from[..n], cx);
+        let n = ready!(self.poll_budget(1, cx)).min(from.len());
+        if self.mode == PipeMode::Plain {
+            return self.transfer(&from[..n], cx);
         }
-        if self.held.len() >= 5 {
+        if self.unflushed.len() >= 5 {
             ready!(self.as_mut().poll_flush(cx))?;
         }
-        self.held.extend(&from[..n]);
+        self.unflushed.extend(&from[..n]);
         Poll::Ready(Ok(n))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(&byte) = self.held.front() {
-            ready!(self.most(2, cx));
-            ready!(self.give(&[byte], cx))?;
-            self.held.pop_front();
+        while let Some(&byte) = self.unflushed.front() {
+            ready!(self.poll_budget(2, cx));
+            ready!(self.transfer(&[byte], cx))?;
+            self.unflushed.pop_front();
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        ready!(self.most(2, cx));
-        let mut lane = lock(&self.outgoing);
-        lane.shut = true;
-        wake(&mut lane.reader);
+        ready!(self.poll_budget(2, cx));
+        let mut direction = lock(&self.outgoing);
+        direction.write_closed = true;
+        wake(&mut direction.reader);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut lane = lock(&self.outgoing);
-        lane.shut = true;
-        wake(&mut lane.reader);
-        drop(lane);
-        let mut lane = lock(&self.incoming);
-        lane.deaf = true;
-        wake(&mut lane.writer);
+        let mut direction = lock(&self.outgoing);
+        direction.write_closed = true;
+        wake(&mut direction.reader);
+        drop(direction);
+        let mut direction = lock(&self.incoming);
+        direction.read_closed = true;
+        wake(&mut direction.writer);
     }
 }

@@ -1,4 +1,4 @@
-//! Stops: in order, under load, and of those who do not listen.
+//! Stops of the server: idle, under load, with an answer pending, with a stuck peer.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -10,17 +10,18 @@ use countersign_driver::StreamService;
 
 use super::*;
 
-/// Longer than the quiet time of a connection that is to stop.
+/// Longer than a stopping connection must be quiet before it is closed.
 const SLOW: Duration = Duration::from_millis(250);
 
 #[test]
-fn a_server_whose_connections_are_idle_stops_soon() {
-    for on in On::ALL {
+fn server_with_idle_connection_stops_soon() {
+    for runtime in Runtime::ALL {
         let sessions = Kind::None.sessions(Role::Server);
         let services = echo();
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options());
+        let server =
+            Running::start_at(runtime, &tcp(), sessions, Arc::new(NO_KEY), services, options());
         let client = server.client();
-        client.ask(b"hello");
+        client.request(b"hello");
         server.handle.stop();
         assert!(client.is_closed());
         drop(client);
@@ -29,7 +30,7 @@ fn a_server_whose_connections_are_idle_stops_soon() {
 }
 
 #[test]
-fn a_server_without_connections_stops_at_once_even_before_it_runs() {
+fn server_without_connections_stops_at_once() {
     for before in [true, false] {
         let listeners = tcp().listen(1).unwrap();
         let address = listeners[0].address().unwrap();
@@ -44,15 +45,15 @@ fn a_server_without_connections_stops_at_once_even_before_it_runs() {
     }
 }
 
-/// Sends every message back, and holds the thread up when told to.
-struct Holding(Arc<Hold>);
+/// Echoes; blocks the thread on the messages `hold` and `slow`.
+struct BlockingEcho(Arc<Hold>);
 
 struct Hold {
     held: Sender<()>,
     go: Mutex<Receiver<()>>,
 }
 
-impl StreamService for Holding {
+impl StreamService for BlockingEcho {
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         match chunk.bytes {
             b"hold" => {
@@ -67,56 +68,57 @@ impl StreamService for Holding {
 }
 
 #[test]
-fn a_stop_answers_requests_that_the_server_has_not_seen() {
+fn stop_answers_requests_not_yet_read() {
     const CLIENTS: usize = 300;
-    for on in On::ALL {
+    for runtime in Runtime::ALL {
         let (held, is_held) = channel();
-        let (go, told) = channel();
-        let hold = Arc::new(Hold { held, go: Mutex::new(told) });
-        let services = Streams(move |_: ConnectionHandle| Holding(hold.clone()));
+        let (go, proceed) = channel();
+        let hold = Arc::new(Hold { held, go: Mutex::new(proceed) });
+        let services = Streams(move |_: ConnectionHandle| BlockingEcho(hold.clone()));
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options());
+        let server =
+            Running::start_at(runtime, &tcp(), sessions, Arc::new(NO_KEY), services, options());
         let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
-        clients.iter().for_each(|client| client.ask(b"first"));
+        clients.iter().for_each(|client| client.request(b"first"));
 
         let (holder, others) = clients.split_first().unwrap();
-        holder.say(b"hold");
+        holder.send_frame(b"hold");
         is_held.recv().unwrap();
-        // When it is through, those of which the server has not learnt would seem to have been quiet for
-        // long enough.
+        // When `slow` is answered, a server that does not look for new data first would take the other
+        // connections for quiet and close them.
         let (slow, others) = others.split_first().unwrap();
-        slow.say(b"slow");
-        // Some more than one turn answers.
+        slow.send_frame(b"slow");
+        // More than one poll answers.
         let again = bytes(100_000);
         others.iter().for_each(|client| {
-            client.say(b"again");
-            client.say(&again);
+            client.send_frame(b"again");
+            client.send_frame(&again);
         });
         server.handle.stop();
         go.send(()).unwrap();
 
-        assert_eq!(holder.hear(), b"hold");
-        assert_eq!(slow.hear(), b"slow");
+        assert_eq!(holder.read_frame(), b"hold");
+        assert_eq!(slow.read_frame(), b"slow");
         let answered = others.iter().filter(|client| {
-            client.try_hear().is_ok_and(|answer| answer == b"again")
-                && client.try_hear().is_ok_and(|answer| answer == again)
+            client.try_read_frame().is_ok_and(|answer| answer == b"again")
+                && client.try_read_frame().is_ok_and(|answer| answer == again)
         });
         assert_eq!(answered.count(), others.len());
-        assert!(clients.iter().all(Raw::is_closed));
+        assert!(clients.iter().all(RawClient::is_closed));
         drop(clients);
         server.join();
     }
 }
 
-/// Answers when it is woken and the answer is there: to be told to stop is to be woken too.
-struct Thinking {
+/// Answers when it is woken and the answer is ready. A stop wakes it too.
+struct DeferredAnswer {
     waker: Waker,
     out: Sender<Waker>,
-    thought: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
     asked: bool,
 }
 
-impl StreamService for Thinking {
+impl StreamService for DeferredAnswer {
     fn on_chunk(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Moment) -> Flow {
         self.asked = true;
         self.out.send(self.waker.clone()).unwrap();
@@ -124,7 +126,7 @@ impl StreamService for Thinking {
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Moment) {
-        if self.asked && self.thought.load(Ordering::SeqCst) {
+        if self.asked && self.ready.load(Ordering::SeqCst) {
             self.asked = false;
             out.send(b"an answer").unwrap();
         }
@@ -136,37 +138,39 @@ impl StreamService for Thinking {
 }
 
 #[test]
-fn a_stop_accepts_nobody_and_waits_for_an_answer_that_another_thread_gives() {
+fn stop_waits_for_answer_of_another_thread() {
     let (out, wakers) = channel();
-    let thought = Arc::new(AtomicBool::new(false));
-    let thinking = thought.clone();
+    let ready = Arc::new(AtomicBool::new(false));
+    let ready_service = ready.clone();
     let services = Streams(move |connection: ConnectionHandle| {
-        let (out, thought) = (out.clone(), thinking.clone());
-        Thinking { waker: connection.waker(), out, thought, asked: false }
+        let (out, ready) = (out.clone(), ready_service.clone());
+        DeferredAnswer { waker: connection.waker(), out, ready, asked: false }
     });
     let server = Running::start(services, options());
     let client = server.client();
-    client.say(b"hello");
+    client.send_frame(b"hello");
     let waker: Waker = wakers.recv().unwrap();
     server.handle.stop();
-    until("goes on accepting", || TcpStream::connect(server.address.to_string()).is_err());
-    // For as long as an idle connection would be closed in.
+    wait_until("the server still accepts", || {
+        TcpStream::connect(server.address.to_string()).is_err()
+    });
+    // An idle connection would be closed within this time.
     client.0.set_read_timeout(Some(SLOW)).unwrap();
-    assert_eq!(client.try_hear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(client.try_read_frame().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     client.0.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(!server.is_over());
-    thought.store(true, Ordering::SeqCst);
+    ready.store(true, Ordering::SeqCst);
     waker.wake();
-    assert_eq!(client.hear(), b"an answer");
+    assert_eq!(client.read_frame(), b"an answer");
     assert!(client.is_closed());
     drop(client);
     server.join();
 }
 
-/// Owes an answer for ever, and says how it ended.
-struct Owing(Sender<Result<(), Error>>);
+/// Echoes, is never idle, and reports the result of its connection.
+struct NeverIdle(Sender<Result<(), Error>>);
 
-impl StreamService for Owing {
+impl StreamService for NeverIdle {
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
         send_back(chunk, out)
     }
@@ -181,27 +185,28 @@ impl StreamService for Owing {
 }
 
 #[test]
-fn who_is_stuck_is_given_up_at_the_stop_timeout() {
-    for on in On::ALL {
+fn connection_in_progress_is_abandoned_at_stop_timeout() {
+    for runtime in Runtime::ALL {
         let (ended, how) = channel();
         let mut options = options();
         options.stop_timeout = SLOW;
-        let services = Streams(move |_: ConnectionHandle| Owing(ended.clone()));
+        let services = Streams(move |_: ConnectionHandle| NeverIdle(ended.clone()));
         let sessions = Kind::None.sessions(Role::Server);
-        let server = Running::start_at(on, &tcp(), sessions, Arc::new(NO_KEY), services, options);
-        // One to whom an answer is owed, one who reads none of its own.
+        let server =
+            Running::start_at(runtime, &tcp(), sessions, Arc::new(NO_KEY), services, options);
+        // The service of the first is not idle; the second does not read.
         let (client, stuck) = (server.client(), server.client());
-        client.ask(b"hello");
+        client.request(b"hello");
         stuck.0.set_nonblocking(true).unwrap();
         let many = frame(&[7; 1_000]).repeat(100);
         let (mut at, mut full) = (0, None);
-        until("takes without end", || match (&stuck.0).write(&many[at..]) {
+        wait_until("the server never stops reading", || match (&stuck.0).write(&many[at..]) {
             Ok(n) => {
                 at = (at + n) % many.len();
                 full = None;
                 false
             }
-            // And has not for a while.
+            // The server has not read for a while.
             Err(_) => full.get_or_insert_with(Instant::now).elapsed() > SLOW,
         });
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Any service, as either end, over any stream.
+//! The connection task: any service, in either role, over any stream.
 
 use std::pin::Pin;
 use std::sync::mpsc::Sender;
@@ -12,78 +12,84 @@ use countersign_smol::{ConnectionTask, Socket, futures};
 
 use super::*;
 
-/// Sends one message, and takes one.
+/// Sends one message and finishes when the answer arrives.
 #[derive(Default)]
-struct Asking {
-    heard: Vec<u8>,
+struct OneRequest {
+    answer: Vec<u8>,
 }
 
-impl StreamService for Asking {
+impl StreamService for OneRequest {
     fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Moment) {
         out.send(b"hello").unwrap();
     }
 
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Moment) -> Flow {
-        self.heard.extend_from_slice(chunk.bytes);
+        self.answer.extend_from_slice(chunk.bytes);
         out.finish();
         Flow::Consumed
     }
 }
 
 #[test]
-fn a_service_can_be_the_client_of_a_server() {
+fn task_drives_a_service_as_client() {
     for kind in Kind::ALL {
         for address in [tcp(), unix()] {
             let services = Streams(|_: ConnectionHandle| Upper);
             let (sessions, keys) = (kind.sessions(Role::Server), Arc::new(kind.key(SECRET)));
-            let server =
-                Running::start_at(On::TwoThreads, &address, sessions, keys, services, options());
-            let (asking, how) = run(async {
+            let server = Running::start_at(
+                Runtime::TwoThreads,
+                &address,
+                sessions,
+                keys,
+                services,
+                options(),
+            );
+            let (service, result) = run(async {
                 let socket = Socket::connect(&server.address, PATIENCE).await.unwrap();
                 let task = ConnectionTask::from(socket);
                 let protocol = kind.sessions(Role::Client).client(&task.waker(), task.now());
-                task.drive(protocol.unwrap(), Asking::default(), &kind.key(SECRET)).await
+                task.drive(protocol.unwrap(), OneRequest::default(), &kind.key(SECRET)).await
             });
-            how.unwrap();
-            assert_eq!(asking.heard, b"HELLO", "{kind:?}");
+            result.unwrap();
+            assert_eq!(service.answer, b"HELLO", "{kind:?}");
         }
     }
 }
 
 #[test]
-fn a_stream_of_another_crate_serves_a_client_over_one() {
+fn task_drives_a_stream_of_another_crate() {
     for kind in Kind::ALL {
         run(async {
             let listener = smol::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let at = listener.local_addr().unwrap();
-            let serving = async {
+            let server_side = async {
                 let task = ConnectionTask::new(listener.accept().await.unwrap().0);
                 let protocol = kind.sessions(Role::Server).server(&task.waker(), task.now());
                 task.drive(protocol.unwrap(), Echo, &kind.key(SECRET)).await.1
             };
-            let talking = async {
+            let client_side = async {
                 let stream = smol::net::TcpStream::connect(at).await.unwrap();
                 let connector = connector_over(kind.sessions(Role::Client), kind.key(SECRET));
                 let client = futures::Connection::over(stream, &connector).await.unwrap();
                 let message = bytes(1 << 20);
-                let (sent, heard) = future::zip(client.send(&message), client.recv()).await;
+                let (sent, received) = future::zip(client.send(&message), client.recv()).await;
                 sent.unwrap();
-                assert!(heard.unwrap().unwrap() == message);
+                assert!(received.unwrap().unwrap() == message);
                 client.finish().await.unwrap();
                 assert_eq!(client.recv().await.unwrap(), None);
             };
-            future::zip(serving, talking).await.0.unwrap();
+            future::zip(server_side, client_side).await.0.unwrap();
         });
     }
 }
 
-/// Says when it is called for other reasons than its peer.
-struct Telling {
+/// Reports the calls that the peer does not cause.
+struct CallRecorder {
     out: Sender<&'static str>,
     due: Option<Moment>,
 }
 
-impl StreamService for Telling {
+impl StreamService for CallRecorder {
     fn on_open(&mut self, _: &Peer<'_>, _: &mut Outbox<'_>, now: Moment) {
         self.due = Some(now.saturating_add(SHORT));
         self.out.send("open").unwrap();
@@ -102,7 +108,7 @@ impl StreamService for Telling {
     }
 
     fn on_timeout(&mut self, _: &mut Outbox<'_>, now: Moment) {
-        assert!(self.due.take().is_some_and(|due| due <= now), "called early");
+        assert!(self.due.take().is_some_and(|due| due <= now), "called before the deadline");
         self.out.send("timeout").unwrap();
     }
 
@@ -112,20 +118,20 @@ impl StreamService for Telling {
 }
 
 #[test]
-fn a_link_is_woken_timed_and_stopped_whatever_task_drives_it() {
+fn wakes_timeouts_and_stop_follow_the_driving_task() {
     let services = echo();
     let server = Running::start(services, options());
     let socket = run(Socket::connect(&server.address, PATIENCE)).unwrap();
     let task = ConnectionTask::from(socket);
     let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
-    let (out, told) = channel();
+    let (out, calls) = channel();
     let (waker, shutdown) = (task.waker(), task.shutdown_handle());
-    let service = Telling { out, due: None };
+    let service = CallRecorder { out, due: None };
     let mut driving = Box::pin(async move { task.drive(protocol, service, &NO_KEY).await });
-    // Polled for the first time by somebody who goes away.
+    // The first poll is from this thread; another one drives the task from then on.
     assert!(run(future::poll_once(driving.as_mut())).is_none());
     let driver = thread::spawn(move || run(driving));
-    let next = || told.recv_timeout(PATIENCE).unwrap();
+    let next = || calls.recv_timeout(PATIENCE).unwrap();
     assert_eq!(next(), "open");
     let begun = Instant::now();
     waker.wake_by_ref();
@@ -135,25 +141,26 @@ fn a_link_is_woken_timed_and_stopped_whatever_task_drives_it() {
     waker.wake();
     assert_eq!(next(), "wake");
     shutdown.stop();
-    let (_, how) = driver.join().unwrap();
-    how.unwrap();
-    assert_eq!(told.try_iter().last(), Some("closed"));
+    let (_, result) = driver.join().unwrap();
+    result.unwrap();
+    assert_eq!(calls.try_iter().last(), Some("closed"));
 }
 
 #[test]
-fn a_stopped_link_whose_peer_does_not_agree_ends_all_the_same() {
-    let (ours, _theirs) = pipe::pipe(pipe::Manner::Plain, 100);
+fn stopped_task_ends_without_the_peers_fin() {
+    let (ours, _theirs) = pipe::pipe(pipe::PipeMode::Plain, 100);
     let task = ConnectionTask::new(ours);
     let protocol = Kind::None.sessions(Role::Server).server(&task.waker(), task.now()).unwrap();
-    // Before it is driven: it is told all the same.
+    // A stop before `drive` takes effect as well.
     task.shutdown_handle().stop();
-    let (_, how) = run(task.drive(protocol, Echo, &NO_KEY));
+    let (_, result) = run(task.drive(protocol, Echo, &NO_KEY));
     let shutdown = Error::Aborted(CloseReason::Shutdown);
-    assert!(matches!(how, Err(Failure::Protocol(error)) if error == shutdown), "{how:?}");
+    assert!(matches!(result, Err(Failure::Protocol(error)) if error == shutdown), "{result:?}");
 }
 
 #[test]
-fn a_transport_that_takes_nothing_has_failed() {
+fn write_of_zero_bytes_is_an_error() {
+    /// Writes accept no bytes.
     struct Full;
 
     impl smol::io::AsyncRead for Full {
@@ -186,7 +193,7 @@ fn a_transport_that_takes_nothing_has_failed() {
 
     let task = ConnectionTask::new(Full);
     let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
-    let (_, how) = run(task.drive(protocol, Asking::default(), &NO_KEY));
+    let (_, result) = run(task.drive(protocol, OneRequest::default(), &NO_KEY));
     let zero = io::ErrorKind::WriteZero;
-    assert!(matches!(&how, Err(Failure::Io(error)) if error.kind() == zero), "{how:?}");
+    assert!(matches!(&result, Err(Failure::Io(error)) if error.kind() == zero), "{result:?}");
 }
