@@ -1,4 +1,4 @@
-//! The examples, with each other.
+//! The examples, running together.
 
 #![cfg(test)]
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use countersign_std::*;
 
-/// A process that is not the server's, which is this one.
+/// A process id other than that of the server, which is in this process.
 fn other_process() -> ProcessId {
     ProcessId::from_bytes(&[7; ProcessId::LEN])
 }
@@ -32,7 +32,7 @@ fn connect(address: &str, name: &str) -> Connection {
     Connection::connect(&connector).unwrap()
 }
 
-/// Runs `talk` with the address and the handle of the server that `serve` runs.
+/// Runs `serve`, and `talk` with the address and the handle of its server.
 fn with_server(
     serve: impl FnOnce(Box<dyn FnOnce(&Server) + Send>) + Send,
     talk: impl FnOnce(&str, &ServerHandle),
@@ -46,22 +46,22 @@ fn with_server(
             }));
         });
         let (handle, address) = is_started.recv().unwrap();
-        let stops = Stops(handle);
-        talk(&address, &stops.0);
-        drop(stops);
+        let stop_on_drop = StopOnDrop(handle);
+        talk(&address, &stop_on_drop.0);
+        drop(stop_on_drop);
     });
 }
 
-/// Stops the server, also when the test panics.
-struct Stops(ServerHandle);
+/// StopOnDrop the server, also when the test panics.
+struct StopOnDrop(ServerHandle);
 
-impl Drop for Stops {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
-/// The next message that is not the clock's.
+/// The next message other than `tick`.
 fn recv(mut recv: impl FnMut() -> Vec<u8>) -> Vec<u8> {
     loop {
         let message = recv();
@@ -72,38 +72,37 @@ fn recv(mut recv: impl FnMut() -> Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn members_of_the_chat_store_and_talk() {
+fn chat_members_store_values_and_send_messages() {
     with_server(
         |started| std_chat::serve("127.0.0.1:0", started).unwrap(),
         |address, _| {
             let (ann, bob) = (connect(address, "ann"), connect(address, "bob"));
-            let heard = |member: &Connection| recv(|| member.recv().unwrap().unwrap());
-            assert_eq!(heard(&ann), b"welcome");
-            assert_eq!(heard(&bob), b"welcome");
+            let next = |member: &Connection| recv(|| member.recv().unwrap().unwrap());
+            assert_eq!(next(&ann), b"welcome");
+            assert_eq!(next(&bob), b"welcome");
             ann.send(b"@bob hello").unwrap();
-            assert_eq!(heard(&ann), b"sent to 1 of 1");
-            assert_eq!(heard(&bob), b"ann: @bob hello");
-            // Long, and sent before anything is read.
+            assert_eq!(next(&ann), b"sent to 1 of 1");
+            assert_eq!(next(&bob), b"ann: @bob hello");
+            // A long message, sent before its reply is read.
             let value = Arc::new(vec![b'x'; (1 << 20) - 6]);
             ann.send(&[b"set k ", &value[..]].concat()).unwrap();
-            assert_eq!(heard(&ann), b"stored");
+            assert_eq!(next(&ann), b"stored");
             bob.send(b"get k").unwrap();
-            assert!(heard(&bob) == *value);
+            assert!(next(&bob) == *value);
             bob.send(b"get other").unwrap();
-            assert_eq!(heard(&bob), b"");
+            assert_eq!(next(&bob), b"");
             bob.send(b"hello, all").unwrap();
-            let mut received = [heard(&bob), heard(&bob)];
+            let mut received = [next(&bob), next(&bob)];
             received.sort();
             assert_eq!(received, [&b"bob: hello, all"[..], b"sent to 2 of 2"]);
-            assert_eq!(heard(&ann), b"bob: hello, all");
-            // The clock of the chat.
+            assert_eq!(next(&ann), b"bob: hello, all");
             while ann.recv().unwrap().unwrap() != b"tick" {}
         },
     );
 }
 
 #[test]
-fn member_that_reconnects_introduces_itself() {
+fn reconnecting_member_introduces_itself_again() {
     with_server(
         |started| std_chat::serve("127.0.0.1:0", started).unwrap(),
         |address, handle| {

@@ -1,4 +1,4 @@
-//! Connections of clients, with servers that a test plays and with real ones.
+//! Connections of clients, with scripted servers and real ones.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ fn connect_within(
 
 #[test]
 fn client_answers_challenge_of_plain_sockets() {
-    let (address, playing) = played(|mut stream| {
+    let (address, server_thread) = scripted_server(|mut stream| {
         let challenge = [7; 32];
         stream.write_all(&challenge[..5]).unwrap();
         stream.write_all(&challenge[5..]).unwrap();
@@ -42,7 +42,7 @@ fn client_answers_challenge_of_plain_sockets() {
     client.send(b"hello").unwrap();
     assert_eq!(client.recv().unwrap().unwrap(), b"HELLO");
     assert_eq!(client.recv().unwrap(), None);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
@@ -61,18 +61,19 @@ fn server_admits_only_clients_with_its_key() {
 
 #[test]
 fn close_during_handshake_is_truncation() {
-    let (address, playing) = played(|mut stream| stream.write_all(&[7; 31]).unwrap());
+    let (address, server_thread) =
+        scripted_server(|mut stream| stream.write_all(&[7; 31]).unwrap());
     let failed = connect_within(PATIENCE, &address, Config::new(CHALLENGE), Some(key(b"secret")));
     assert!(
         matches!(failed, Err(CallError::Protocol(Error::Truncated(Truncated::Handshake)))),
         "{failed:?}"
     );
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn client_without_key_answers_no_challenge() {
-    let (address, playing) = played(|mut stream| {
+    let (address, server_thread) = scripted_server(|mut stream| {
         stream.write_all(&[7; 32]).unwrap();
         assert_eq!(read_all(&stream), b"");
     });
@@ -81,12 +82,12 @@ fn client_without_key_answers_no_challenge() {
         matches!(failed, Err(CallError::Protocol(Error::Refused(KeyRejection::Unknown)))),
         "{failed:?}"
     );
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn silent_server_fails_at_handshake_timeout() {
-    let (address, playing) = played(|stream| assert_eq!(read_all(&stream), b""));
+    let (address, server_thread) = scripted_server(|stream| assert_eq!(read_all(&stream), b""));
     let begun = Instant::now();
     let failed = connect_within(
         PATIENCE,
@@ -100,12 +101,12 @@ fn silent_server_fails_at_handshake_timeout() {
     );
     let took = begun.elapsed();
     assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn call_timeout_bounds_handshake() {
-    let (address, playing) = played(|stream| assert_eq!(read_all(&stream), b""));
+    let (address, server_thread) = scripted_server(|stream| assert_eq!(read_all(&stream), b""));
     let begun = Instant::now();
     let failed = connect_within(
         SHORT,
@@ -116,16 +117,16 @@ fn call_timeout_bounds_handshake() {
     assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
     let took = begun.elapsed();
     assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn timed_out_recv_leaves_connection_usable() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |mut stream| {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |mut stream| {
         let whole = frame(b"late");
         stream.write_all(&whole[..6]).unwrap();
-        told.recv_timeout(PATIENCE).unwrap();
+        proceed.recv_timeout(PATIENCE).unwrap();
         stream.write_all(&whole[6..]).unwrap();
     });
     let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
@@ -135,12 +136,12 @@ fn timed_out_recv_leaves_connection_usable() {
     let took = begun.elapsed();
     assert!(SHORT <= took && took < PATIENCE / 2, "{took:?}");
     go.send(()).unwrap();
-    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"late");
-    playing.join().unwrap();
+    assert_eq!(retry(|| client.recv()).unwrap().unwrap(), b"late");
+    server_thread.join().unwrap();
 }
 
-/// Calls again after a timeout: on a slow machine one call is not enough.
-fn patiently<T>(mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+/// Repeats a call that times out or is busy, until [`PATIENCE`] has passed.
+fn retry<T>(mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match call() {
@@ -151,10 +152,10 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, Cal
 }
 
 #[test]
-fn timed_out_send_leaves_whole_and_next_send_is_busy() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |mut stream| {
-        told.recv_timeout(PATIENCE).unwrap();
+fn timed_out_send_completes_and_next_send_is_busy() {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |mut stream| {
+        proceed.recv_timeout(PATIENCE).unwrap();
         let first = read_frame(&stream);
         let second = read_frame(&stream);
         assert_eq!(read_all(&stream), b"");
@@ -173,24 +174,24 @@ fn timed_out_send_leaves_whole_and_next_send_is_busy() {
 
     go.send(()).unwrap();
     let next = || match client.send(b"next") {
-        // It is on its way, and must not be sent again.
+        // The message is queued; sending it again would duplicate it.
         Err(CallError::TimedOut) => Ok(()),
         other => other,
     };
-    patiently(next).unwrap();
-    patiently(|| client.finish()).unwrap();
-    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"thanks");
-    assert_eq!(patiently(|| client.recv()).unwrap(), None);
-    let (first, second) = playing.join().unwrap();
-    assert!(first == message, "{} bytes of {}, or others", first.len(), message.len());
+    retry(next).unwrap();
+    retry(|| client.finish()).unwrap();
+    assert_eq!(retry(|| client.recv()).unwrap().unwrap(), b"thanks");
+    assert_eq!(retry(|| client.recv()).unwrap(), None);
+    let (first, second) = server_thread.join().unwrap();
+    assert!(first == message, "received {} bytes of {}, or wrong ones", first.len(), message.len());
     assert_eq!(second, b"next");
 }
 
 #[test]
-fn sent_message_has_left_when_call_returns() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |stream| {
-        let count = told.recv_timeout(PATIENCE).unwrap();
+fn send_returns_after_its_message_was_written() {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |stream| {
+        let count = proceed.recv_timeout(PATIENCE).unwrap();
         (0..count).for_each(|_| assert_eq!(read_frame(&stream), [7; 4096]));
     });
     let client = connect_within(SHORT, &address, Config::new(Scheme::None), None).unwrap();
@@ -204,15 +205,15 @@ fn sent_message_has_left_when_call_returns() {
     assert!(matches!(failed, CallError::TimedOut), "{failed:?}");
     // No further call is needed.
     go.send(count).unwrap();
-    playing.join().unwrap();
+    server_thread.join().unwrap();
     drop(client);
 }
 
 #[test]
-fn recv_moves_on_rest_of_timed_out_send() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |mut stream| {
-        told.recv_timeout(PATIENCE).unwrap();
+fn recv_completes_timed_out_send() {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |mut stream| {
+        proceed.recv_timeout(PATIENCE).unwrap();
         let message = read_frame(&stream);
         stream.write_all(&frame(b"thanks")).unwrap();
         message
@@ -222,25 +223,25 @@ fn recv_moves_on_rest_of_timed_out_send() {
     let failed = client.send(&message);
     assert!(matches!(failed, Err(CallError::TimedOut)), "{failed:?}");
     go.send(()).unwrap();
-    assert_eq!(patiently(|| client.recv()).unwrap().unwrap(), b"thanks");
-    assert!(playing.join().unwrap() == message);
+    assert_eq!(retry(|| client.recv()).unwrap().unwrap(), b"thanks");
+    assert!(server_thread.join().unwrap() == message);
 }
 
-/// Receives half a message, has the server send the rest if `punctual`, and makes no call for longer than
-/// the stall timeout.
-fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
-    let (go, told) = channel();
+/// Receives half a message and makes no call for longer than the stall timeout; the server sends the rest
+/// within that time if `in_time`.
+fn recv_after_stall_timeout(in_time: bool) -> Result<Option<Vec<u8>>, CallError> {
+    let (go, proceed) = channel();
     let (passed, has_passed) = channel();
     let (done, is_done) = channel::<()>();
-    let (address, playing) = played(move |mut stream| {
+    let (address, server_thread) = scripted_server(move |mut stream| {
         let whole = frame(b"second");
         stream.write_all(&[&frame(b"first")[..], &whole[..7]].concat()).unwrap();
-        told.recv_timeout(PATIENCE).unwrap();
-        if punctual {
+        proceed.recv_timeout(PATIENCE).unwrap();
+        if in_time {
             stream.write_all(&whole[7..]).unwrap();
             thread::sleep(2 * SHORT);
         } else {
-            // Until the client has closed the connection.
+            // Returns when the client closes the connection.
             read_all(&stream);
         }
         passed.send(()).unwrap();
@@ -258,18 +259,18 @@ fn recv_after_a_while(punctual: bool) -> Result<Option<Vec<u8>>, CallError> {
     has_passed.recv_timeout(PATIENCE).unwrap();
     let second = client.recv();
     drop(done);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
     second
 }
 
 #[test]
 fn message_in_time_is_received_after_stall_timeout() {
-    assert_eq!(recv_after_a_while(true).unwrap().unwrap(), b"second");
+    assert_eq!(recv_after_stall_timeout(true).unwrap().unwrap(), b"second");
 }
 
 #[test]
-fn message_too_late_is_error_after_stall_timeout() {
-    let failed = recv_after_a_while(false);
+fn late_message_is_error_after_stall_timeout() {
+    let failed = recv_after_stall_timeout(false);
     assert!(
         matches!(failed, Err(CallError::Protocol(Error::TimedOut(TimedOut::Receive)))),
         "{failed:?}"
@@ -283,10 +284,10 @@ fn one_thread_sends_while_another_receives() {
     let server = Running::echo(config.clone(), None);
     let client = connect_within(PATIENCE, &server.address, config, None).unwrap();
     let message = bytes(LEN);
-    promptly(|scope| {
+    within_patience(|scope| {
         let sending = scope.spawn(|| client.send(&message));
         let echo = client.recv().unwrap().unwrap();
-        assert!(echo == message, "{} bytes of {LEN}, or others", echo.len());
+        assert!(echo == message, "received {} bytes of {LEN}, or wrong ones", echo.len());
         sending.join().unwrap().unwrap();
     });
     client.finish().unwrap();
@@ -300,7 +301,7 @@ fn many_threads_send_and_receive_on_one_connection() {
     let server = Running::echo(Config::new(Scheme::None), None);
     let client = connect(&server.address);
     let received = AtomicUsize::new(0);
-    promptly(|scope| {
+    within_patience(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while client.recv().unwrap().is_some() {
@@ -322,7 +323,7 @@ fn messages_of_one_thread_return_to_another_in_order() {
     const COUNT: usize = 20_000;
     let server = Running::echo(Config::new(Scheme::None), None);
     let client = connect(&server.address);
-    promptly(|scope| {
+    within_patience(|scope| {
         let sending = scope.spawn(|| {
             (0..COUNT).try_for_each(|n| client.send(&n.to_be_bytes()))?;
             client.finish()
@@ -338,18 +339,18 @@ fn messages_of_one_thread_return_to_another_in_order() {
 #[test]
 fn message_read_by_one_thread_reaches_waiting_one() {
     const COUNT: usize = 1_000;
-    let (heard, is_heard) = channel();
-    let (address, playing) = played(move |mut stream| {
+    let (received, is_received) = channel();
+    let (address, server_thread) = scripted_server(move |mut stream| {
         for n in 0..COUNT {
-            // Nothing else arrives that could end the wait of the thread at the socket.
+            // No other message arrives that would wake the receiver.
             stream.write_all(&frame(&n.to_be_bytes())).unwrap();
-            is_heard.recv_timeout(PATIENCE).unwrap();
+            is_received.recv_timeout(PATIENCE).unwrap();
         }
     });
     let client = connect(&address);
     let over = AtomicBool::new(false);
-    promptly(|scope| {
-        // Has nothing to send, but reads what has arrived with each call.
+    within_patience(|scope| {
+        // Each call reads what has arrived, though there is nothing to send.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 client.finish().unwrap();
@@ -359,21 +360,21 @@ fn message_read_by_one_thread_reaches_waiting_one() {
             assert_eq!(client.recv().unwrap().unwrap(), n.to_be_bytes());
             over.store(n + 1 == COUNT, Ordering::Relaxed);
             if n + 1 < COUNT {
-                heard.send(()).unwrap();
+                received.send(()).unwrap();
             }
         }
     });
-    heard.send(()).unwrap();
-    playing.join().unwrap();
+    received.send(()).unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn waiting_receiver_does_not_delay_sender() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |mut stream| {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |mut stream| {
         stream.write_all(&frame(b"first")).unwrap();
-        told.recv_timeout(PATIENCE).unwrap();
-        // No answer before all of it has arrived.
+        proceed.recv_timeout(PATIENCE).unwrap();
+        // Answers only after the whole message has arrived.
         let message = read_frame(&stream);
         stream.write_all(&frame(b"thanks")).unwrap();
         message
@@ -381,28 +382,28 @@ fn waiting_receiver_does_not_delay_sender() {
     let client = connect(&address);
     let mut message = Vec::new();
     let (waiting, is_waiting) = channel();
-    promptly(|scope| {
+    within_patience(|scope| {
         let receiving = scope.spawn(|| {
             assert_eq!(client.recv().unwrap().unwrap(), b"first");
             waiting.send(()).unwrap();
             client.recv()
         });
-        // When these bytes are made the thread waits at the socket, for input alone.
+        // While these bytes are made, the receiver starts to wait for input.
         is_waiting.recv().unwrap();
         message = bytes(MUCH);
         go.send(()).unwrap();
         client.send(&message).unwrap();
         assert_eq!(receiving.join().unwrap().unwrap().unwrap(), b"thanks");
     });
-    assert!(playing.join().unwrap() == message);
+    assert!(server_thread.join().unwrap() == message);
 }
 
 #[test]
 fn reset_is_io_error() {
-    let (go, told) = channel();
-    let (address, playing) = played(move |stream| {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_server(move |stream| {
         assert_eq!(read_frame(&stream), b"hello");
-        told.recv_timeout(PATIENCE).unwrap();
+        proceed.recv_timeout(PATIENCE).unwrap();
         reset(stream);
     });
     let client = connect(&address);
@@ -416,12 +417,12 @@ fn reset_is_io_error() {
     // Later calls report it too.
     assert!(matches!(client.recv(), Err(CallError::Io(_))));
     assert!(matches!(client.send(b"again"), Err(CallError::Io(_))));
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn finished_client_receives_until_peer_finishes() {
-    let (address, playing) = played(|mut stream| {
+    let (address, server_thread) = scripted_server(|mut stream| {
         let all = read_all(&stream);
         for n in 0..100_u8 {
             stream.write_all(&frame(&[n; 1000])).unwrap();
@@ -441,12 +442,12 @@ fn finished_client_receives_until_peer_finishes() {
     }
     assert_eq!(client.recv().unwrap(), None);
     assert_eq!(client.recv().unwrap(), None);
-    assert_eq!(playing.join().unwrap(), frame(b"hello"));
+    assert_eq!(server_thread.join().unwrap(), frame(b"hello"));
 }
 
 #[test]
 fn close_within_message_is_truncation() {
-    let (address, playing) = played(|mut stream| {
+    let (address, server_thread) = scripted_server(|mut stream| {
         stream.write_all(&frame(b"whole")).unwrap();
         stream.write_all(&frame(b"half")[..6]).unwrap();
     });
@@ -457,21 +458,22 @@ fn close_within_message_is_truncation() {
         matches!(failed, Err(CallError::Protocol(Error::Truncated(Truncated::Message)))),
         "{failed:?}"
     );
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn long_message_arrives_in_chunks_that_add_up() {
     let message = bytes(100_000);
     let sent = frame(&message);
-    let (address, playing) = played(move |mut stream| stream.write_all(&sent).unwrap());
+    let (address, server_thread) =
+        scripted_server(move |mut stream| stream.write_all(&sent).unwrap());
     let client = connect(&address);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let chunk = client.recv_chunk().unwrap().unwrap();
-        assert_eq!(chunk.first, heard.is_empty());
-        heard.extend_from_slice(&chunk.bytes);
-        match message.len() - heard.len() {
+        assert_eq!(chunk.first, received.is_empty());
+        received.extend_from_slice(&chunk.bytes);
+        match message.len() - received.len() {
             0 => {
                 assert_eq!(chunk.remaining, Remaining::End);
                 break;
@@ -479,16 +481,16 @@ fn long_message_arrives_in_chunks_that_add_up() {
             left => assert_eq!(chunk.remaining, Remaining::Bytes(left as u64)),
         }
     }
-    assert_eq!(heard, message);
+    assert_eq!(received, message);
     assert_eq!(client.recv_chunk().unwrap(), None);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn server_that_stops_reading_fails_send_at_stall_timeout() {
-    let (done, told) = channel::<()>();
-    let (address, playing) = played(move |stream| {
-        let _ = told.recv();
+    let (done, is_done) = channel::<()>();
+    let (address, server_thread) = scripted_server(move |stream| {
+        let _ = is_done.recv();
         drop(stream);
     });
     let client = connect_within(
@@ -504,33 +506,33 @@ fn server_that_stops_reading_fails_send_at_stall_timeout() {
         "{failed:?}"
     );
     drop(done);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn reset_during_send_is_io_error() {
-    let (address, playing) = played(|mut stream| {
-        // Now the client is in the middle of its message.
+    let (address, server_thread) = scripted_server(|mut stream| {
+        // The client is in the middle of its message.
         stream.read_exact(&mut [0; 1 << 16]).unwrap();
         reset(stream);
     });
     let client = connect(&address);
     let failed = client.send(&bytes(MUCH));
     assert!(matches!(failed, Err(CallError::Io(_))), "{failed:?}");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
 fn protocol_violation_during_send_is_error() {
-    let (done, told) = channel::<()>();
-    let (address, playing) = played(move |mut stream| {
+    let (done, is_done) = channel::<()>();
+    let (address, server_thread) = scripted_server(move |mut stream| {
         stream.read_exact(&mut [0; 1 << 16]).unwrap();
         stream.write_all(&[0xff; 4]).unwrap();
-        let _ = told.recv();
+        let _ = is_done.recv();
     });
     let client = connect(&address);
     let failed = client.send(&bytes(MUCH));
     assert!(matches!(failed, Err(CallError::Protocol(Error::FrameTooLong { .. }))), "{failed:?}");
     drop(done);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }

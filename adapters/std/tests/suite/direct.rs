@@ -1,4 +1,4 @@
-//! Connections that the application of a server accepts and calls.
+//! Connections that the application accepts and calls.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use countersign::TimedOut;
 
 use super::*;
 
-/// Accepts on a thread of its own; each connection is passed on.
+/// Accepts connections on another thread, which sends them to the receiver.
 fn accept(server: Server) -> (Running, std::sync::mpsc::Receiver<Connection>) {
     let (accepted, is_accepted) = channel();
     let running = Running::start(server, move |server| {
@@ -17,7 +17,7 @@ fn accept(server: Server) -> (Running, std::sync::mpsc::Receiver<Connection>) {
     (running, is_accepted)
 }
 
-/// A client, and the server's end of its connection: the handshake runs in calls on both.
+/// A client and the server's end of its connection, both established.
 fn establish(
     server: &Running,
     accepted: &std::sync::mpsc::Receiver<Connection>,
@@ -39,9 +39,9 @@ fn silent_client_delays_no_other() {
     let (server, accepted) = accept_mutual();
     let silent = raw(&server.address);
     let silent_end = accepted.recv_timeout(PATIENCE).unwrap();
-    promptly(|scope| {
+    within_patience(|scope| {
         let address = &server.address;
-        let asking = scope.spawn(move || {
+        let client_thread = scope.spawn(move || {
             let client = connect_as(address, "ann");
             let reply = client.request(b"hello").unwrap();
             (client, reply)
@@ -54,7 +54,7 @@ fn silent_client_delays_no_other() {
         assert!(matches!(handle.addr(), PeerAddr::Tcp(_)));
         assert_eq!(connection.recv().unwrap().unwrap(), b"hello");
         connection.send(b"hello, ann").unwrap();
-        assert_eq!(asking.join().unwrap().1, b"hello, ann");
+        assert_eq!(client_thread.join().unwrap().1, b"hello, ann");
     });
     silent.shutdown(std::net::Shutdown::Write).unwrap();
     let ended = silent_end.recv();
@@ -69,8 +69,8 @@ fn handshake_deadline_holds_without_calls() {
     let silent = raw(&server.address);
     let begun = Instant::now();
     let connection = accepted.recv_timeout(PATIENCE).unwrap();
-    // The server closes though no call is made on the connection.
-    promptly(|_| {
+    // The server closes although no call is made on the connection.
+    within_patience(|_| {
         read_all(&silent);
     });
     assert!(begun.elapsed() >= SHORT);
@@ -83,7 +83,7 @@ fn handshake_deadline_holds_without_calls() {
 fn call_reports_failed_handshake() {
     let (server, accepted) = accept_mutual();
     let wrong = Key::mutual(b"another key that is long enough").unwrap();
-    promptly(|scope| {
+    within_patience(|scope| {
         let connector = connector(&server.address, mutual(end("client", 2)), wrong);
         let refused = scope.spawn(move || Connection::connect(&connector).map(|_| ()));
         let connection = accepted.recv_timeout(PATIENCE).unwrap();
@@ -97,7 +97,7 @@ fn call_reports_failed_handshake() {
 fn halves_are_used_by_two_threads() {
     const COUNT: u32 = 1000;
     let (server, accepted) = accept_mutual();
-    promptly(|scope| {
+    within_patience(|scope| {
         let address = &server.address;
         scope.spawn(move || {
             let (sender, receiver) = connect_as(address, "ann").split();
@@ -124,14 +124,14 @@ fn halves_are_used_by_two_threads() {
 fn both_ends_send_a_long_message_before_they_read() {
     let (server, accepted) = accept_mutual();
     let message = &bytes(1 << 20);
-    promptly(|scope| {
+    within_patience(|scope| {
         let address = &server.address;
         let exchange = move |connection: &Connection| {
             thread::scope(|scope| {
                 scope.spawn(|| connection.send(message).unwrap());
                 assert!(connection.recv().unwrap().unwrap() == *message);
             });
-            // An end that closes before would cut the other off, which might be sending.
+            // Dropping the connection earlier would break the send of the other end.
             connection.finish().unwrap();
             assert_eq!(connection.recv().unwrap(), None);
         };
@@ -145,7 +145,7 @@ fn stop_finishes_connection_without_calls() {
     let (server, accepted) = accept_mutual();
     let (client, connection) = establish(&server, &accepted);
     server.handle.stop();
-    promptly(|_| assert_eq!(client.recv().unwrap(), None));
+    within_patience(|_| assert_eq!(client.recv().unwrap(), None));
     client.finish().unwrap();
     assert_eq!(connection.recv().unwrap(), None);
     assert!(matches!(connection.send(b"late"), Err(CallError::Send(_))));
@@ -158,7 +158,7 @@ fn handle_closes_connection_without_calls() {
     let handle = server.handle.connections().remove(0);
     assert_eq!(handle.send(&b"hello"[..]), Err(HandleError::NotSupported));
     handle.close();
-    promptly(|_| assert_eq!(client.recv().unwrap(), None));
+    within_patience(|_| assert_eq!(client.recv().unwrap(), None));
 }
 
 #[test]
@@ -170,12 +170,12 @@ fn removed_key_ends_connection_without_calls() {
     let (client, connection) = establish(&server, &accepted);
     keys.replace(Arc::new(Key::mutual(b"another key that is long enough").unwrap()));
     server.handle.keys_changed();
-    promptly(|_| assert!(matches!(client.recv(), Err(CallError::Protocol(_)))));
+    within_patience(|_| assert!(matches!(client.recv(), Err(CallError::Protocol(_)))));
     assert!(matches!(connection.recv(), Err(CallError::Protocol(_))));
 }
 
 #[test]
-fn idle_connection_gives_up_the_buffer_it_was_granted() {
+fn idle_connection_releases_its_buffer() {
     let mut buffers = PoolOptions::default();
     (buffers.receiving, buffers.sending) = (1, 1);
     let factory = SessionFactory::new(Config::new(Scheme::None), Pools::new(&buffers));
@@ -187,11 +187,11 @@ fn idle_connection_gives_up_the_buffer_it_was_granted() {
             (client, accepted.recv_timeout(PATIENCE).unwrap())
         })
         .collect();
-    // All want the one buffer; those that have received make no further call.
+    // All connections need the one buffer; after its `recv`, a connection makes no further call.
     for (client, _) in &ends {
         client.send(b"hello").unwrap();
     }
-    promptly(|_| {
+    within_patience(|_| {
         for (_, connection) in ends.iter().rev() {
             assert_eq!(connection.recv().unwrap().unwrap(), b"hello");
         }
@@ -201,18 +201,18 @@ fn idle_connection_gives_up_the_buffer_it_was_granted() {
 #[test]
 fn idle_connections_stay_alive() {
     const HEARTBEAT: Duration = Duration::from_secs(1);
-    // Each end counts the other as gone after two heartbeats and 5 s without a sign of life.
+    // An endpoint times out after two heartbeats and 5 s without a frame.
     const IDLE: Duration = Duration::from_secs(8);
     let config = mutual(end("server", 1).with_heartbeat(HEARTBEAT));
     let server = Server::new(tcp(), Arc::new(sessions(config)), key(), ServerOptions::default());
     let (server, accepted) = accept(server.unwrap());
     let (client, connection) = establish(&server, &accepted);
     thread::sleep(IDLE);
-    promptly(|scope| {
-        let asking = scope.spawn(|| client.request(b"alive?").unwrap());
+    within_patience(|scope| {
+        let client_thread = scope.spawn(|| client.request(b"alive?").unwrap());
         assert_eq!(connection.recv().unwrap().unwrap(), b"alive?");
         connection.send(b"alive").unwrap();
-        assert_eq!(asking.join().unwrap(), b"alive");
+        assert_eq!(client_thread.join().unwrap(), b"alive");
     });
 }
 
@@ -226,7 +226,7 @@ fn panicking_keys_end_no_other_connection() {
             _: &countersign::KeyRequest<'_>,
         ) -> Result<countersign::Candidates<'_>, countersign::KeyRejection> {
             let mut panicked = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            assert!(std::mem::replace(&mut *panicked, true), "as the test wants it");
+            assert!(std::mem::replace(&mut *panicked, true), "intended panic");
             Err(countersign::KeyRejection::Unknown)
         }
 
@@ -241,11 +241,11 @@ fn panicking_keys_end_no_other_connection() {
     let (server, accepted) = accept(server);
     for _ in 0..2 {
         let connector = connector(&server.address, mutual(end("client", 2)), key());
-        let asking = thread::spawn(move || Connection::connect(&connector).map(|_| ()));
+        let client_thread = thread::spawn(move || Connection::connect(&connector).map(|_| ()));
         let connection = accepted.recv_timeout(PATIENCE).unwrap();
         let calling = thread::spawn(move || connection.peer(|_| ()).map_err(|_| ()));
-        // The panic is in the call, or between calls; then the call finds the request still open.
+        // The panic is in the call, or between calls; then the call finds the key request still pending.
         assert!(!matches!(calling.join(), Ok(Ok(()))));
-        assert!(asking.join().unwrap().is_err());
+        assert!(client_thread.join().unwrap().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that other threads reach by handles.
+//! Handles of connections, used by other threads.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Servers and connections of this adapter, with each other and with plain sockets.
+//! Servers and connections of this adapter, with each other and with plain TCP sockets.
 
 #![cfg(test)]
 
@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use countersign_std::*;
 
-/// For anything that must happen; never how long it is expected to take.
+/// Time limit for events that must happen. Far longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For a time limit that is to pass.
+/// Timeout that a test expects to expire.
 const SHORT: Duration = Duration::from_millis(300);
-/// More than the system keeps for a peer that does not read.
+/// More bytes than the sockets buffer for a peer that does not read.
 const MUCH: usize = 32 << 20;
 const SECRET: &[u8] = b"a key that is long enough for anyone";
 const NO_KEY: Option<Key> = None;
@@ -33,7 +33,7 @@ fn sessions(config: Config) -> SessionFactory {
     SessionFactory::new(config, Pools::default())
 }
 
-/// An end called `name`, of a process of its own.
+/// The scheme `mutual` of an endpoint called `name`, with its own process id.
 fn end(name: &str, process: u8) -> Mutual {
     Mutual::new(name.parse().unwrap(), ProcessId::from_bytes(&[process; ProcessId::LEN]))
 }
@@ -46,7 +46,7 @@ fn key() -> Key {
     Key::mutual(SECRET).unwrap()
 }
 
-/// Limits of a connection: `timeout` for each call, and messages of twice [`MUCH`].
+/// Options of a connection: `timeout` for each call, messages of at most twice [`MUCH`].
 fn options(timeout: Duration) -> ConnectionOptions {
     let mut options = ConnectionOptions::default();
     options.timeout = Some(timeout);
@@ -63,12 +63,12 @@ fn connector(
         .with_options(options(PATIENCE))
 }
 
-/// A connection of the scheme `none`.
+/// Connects with the scheme `none`.
 fn connect(address: &Address) -> Connection {
     Connection::connect(&connector(address, Config::new(Scheme::None), NO_KEY)).unwrap()
 }
 
-/// A connection of the scheme `mutual`, of an end called `name`.
+/// Connects with the scheme `mutual`, as `name`.
 fn connect_as(address: &Address, name: &str) -> Connection {
     Connection::connect(&connector(address, mutual(end(name, 2)), key())).unwrap()
 }
@@ -88,7 +88,7 @@ fn mutual_server(options: ServerOptions) -> Server {
     Server::new(tcp(), Arc::new(sessions(mutual(end("server", 1)))), key(), options).unwrap()
 }
 
-/// A server on a thread of its own, which is stopped when this is dropped.
+/// A server on its own thread, stopped on drop.
 struct Running {
     address: Address,
     handle: ServerHandle,
@@ -110,7 +110,7 @@ impl Running {
         Self::start(server.unwrap(), |server| server.run_streams(|_| services::Echo))
     }
 
-    /// Waits until as many connections are established.
+    /// Waits until `count` connections are established.
     fn until_connected(&self, count: usize) {
         let until = Instant::now() + PATIENCE;
         while self.handle.connections().len() != count {
@@ -130,25 +130,25 @@ impl Drop for Running {
     }
 }
 
-/// A server that a test plays: `play` has the one connection that is made to it.
-fn played<T: Send + 'static>(
-    play: impl FnOnce(TcpStream) -> T + Send + 'static,
+/// A server that accepts one connection and runs `script` on it.
+fn scripted_server<T: Send + 'static>(
+    script: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (Address, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let playing = thread::spawn(move || {
+    let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        play(patient(stream))
+        script(with_timeouts(stream))
     });
-    (address, playing)
+    (address, server)
 }
 
-/// A plain socket that is connected to `address`.
+/// Connects a plain TCP socket.
 fn raw(address: &Address) -> TcpStream {
-    patient(TcpStream::connect(address.to_string()).unwrap())
+    with_timeouts(TcpStream::connect(address.to_string()).unwrap())
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
+fn with_timeouts(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -180,7 +180,7 @@ fn read_all(mut stream: &TcpStream) -> Vec<u8> {
 }
 
 /// Sends a message and reads its echo.
-fn ask(mut stream: &TcpStream, message: &[u8]) {
+fn round_trip(mut stream: &TcpStream, message: &[u8]) {
     stream.write_all(&frame(message)).unwrap();
     assert!(read_frame(stream) == message);
 }
@@ -191,14 +191,14 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// `len` bytes that are not all alike.
+/// `len` bytes with a pattern that does not repeat every 256 bytes.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
 
-/// Runs threads that wait for each other. A thread that waits in vain gives up after [`PATIENCE`], and
-/// might then find its condition met.
-fn promptly<'env>(talk: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>)) {
+/// Runs threads that wait for each other, and fails if one of them has waited for [`PATIENCE`]: its call
+/// may succeed even though no other thread woke it.
+fn within_patience<'env>(talk: impl for<'scope> FnOnce(&'scope thread::Scope<'scope, 'env>)) {
     let begun = Instant::now();
     thread::scope(talk);
     let took = begun.elapsed();

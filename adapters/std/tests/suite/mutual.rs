@@ -28,7 +28,7 @@ fn messages_of_any_length_return_whole() {
     assert_eq!(client.recv().unwrap(), None);
 }
 
-/// Answers every message with another one.
+/// Answers every message with the same one.
 struct Answers(Vec<u8>);
 
 impl Service for Answers {
@@ -78,7 +78,7 @@ fn connection_reads_and_writes_as_byte_stream() {
     stream.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"onetw");
     assert_eq!(stream.read(&mut []).unwrap(), 0);
-    // The rest of a message can be received as a chunk, or whole.
+    // `recv_chunk` and `recv` return the rest of a message.
     let chunk = client.recv_chunk().unwrap().unwrap();
     assert_eq!(
         (&chunk.bytes[..], chunk.first, chunk.remaining),
@@ -95,7 +95,7 @@ fn connection_reads_and_writes_as_byte_stream() {
 }
 
 #[test]
-fn client_knows_name_of_server() {
+fn client_reads_name_of_server() {
     let server = start(end("gate", 1));
     let client = end("client", 2).with_expected_server("gate".parse().unwrap());
     let client = connect(&server, client, SECRET).unwrap();

@@ -1,4 +1,4 @@
-//! A client that connects again.
+//! The reconnecting client.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ fn backoff() -> Backoff {
     Backoff::new(QUICK, 20 * QUICK)
 }
 
-/// A client of the scheme `none` that counts its connections and introduces itself on each.
+/// A client of the scheme `none` that counts its connections and sends `it is me` on each.
 fn client(address: &Address, timeout: Duration) -> (ReconnectingClient, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
@@ -23,26 +23,26 @@ fn client(address: &Address, timeout: Duration) -> (ReconnectingClient, Arc<Atom
     (client, count)
 }
 
-/// A server that accepts several connections, each of which `play` has.
-fn played_each(
+/// A server that accepts `count` connections and runs `script` on each.
+fn scripted_connections(
     count: usize,
-    mut play: impl FnMut(usize, TcpStream) + Send + 'static,
+    mut script: impl FnMut(usize, TcpStream) + Send + 'static,
 ) -> (Address, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let playing = thread::spawn(move || {
+    let server_thread = thread::spawn(move || {
         for n in 0..count {
-            let stream = patient(listener.accept().unwrap().0);
+            let stream = with_timeouts(listener.accept().unwrap().0);
             assert_eq!(read_frame(&stream), b"it is me");
-            play(n, stream);
+            script(n, stream);
         }
     });
-    (address, playing)
+    (address, server_thread)
 }
 
 #[test]
-fn call_after_a_failure_connects_again() {
-    let (address, playing) = played_each(3, |n, mut stream| {
+fn call_after_a_failure_reconnects() {
+    let (address, server_thread) = scripted_connections(3, |n, mut stream| {
         assert_eq!(read_frame(&stream), b"request");
         // The second connection is lost before the reply.
         match n {
@@ -52,20 +52,20 @@ fn call_after_a_failure_connects_again() {
     });
     let (mut client, count) = client(&address, PATIENCE);
     assert_eq!(client.request(b"request").unwrap(), b"reply");
-    // The server has closed the first connection, or will soon: the call may find out.
+    // The server closes the first connection, so the next call may fail as well.
     let mut failures = 0;
     while client.request(b"request").is_err() {
         failures += 1;
     }
     assert!((1..=2).contains(&failures), "{failures}");
     assert_eq!(count.load(Ordering::SeqCst), 3);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
-fn recv_connects_again_silently() {
-    let (address, playing) = played_each(4, |n, mut stream| {
-        // In order, within a message, by a reset, in order.
+fn recv_reconnects_without_an_error() {
+    let (address, server_thread) = scripted_connections(4, |n, mut stream| {
+        // The connections end in order, within a message, by a reset, in order.
         match n {
             1 => stream.write_all(&frame(b"half")[..6]).unwrap(),
             2 => reset(stream),
@@ -76,7 +76,7 @@ fn recv_connects_again_silently() {
     assert_eq!(client.recv().unwrap(), [0]);
     assert_eq!(client.recv().unwrap(), [3]);
     assert_eq!(count.load(Ordering::SeqCst), 4);
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn client_waits_for_a_server_that_starts_later() {
         listener.local_addr().unwrap().to_string().parse::<Address>().unwrap()
     };
     let (mut client, count) = client(&address, PATIENCE);
-    let asking = thread::spawn(move || client.request(b"request").unwrap());
+    let client_thread = thread::spawn(move || client.request(b"request").unwrap());
     thread::sleep(SHORT);
     let server = Server::new(
         address.listen(1).unwrap(),
@@ -95,8 +95,8 @@ fn client_waits_for_a_server_that_starts_later() {
         ServerOptions::default(),
     );
     let _running = Running::start(server.unwrap(), |server| server.run(|_| services::Echo));
-    // The echo of the introduction.
-    assert_eq!(asking.join().unwrap(), b"it is me");
+    // The echo of the message that the hook sent.
+    assert_eq!(client_thread.join().unwrap(), b"it is me");
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
@@ -117,8 +117,8 @@ fn attempts_end_at_timeout_with_last_error() {
 }
 
 #[test]
-fn failed_hook_fails_the_attempt() {
-    let (address, playing) = played_each(1, |_, stream| {
+fn failed_hook_fails_the_call() {
+    let (address, server_thread) = scripted_connections(1, |_, stream| {
         assert_eq!(read_all(&stream), b"");
     });
     let mut attempts = 0;
@@ -129,19 +129,19 @@ fn failed_hook_fails_the_attempt() {
         connection.send(b"it is me")?;
         if attempts == 1 { Err(CallError::PeerFinished) } else { Ok(()) }
     });
-    // The one connection that the server accepts is given up; then there is no server.
+    // The server accepts one connection, which the hook fails; then connections are refused.
     let failed = client.request(b"request");
     assert!(failed.is_err(), "{failed:?}");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
-fn late_reply_is_not_taken_for_that_of_the_next_request() {
-    let (go, gone) = channel();
-    let (address, playing) = played_each(2, move |n, mut stream| {
+fn late_reply_is_not_returned_to_the_next_request() {
+    let (go, proceed) = channel();
+    let (address, server_thread) = scripted_connections(2, move |n, mut stream| {
         let request = read_frame(&stream);
         if n == 0 {
-            gone.recv_timeout(PATIENCE).unwrap();
+            proceed.recv_timeout(PATIENCE).unwrap();
             let _ = stream.write_all(&frame(b"late"));
         } else {
             stream.write_all(&frame(&request)).unwrap();
@@ -158,5 +158,5 @@ fn late_reply_is_not_taken_for_that_of_the_next_request() {
         }
     };
     assert_eq!(reply.unwrap(), b"second");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }

@@ -1,12 +1,12 @@
-//! Services as clients.
+//! The runner: services as clients.
 
 use std::sync::mpsc::Sender;
 
 use super::*;
 
-/// Sends a question, and finishes with the answer unless it stays.
+/// Sends a question; finishes when the answer arrives, unless `stays_open`.
 struct Asks {
-    stays: bool,
+    stays_open: bool,
     answered: Sender<Vec<u8>>,
 }
 
@@ -22,7 +22,7 @@ impl StreamService for Asks {
         _: countersign::Instant,
     ) -> Flow {
         self.answered.send(chunk.bytes.to_vec()).unwrap();
-        if !self.stays {
+        if !self.stays_open {
             out.finish();
         }
         Flow::Consumed
@@ -35,19 +35,19 @@ fn run(runner: &Runner, address: &Address, service: Asks) -> Result<(), CallErro
 }
 
 #[test]
-fn runner_runs_one_connection_after_the_other() {
+fn runner_runs_connections_in_succession() {
     let server = Running::echo(mutual(end("server", 1)), Some(key()));
     let runner = Runner::new().unwrap();
     let (answered, answers) = channel();
     for _ in 0..3 {
-        let asks = Asks { stays: false, answered: answered.clone() };
+        let asks = Asks { stays_open: false, answered: answered.clone() };
         run(&runner, &server.address, asks).unwrap();
         assert_eq!(answers.try_recv().unwrap(), b"question");
     }
-    let (address, playing) = played(drop);
-    let failed = run(&runner, &address, Asks { stays: false, answered });
+    let (address, server_thread) = scripted_server(drop);
+    let failed = run(&runner, &address, Asks { stays_open: false, answered });
     assert!(failed.is_err(), "{failed:?}");
-    playing.join().unwrap();
+    server_thread.join().unwrap();
 }
 
 #[test]
@@ -55,24 +55,25 @@ fn stopped_runner_finishes_its_connection() {
     let server = Running::echo(mutual(end("server", 1)), Some(key()));
     let runner = Runner::new().unwrap();
     let (answered, answers) = channel();
-    promptly(|scope| {
-        let running = scope.spawn(|| run(&runner, &server.address, Asks { stays: true, answered }));
+    within_patience(|scope| {
+        let running =
+            scope.spawn(|| run(&runner, &server.address, Asks { stays_open: true, answered }));
         answers.recv_timeout(PATIENCE).unwrap();
         runner.shutdown_handle().stop();
         running.join().unwrap().unwrap();
-        // Nothing is run any more.
+        // A stopped runner does not sleep.
         runner.sleep(PATIENCE);
     });
     assert!(runner.is_stopping());
 }
 
 #[test]
-fn sleep_ends_in_time_or_when_stopped() {
+fn sleep_ends_at_its_timeout_or_at_a_stop() {
     let runner = Runner::new().unwrap();
     let begun = Instant::now();
     runner.sleep(SHORT);
     assert!(begun.elapsed() >= SHORT);
-    promptly(|scope| {
+    within_patience(|scope| {
         let shutdown = runner.shutdown_handle();
         let sleeping = scope.spawn(|| runner.sleep(2 * PATIENCE));
         shutdown.stop();

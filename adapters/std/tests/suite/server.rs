@@ -1,4 +1,4 @@
-//! Services of a server: whole messages, limits, panics, shortages.
+//! The server: whole messages, limits, panics, exhausted resources.
 
 use std::sync::Mutex;
 use std::sync::mpsc::Sender;
@@ -18,11 +18,11 @@ fn peer_may_send_all_messages_before_it_reads() {
     let client = connect(&server.address);
     // More than the sockets hold: the server has to queue answers while it waits for room.
     let message = bytes(1 << 20);
-    promptly(|scope| {
+    within_patience(|scope| {
         scope.spawn(|| client.send(&message).unwrap()).join().unwrap();
         assert!(client.recv().unwrap().unwrap() == message);
     });
-    // A peer that reads nothing at all while it sends.
+    // The peer reads nothing while it sends.
     let mut stream = raw(&server.address);
     stream.write_all(&frame(&message)).unwrap();
     assert!(read_frame(&stream) == message);
@@ -38,19 +38,19 @@ fn message_above_limit_ends_its_connection() {
         server.run(move |_| Reports(closed.lock().unwrap().clone()));
     });
     let other = raw(&server.address);
-    ask(&other, b"before");
-    ask(&other, &bytes(100_000));
+    round_trip(&other, b"before");
+    round_trip(&other, &bytes(100_000));
     let mut stream = raw(&server.address);
-    // The length announces it: the body is never sent.
+    // The header announces the length; the body is not sent.
     stream.write_all(&200_000_u32.to_be_bytes()).unwrap();
     stream.write_all(&bytes(50_000)).unwrap();
     let mut end = Vec::new();
-    // The server closes; it may reset, as bytes are unread.
+    // The server closes; unread bytes may turn this into a reset.
     let _ = stream.read_to_end(&mut end);
     assert_eq!(end, b"");
     let error = Error::Aborted(CloseReason::Protocol);
     assert_eq!(is_closed.recv_timeout(PATIENCE).unwrap(), Err(error));
-    ask(&other, b"after");
+    round_trip(&other, b"after");
 }
 
 /// Sends messages back, and reports how its connection ends.
@@ -66,7 +66,7 @@ impl Service for Reports {
     }
 }
 
-/// Panics if a message demands it, and when it is dropped if that demands it.
+/// Panics on the message `panic`; on `panic later`, when it is dropped.
 #[derive(Default)]
 struct Panics {
     on_drop: bool,
@@ -79,7 +79,7 @@ impl StreamService for Panics {
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        assert_ne!(chunk.bytes, b"panic", "as the test wants it");
+        assert_ne!(chunk.bytes, b"panic", "intended panic");
         self.on_drop |= chunk.bytes == b"panic later";
         let _ = out.send_chunk(chunk.bytes, chunk.remaining);
         Flow::Consumed
@@ -88,7 +88,7 @@ impl StreamService for Panics {
 
 impl Drop for Panics {
     fn drop(&mut self) {
-        assert!(!self.on_drop, "as the test wants it");
+        assert!(!self.on_drop, "intended panic");
     }
 }
 
@@ -98,16 +98,16 @@ fn panicking_service_ends_its_own_connection_only() {
         server.run_streams(|_| Panics::default());
     });
     let other = raw(&server.address);
-    ask(&other, b"before");
+    round_trip(&other, b"before");
     let mut stream = raw(&server.address);
-    ask(&stream, b"fine");
+    round_trip(&stream, b"fine");
     stream.write_all(&frame(b"panic")).unwrap();
     assert_eq!(read_all(&stream), b"");
     let stream = raw(&server.address);
-    ask(&stream, b"panic later");
+    round_trip(&stream, b"panic later");
     drop(stream);
-    ask(&other, b"after");
-    ask(&raw(&server.address), b"new");
+    round_trip(&other, b"after");
+    round_trip(&raw(&server.address), b"new");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn service_may_block_its_own_connection() {
     let mut blocked = raw(&server.address);
     blocked.write_all(&frame(b"block")).unwrap();
     is_held.recv_timeout(PATIENCE).unwrap();
-    (0..10).for_each(|_| ask(&raw(&server.address), b"not blocked"));
+    (0..10).for_each(|_| round_trip(&raw(&server.address), b"not blocked"));
     go.send(()).unwrap();
     assert_eq!(read_frame(&blocked), b"block");
 }
@@ -148,8 +148,8 @@ fn connection_above_limit_is_closed_until_one_ends() {
         server.run_streams(|_| services::Echo);
     });
     let (first, second) = (raw(&server.address), raw(&server.address));
-    ask(&first, b"first");
-    ask(&second, b"second");
+    round_trip(&first, b"first");
+    round_trip(&second, b"second");
     assert_eq!(read_all(&raw(&server.address)), b"");
     drop(first);
     let until = Instant::now() + PATIENCE;
@@ -157,8 +157,8 @@ fn connection_above_limit_is_closed_until_one_ends() {
         assert!(Instant::now() < until);
         thread::yield_now();
     }
-    ask(&raw(&server.address), b"third");
-    ask(&second, b"second");
+    round_trip(&raw(&server.address), b"third");
+    round_trip(&second, b"second");
 }
 
 #[test]
@@ -173,14 +173,14 @@ fn one_buffer_each_way_serves_many_connections() {
             let address = &server.address;
             scope.spawn(move || {
                 let stream = raw(address);
-                (0..20).for_each(|n| ask(&stream, &[client, n]));
+                (0..20).for_each(|n| round_trip(&stream, &[client, n]));
             });
         }
     });
 }
 
-/// Whether the test called `name` has this process to itself. If not, runs it in another process that it
-/// has: the files of a process are those of all its tests.
+/// Whether the test called `name` runs alone in this process. If not, runs it in a process of its own,
+/// because the tests of a process share its open files.
 fn is_alone(name: &str) -> bool {
     const ALONE: &str = "COUNTERSIGN_STD_ALONE";
     if std::env::var_os(ALONE).is_some() {
@@ -201,18 +201,19 @@ fn connections_wait_while_files_are_exhausted() {
         server.run_streams(|_| services::Echo);
     });
     let first = raw(&server.address);
-    ask(&first, b"first");
-    // Before: afterwards nobody in this process opens a file. Standard input, output and error remain.
+    round_trip(&first, b"first");
+    // Connect first: after the limit is lowered, this process cannot open a file. Standard input, output and
+    // error remain.
     let second = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let exhausted = rustix::process::Rlimit { current: Some(3), ..limit };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, exhausted).unwrap();
     let address: std::net::SocketAddr = server.address.to_string().parse().unwrap();
     second.connect(&address.into()).unwrap();
-    let second = patient(second.into());
+    let second = with_timeouts(second.into());
     (&second).write_all(&frame(b"second")).unwrap();
-    // Served: the file that is missing is not that of a connection that exists.
-    ask(&first, b"first again");
+    // An existing connection needs no further file.
+    round_trip(&first, b"first again");
     second.set_read_timeout(Some(SHORT)).unwrap();
     assert!(try_read_frame(&second).is_err());
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
@@ -235,7 +236,7 @@ fn connection_has_two_files_open() {
     let server = Running::start(plain_server(options), |server| {
         server.run_streams(|_| services::Echo);
     });
-    ask(&raw(&server.address), b"first");
+    round_trip(&raw(&server.address), b"first");
     // A connection counts until its files are closed.
     let until = Instant::now() + PATIENCE;
     while limit.open() > 0 {
@@ -244,8 +245,8 @@ fn connection_has_two_files_open() {
     }
     let before = files().unwrap();
     let streams: Vec<_> = (0..10).map(|_| raw(&server.address)).collect();
-    streams.iter().for_each(|stream| ask(stream, b"hello"));
-    // Ours is a third. The server opens one for its next connection, now or a moment later.
+    streams.iter().for_each(|stream| round_trip(stream, b"hello"));
+    // The client has one file, the server two. The server opens one for its next connection, at any time.
     let opened = files().unwrap() - before;
     assert!((29..=31).contains(&opened), "{opened} files for ten connections");
 }
@@ -269,6 +270,6 @@ fn all_listeners_of_a_server_are_served() {
     let addresses = server.local_addresses().unwrap();
     let _running = Running::start(server, |server| server.run_streams(|_| services::Echo));
     for address in addresses.iter().cycle().take(6) {
-        ask(&raw(address), b"hello");
+        round_trip(&raw(address), b"hello");
     }
 }

@@ -1,4 +1,4 @@
-//! Stops: idle, under load, with an answer due, of connections that do not end.
+//! Stops of the server: idle, under load, with an answer pending, with a partial message.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,12 @@ fn echo(options: ServerOptions) -> Running {
 fn server_with_idle_connection_stops_soon() {
     let server = echo(ServerOptions::default());
     let stream = raw(&server.address);
-    ask(&stream, b"hello");
+    round_trip(&stream, b"hello");
     server.handle.stop();
     assert_eq!(read_all(&stream), b"");
     drop(stream);
     let address = server.address.clone();
-    promptly(|_| drop(server));
+    within_patience(|_| drop(server));
     assert!(TcpStream::connect(address.to_string()).is_err());
 }
 
@@ -29,7 +29,7 @@ fn server_stopped_before_it_runs_returns_at_once() {
     let mut server = plain_server(ServerOptions::default());
     let address = server.local_addresses().unwrap().remove(0);
     server.handle().stop();
-    promptly(|_| server.run(|_| services::Echo));
+    within_patience(|_| server.run(|_| services::Echo));
     assert!(server.accept().is_none());
     assert!(TcpStream::connect(address.to_string()).is_err());
 }
@@ -39,7 +39,7 @@ fn stop_answers_requests_that_have_arrived() {
     const CLIENTS: usize = 100;
     let server = echo(ServerOptions::default());
     let streams: Vec<_> = (0..CLIENTS).map(|_| raw(&server.address)).collect();
-    streams.iter().for_each(|stream| ask(stream, b"first"));
+    streams.iter().for_each(|stream| round_trip(stream, b"first"));
     let long = bytes(100_000);
     for mut stream in &streams {
         stream.write_all(&[frame(b"again"), frame(&long)].concat()).unwrap();
@@ -52,7 +52,7 @@ fn stop_answers_requests_that_have_arrived() {
     }
 }
 
-/// Answers when it is woken and the answer is there: a stop wakes it too.
+/// Answers when it is woken and the answer is ready. A stop wakes it too.
 struct Thinks {
     waker: Waker,
     out: Sender<Waker>,
@@ -112,11 +112,11 @@ fn connection_in_progress_is_abandoned_at_stop_timeout() {
     options.stop_timeout = SHORT;
     let server = echo(options);
     let mut stream = raw(&server.address);
-    ask(&stream, b"hello");
+    round_trip(&stream, b"hello");
     stream.write_all(&frame(b"never whole")[..6]).unwrap();
     let begun = Instant::now();
     server.handle.stop();
-    promptly(|_| drop(server));
+    within_patience(|_| drop(server));
     assert!(begun.elapsed() >= SHORT);
     assert_eq!(read_all(&stream), b"");
 }
