@@ -167,14 +167,14 @@ fn modules_are_layered() {
         let mut reached = BTreeSet::new();
         let mut pending: Vec<_> = dependencies[module].iter().collect();
         while let Some(next) = pending.pop() {
-            assert_ne!(next, module, "{} uses itself, by way of others", module.join("::"));
+            assert_ne!(next, module, "{} depends on itself indirectly", module.join("::"));
             if reached.insert(next) {
                 pending.extend(dependencies.get(next).into_iter().flatten());
             }
         }
     }
 
-    // The parser of this test finds what is known to be there.
+    // Known dependencies check the parser of this test.
     let uses = |from: &[&str], to: &[&str]| {
         dependencies[&from.iter().map(ToString::to_string).collect::<Module>()]
             .contains(&to.iter().map(ToString::to_string).collect::<Module>())

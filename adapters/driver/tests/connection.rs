@@ -1,4 +1,4 @@
-//! Connections that their owner polls.
+//! `Connection`: calls that poll a connection.
 
 #![cfg(test)]
 
@@ -180,7 +180,7 @@ fn send_is_ready_when_taken_and_flush_when_it_has_left() {
     client.io.output.borrow_mut().capacity = usize::MAX;
     let changes = client.connection.changes();
     client.poll(at(0));
-    assert_ne!(client.connection.changes(), changes, "a waiting call is not woken");
+    assert_ne!(client.connection.changes(), changes, "waiting call is not woken");
     assert_eq!(client.flush(), Poll::Ready(Ok(())));
     server.poll(at(0));
     assert_eq!(server.recv(), Poll::Ready(Ok(true)));
@@ -357,11 +357,11 @@ fn failed_write_leaves_received_messages_to_take() {
         let known = server.connection.changes();
         server.io.output.borrow_mut().broken = true;
         server.io.input.borrow_mut().broken = true;
-        // No wait for a transport that is always ready now.
+        // A wait for a broken transport would end at once, again and again.
         let interest = server.poll(at(0)).unwrap();
         assert!(!interest.read && !interest.write);
         assert_ne!(server.connection.changes(), known);
-        // Who sends finds out at once.
+        // Sends fail at once.
         let transport = ConnectionError::Protocol(Error::Transport);
         assert_eq!(server.flush(), Poll::Ready(Err(transport)));
         assert_eq!(server.connection.poll_sent(), Poll::Ready(Err(transport)));

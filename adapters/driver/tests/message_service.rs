@@ -27,7 +27,7 @@ enum Call {
     Closed(Result<(), Error>),
 }
 
-/// Records its calls, and answers as a message says.
+/// Records its calls and follows the instruction in each message.
 #[derive(Default)]
 struct Recorder {
     calls: Vec<Call>,
@@ -102,7 +102,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// With a limit for each message, and for the memory of all.
+    /// `max` limits each message, `budget` the memory of all messages.
     fn new(framed: Framed, max: usize, budget: usize) -> Self {
         let budget = Rc::new(Cell::new(budget));
         let buffer = || Budgeted::new(max, &budget);
@@ -164,7 +164,7 @@ impl Pair {
         received
     }
 
-    /// The server's output finds no room from now on.
+    /// Blocks the server's output.
     fn block(&mut self) {
         self.io.output.borrow_mut().capacity = 0;
     }
@@ -175,14 +175,14 @@ impl Pair {
 }
 
 #[test]
-fn message_in_one_chunk_is_passed_on_where_it_is() {
+fn message_in_one_chunk_is_not_copied() {
     let mut pair = Pair::new(Framed::Announced, 3, 0);
     pair.message(b"one");
     pair.message(b"two");
     let message = |text: &[u8]| Call::Message(text.to_vec());
     assert_eq!(pair.take_calls(), [message(b"one"), message(b"two")]);
     assert_eq!(pair.receive(), b"onetwo");
-    // In the receive buffer, both times: nothing was copied, for which there is no memory anyway.
+    // Both messages were in the receive buffer, not copied.
     let pointers = &pair.service().pointers;
     assert_eq!(pointers[0], pointers[1]);
 }
@@ -204,7 +204,7 @@ fn message_in_several_chunks_is_one_message() {
         let whole = [vec![1; len], vec![2; len], vec![3; 100]].concat();
         assert!(matches!(&pair.take_calls()[0], Call::Message(message) if *message == whole));
         assert!(pair.receive() == whole);
-        // The memory was given back.
+        // The memory is released.
         assert!(pair.server.service().is_idle() && pair.budget.get() == 4000);
     }
 }
@@ -212,7 +212,7 @@ fn message_in_several_chunks_is_one_message() {
 #[test]
 fn message_that_is_too_long_ends_the_connection() {
     for (framed, chunks) in [
-        // In one chunk, known from the first of several, or found out at the last.
+        // In one chunk; announced by the first of several; detected at the last of several.
         (Framed::Announced, &[(501, Remaining::End)][..]),
         (Framed::Announced, &[(508, Remaining::Bytes(1))]),
         (

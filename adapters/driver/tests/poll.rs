@@ -1,5 +1,4 @@
-//! Polls of a `ServiceConnection` and its `Driver`, over a transport in memory and with times that each
-//! test chooses.
+//! Polls of a `ServiceConnection` and its `Driver`, over an in-memory transport and in virtual time.
 
 #![cfg(test)]
 
@@ -17,7 +16,7 @@ use countersign_driver::{
 
 /// Length of every buffer in bytes.
 const BUFFER: usize = 1024;
-/// More calls than any poll makes: an endless poll fails its test.
+/// More calls than any poll makes. An endless poll exceeds it and fails its test.
 const ENDLESS: usize = 100_000;
 const NO_KEY: Option<Key> = None;
 
@@ -332,7 +331,7 @@ fn poll_with<K: Keys + ?Sized>(
     }
 }
 
-/// Polls; the connection has to interest.
+/// Polls; fails unless the connection waits.
 fn waits(connection: &mut TestConnection, io: &mut Transport, now: Instant) -> Interest {
     match poll(connection, io, now) {
         Progress::Wait(interest) => interest,
@@ -340,7 +339,7 @@ fn waits(connection: &mut TestConnection, io: &mut Transport, now: Instant) -> I
     }
 }
 
-/// Polls; the connection has to be closed.
+/// Polls; fails unless the connection is closed.
 fn closed(
     connection: &mut TestConnection,
     io: &mut Transport,
@@ -654,7 +653,7 @@ fn queued_output_drains_after_an_error() {
     io.room = usize::MAX;
     let interest = waits(&mut connection, &mut io, at(5_000));
     assert_eq!((&io.written, io.shuts), (&frame(b"welcome"), 1));
-    // The second counts from when all is written.
+    // The limit of 1 s starts when all output is written.
     assert_eq!(interest, Interest { read: true, write: false, until: Some(at(6_000)) });
 
     io.sent = vec![7; 5_000];
@@ -723,7 +722,7 @@ fn end_of_stream_is_read_once_after_an_error() {
     let mut connection = open(Recorder { greeting: b"welcome", ..Recorder::default() });
     let mut io = Transport { room: 0, eof: true, ..Transport::new(TOO_LONG.to_vec()) };
     let interest = waits(&mut connection, &mut io, at(0));
-    // Its end of stream would be reported repeatedly.
+    // Reading on would report the end of the stream again and again.
     assert!(!interest.read && interest.write, "{interest:?}");
     io.room = usize::MAX;
     assert_eq!(closed(&mut connection, &mut io, at(1)), failed(TOO_LONG_ERROR));

@@ -92,7 +92,7 @@ fn message_without_room_in_the_queue_is_not_sent_in_part() {
         let sent = queue.send(&message(2, len), &mut client.outbox());
         assert_eq!((sent, queue.len()), (Err(SendError::Full.into()), before));
     }
-    // A message that never fits is told apart from one that does not fit now.
+    // A message that never fits has another error than one that does not fit now.
     let sent = queue.send(&message(2, 2001), &mut client.outbox());
     assert_eq!((sent, queue.len()), (Err(SendError::TooLong { max: 2000 }.into()), before));
     queue.send(&message(3, 100), &mut client.outbox()).unwrap();
@@ -135,7 +135,7 @@ fn queued_messages_keep_their_order() {
 }
 
 #[test]
-fn empty_queue_gives_its_memory_back() {
+fn empty_queue_releases_its_memory() {
     let budget = Rc::new(Cell::new(5000));
     let (mut client, mut server) = established(Framed::Announced, BUFFER);
     let mut queue = SendQueue::new(Budgeted::new(5000, &budget));
@@ -149,7 +149,7 @@ fn empty_queue_gives_its_memory_back() {
 }
 
 #[test]
-fn message_whose_chunks_all_fit_gives_its_memory_back() {
+fn message_whose_chunks_all_fit_releases_its_memory() {
     let budget = Rc::new(Cell::new(5000));
     // The server's buffer limits the chunks, and the client's holds several of them.
     let (mut client, mut server) = established_with(Framed::Unannounced, 4096, BUFFER);
@@ -263,7 +263,7 @@ fn run(seed: u64) {
         assert!(polls < 10_000, "seed {seed}: {} messages are missing", expected.len());
     }
     assert!(accepted > 0, "seed {seed}: {refused} refused");
-    assert_eq!(budget.get(), total, "seed {seed}: memory is not given back");
+    assert_eq!(budget.get(), total, "seed {seed}: memory is not released");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The blocking link and client, over real sockets that are asked whether they are ready, and over a
-//! transport in memory that fails.
+//! The blocking link and client, over TCP sockets with readiness checks and over an in-memory transport
+//! that fails.
 
 #![cfg(test)]
 
@@ -42,7 +42,7 @@ fn session(scheme: Scheme, role: Role, clock: Clock) -> Session<[u8; 512]> {
     make(&Config::new(scheme), nonce, buffers, clock.now()).unwrap()
 }
 
-/// A client's end of a connection to a server that echoes.
+/// Connects to a new echo server.
 fn connect(key: &Key) -> TcpStream {
     TcpStream::connect(echo_server::start(key.clone())).unwrap()
 }
@@ -52,7 +52,7 @@ fn message(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn messages_come_back_and_idle_connection_stays_alive() {
+fn messages_are_echoed_and_idle_connection_stays_alive() {
     let clock = Clock::start();
     let mut session = session(mutual("client", 7), Role::Client, clock);
     let key = Key::mutual(SECRET).unwrap();
@@ -64,7 +64,7 @@ fn messages_come_back_and_idle_connection_stays_alive() {
         let mut received = Reassembler::new(SliceBuffer::new(&mut buffer));
         assert_eq!(client.recv(&mut received).unwrap().unwrap(), message(len));
     }
-    // Longer than a silent peer is tolerated: two heartbeats and 5 s.
+    // Longer than the time after which a silent peer fails: two heartbeats and 5 s.
     client.set_timeout(Some(Duration::from_millis(7_500)));
     assert_eq!(client.recv_chunk().err().as_ref().map(kind), Some("timed out"));
     client.send_chunk(b"in ", Remaining::More).unwrap();
@@ -99,8 +99,8 @@ fn blocking_client_with_wrong_key_is_refused() {
     );
 }
 
-/// Runs `client` at one end of a socket, and a server that echoes chunks at the other; returns also how
-/// the server ended: `None` inside is an error of the transport.
+/// Runs `client` at one end of a socket and a server that echoes chunks at the other. Returns the result
+/// of the server, `Err(None)` if its transport failed, and that of `client`.
 fn pair<T: Send>(
     scheme: fn(&str, u8) -> Scheme,
     key: Key,
@@ -149,7 +149,7 @@ fn byte_stream_ends_when_the_write_side_is_shut() {
 }
 
 #[test]
-fn server_notices_a_cut_line() {
+fn server_reports_a_truncated_stream() {
     let key = || Key::mutual(SECRET).unwrap();
     let (served, ()) = pair(mutual, key(), |stream| {
         let clock = Clock::start();
@@ -180,7 +180,7 @@ fn timed_out_calls_continue() {
         let clock = Clock::start();
         let mut session = session(mutual("client", 7), Role::Client, clock);
         let mut client = Client::connect(link(stream, clock), &mut session, &key()).unwrap();
-        // Each call makes the progress that needs no waiting.
+        // Each call makes progress as far as it can without waiting.
         client.set_timeout(Some(Duration::ZERO));
         let mut buffer = [0; 1500];
         for round in 0..50 {
@@ -211,7 +211,7 @@ fn timed_out_calls_continue() {
     assert_eq!(served, Ok(()));
 }
 
-/// A transport in memory: what the peer has sent, then the end of the stream if `eof`.
+/// An in-memory transport: the bytes that the peer has sent, then the end of the stream if `eof`.
 #[derive(Default)]
 struct Memory {
     input: VecDeque<u8>,
@@ -219,7 +219,7 @@ struct Memory {
     output: Vec<u8>,
     /// How many flushes succeed before all fail.
     flushes: usize,
-    /// An operation is interrupted before each one that is not.
+    /// Every second operation is interrupted.
     interrupted: bool,
 }
 
@@ -288,7 +288,7 @@ impl Write for Memory {
     }
 }
 
-/// A link over `transport` in virtual time, which passes whenever the link waits.
+/// A link over `transport` in virtual time, which advances whenever the link waits.
 fn memory_link(
     transport: Memory,
 ) -> Link<Memory, impl Fn() -> Instant + use<>, impl FnMut(Interest) + use<>> {

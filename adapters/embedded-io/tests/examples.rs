@@ -1,4 +1,4 @@
-//! The examples, with each other.
+//! The examples, running together.
 
 #![cfg(test)]
 

@@ -121,7 +121,7 @@ mod tests {
 
     impl KeepAlive for Panics {
         fn keep_alive(&self) -> Option<Instant> {
-            panic!("as the test wants it");
+            panic!("intended panic");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Connections that a server accepts and that are driven by calls.
+//! Accepted connections that are driven by calls.
 
 #![cfg(test)]
 
@@ -34,7 +34,7 @@ fn streams() -> (Stream, Stream) {
     (Stream::Unix(a), Stream::Unix(b))
 }
 
-/// Both ends of a connection, its handshake over, and a clock that moves as the test wants it.
+/// Both ends of an established connection, and virtual time.
 struct Pair {
     context: Arc<ServerContext>,
     keys: SharedKeys,
@@ -82,7 +82,7 @@ impl Pair {
         let key = Key::mutual(SECRET).unwrap();
         let mut steps = None;
         loop {
-            // The server's end has its keys of the server.
+            // The server's end uses the keys of its server.
             let server = self.server.poll(&mut &self.streams.0, &NoKeys, self.now);
             let client = self.client.poll(&mut &self.streams.1, &key, self.now);
             if steps.replace((server, client)) == Some((server, client)) {
@@ -91,7 +91,7 @@ impl Pair {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance(&mut self, time: Duration) {
         self.now = self.now.saturating_add(time);
         self.poll();
     }
@@ -113,7 +113,7 @@ fn stopped_server_finishes_idle_connection() {
     let mut pair = Pair::new();
     pair.context.handle().stop();
     pair.poll();
-    pair.pass(Duration::from_millis(100));
+    pair.advance(Duration::from_millis(100));
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(None))));
     assert!(pair.client.send(&mut Sending::finish()).is_none());
@@ -126,14 +126,14 @@ fn stopped_server_answers_before_it_finishes() {
     let mut pair = Pair::new();
     pair.send(b"request");
     pair.context.handle().stop();
-    pair.pass(Duration::from_secs(1));
+    pair.advance(Duration::from_secs(1));
     let now = pair.now;
     assert!(matches!(pair.server.recv(now), Some(Ok(Some(it))) if it == b"request"));
     assert!(pair.server.send(&mut Sending::message(b"reply")).is_none());
     pair.poll();
     assert!(matches!(pair.client.recv(now), Some(Ok(Some(it))) if it == b"reply"));
     pair.poll();
-    pair.pass(Duration::from_millis(100));
+    pair.advance(Duration::from_millis(100));
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(None))));
 }
@@ -152,7 +152,7 @@ fn stopped_server_sends_what_waits_for_a_buffer() {
     pair.poll();
     pair.context.handle().stop();
     for _ in 0..5 {
-        pair.pass(Duration::from_millis(100));
+        pair.advance(Duration::from_millis(100));
     }
     drop(other);
     while pair.server.send(&mut sending).is_none() {
@@ -184,18 +184,18 @@ fn stopped_server_waits_for_the_answer_of_the_application() {
     let now = pair.now;
     assert!(matches!(pair.server.recv(now), Some(Ok(Some(it))) if it == b"request"));
     pair.context.handle().stop();
-    // The application computes its answer.
+    // The application prepares its answer.
     for _ in 0..10 {
-        pair.pass(Duration::from_millis(100));
+        pair.advance(Duration::from_millis(100));
     }
     assert!(pair.handle().is_open());
     assert!(pair.server.send(&mut Sending::message(b"reply")).is_none());
     pair.poll();
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(Some(it))) if it == b"reply"));
-    // Then the connection is idle.
+    // The connection is idle again.
     for _ in 0..3 {
-        pair.pass(Duration::from_millis(100));
+        pair.advance(Duration::from_millis(100));
     }
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(None))));
@@ -211,7 +211,7 @@ fn stopped_server_finishes_once_nothing_is_answered() {
     assert!(pair.server.recv(now).is_none());
     pair.context.handle().stop();
     pair.poll();
-    pair.pass(Duration::from_millis(100));
+    pair.advance(Duration::from_millis(100));
     let now = pair.now;
     assert!(matches!(pair.client.recv(now), Some(Ok(None))));
 }
@@ -219,13 +219,13 @@ fn stopped_server_finishes_once_nothing_is_answered() {
 #[test]
 fn stopped_server_abandons_connection_after_stop_timeout() {
     let mut pair = Pair::new();
-    // Is never received.
+    // The application never receives it.
     pair.send(b"request");
     pair.context.handle().stop();
-    let Step::Wait(interest) = pair.poll().0 else { panic!("over") };
+    let Step::Wait(interest) = pair.poll().0 else { panic!("closed") };
     let at = pair.now.saturating_add(Duration::from_secs(5));
     assert!(interest.until.is_some_and(|until| until <= at));
-    pair.pass(Duration::from_secs(5));
+    pair.advance(Duration::from_secs(5));
     assert!(pair.server.is_closed() && !pair.handle().is_open());
     let now = pair.now;
     let shutdown = Error::Aborted(CloseReason::Shutdown);
@@ -276,7 +276,7 @@ fn queued_message_leaves_while_another_operation_waits() {
     let message = vec![7; 1 << 20];
     assert!(pair.server.send(&mut Sending::message(&message)).is_none());
     let now = pair.now;
-    // Neither end but polls and receives.
+    // Both ends only poll and receive.
     for _ in 0..1000 {
         while pair.server.poll(&mut &pair.streams.0, &NoKeys, now) == Step::Yield {}
         while pair.client.poll(&mut &pair.streams.1, &NoKeys, now) == Step::Yield {}
@@ -289,9 +289,9 @@ fn queued_message_leaves_while_another_operation_waits() {
 }
 
 #[test]
-fn queue_does_not_wait_for_another_reason_to_poll() {
+fn receiver_with_queued_output_wants_a_poll() {
     let mut pair = Pair::new();
-    // Fits the socket, and not the buffer.
+    // Fits the socket buffer, not the send buffer.
     let message = vec![7; 60_000];
     assert!(pair.server.send(&mut Sending::message(&message)).is_none());
     let now = pair.now;

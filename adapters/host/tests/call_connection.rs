@@ -1,4 +1,4 @@
-//! Connections that are driven by calls, between two of them.
+//! Connections that are driven by calls: one connected to another.
 
 #![cfg(test)]
 
@@ -16,7 +16,7 @@ use countersign_host::{
 };
 
 const NOW: Instant = Instant::EPOCH;
-/// Of every buffer, so that messages of a few thousand bytes have several chunks.
+/// Length of every buffer in bytes. Messages of a few thousand bytes have several chunks.
 const BUFFER: usize = 512;
 
 fn key() -> Key {
@@ -62,7 +62,7 @@ impl Pair {
         Self::with_limits(max_message, max_message)
     }
 
-    /// With a limit for the messages of each end.
+    /// `client` and `server` are the longest messages of each end.
     fn with_limits(client: usize, server: usize) -> Self {
         let (a, b) = UnixStream::pair().unwrap();
         let half = |stream: UnixStream, protocol, max_message| {
@@ -96,7 +96,7 @@ impl Pair {
         }
     }
 
-    /// What the server receives next.
+    /// The next message that the server receives.
     fn recv(&mut self) -> Result<Option<Vec<u8>>, CallError> {
         for _ in 0..10_000 {
             if let Some(received) = self.server.recv() {
@@ -158,7 +158,7 @@ fn send_reports_taken_and_then_sent() {
     let (mut first, mut second) = (Sending::message(&message), Sending::message(b"second"));
     assert!(pair.client.connection.send(&mut first).is_none());
     assert!(first.is_taken() && pair.client.connection.wants_poll());
-    // The queue of the first is not empty.
+    // The first message is still queued.
     assert!(pair.client.connection.send(&mut second).is_none());
     assert!(!second.is_taken());
     let mut chunks = 0;
@@ -227,7 +227,7 @@ fn reads_take_bytes_across_messages() {
     assert!(pair.server.connection.read(&mut space, NOW).is_none());
     pair.client.send(b"abc");
     assert_eq!((pair.read(&mut space), &space[..3]), (3, &b"abc"[..]));
-    // Of a message that `recv` has begun to collect.
+    // The start of a message that `recv` has begun to collect.
     pair.client.send(&bytes(2000));
     pair.client.poll();
     pair.server.poll();
@@ -363,7 +363,7 @@ fn peer_that_finished_sends_no_more() {
     let message = bytes(3000);
     let mut finish = Sending::finish();
     pair.client.send(&message);
-    // After what is queued.
+    // The FIN follows queued messages.
     assert!(pair.client.connection.send(&mut finish).is_none());
     assert!(!finish.is_taken());
     assert!(pair.recv().unwrap().unwrap() == message);
@@ -391,7 +391,7 @@ fn peer_that_finished_sends_no_more() {
 }
 
 #[test]
-fn lost_connection_is_reported_after_what_has_arrived() {
+fn lost_connection_is_reported_after_received_messages() {
     let mut pair = Pair::new(100_000);
     pair.client.send(b"message");
     pair.client.poll();
@@ -408,12 +408,12 @@ fn lost_connection_is_reported_after_what_has_arrived() {
 }
 
 #[test]
-fn changes_count_what_a_call_may_wait_for() {
+fn changes_counts_events_that_calls_wait_for() {
     let mut pair = Pair::new(100_000);
     let before = pair.server.connection.changes();
     pair.server.poll();
     assert_eq!(pair.server.connection.changes(), before);
-    // A call without a result leaves nothing to do, or it would never wait.
+    // A call that has to wait leaves no work for a poll.
     assert!(pair.server.recv().is_none() && !pair.server.connection.wants_poll());
     pair.client.send(b"message");
     pair.client.poll();

@@ -63,7 +63,7 @@ fn messages_of_other_threads_arrive_in_order() {
 
 #[test]
 fn messages_before_the_handshake_are_sent_after_it() {
-    /// Greets first.
+    /// Sends `welcome` when it opens.
     struct Greets;
 
     impl Service for Greets {
@@ -138,7 +138,7 @@ fn stream_services_take_no_messages_of_others() {
     assert_eq!(server.handle.broadcast(&b"all"[..]), 0);
     pair.send(b"echo");
     assert_eq!(pair.recv().unwrap(), b"echo");
-    // It can be closed, though.
+    // Closing is supported.
     connection.close();
     assert_eq!(pair.recv(), None);
 }

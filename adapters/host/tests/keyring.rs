@@ -1,4 +1,4 @@
-//! A keyring that is replaced while a session is open.
+//! Keyrings that are replaced while a session is open.
 
 #![cfg(test)]
 
@@ -19,7 +19,7 @@ const NOW: Instant = Instant::EPOCH;
 type Bytes = Rc<RefCell<VecDeque<u8>>>;
 type Connection = ServiceConnection<BoxedProtocol, Echo, Infallible>;
 
-/// One end of a connection in memory: what it reads and what it writes.
+/// One end of an in-memory connection: its input and its output.
 struct Pipe(Bytes, Bytes);
 
 impl Io for Pipe {
@@ -65,7 +65,7 @@ fn established() -> (Connection, Connection) {
 }
 
 #[test]
-fn keyring_holds_a_session_as_long_as_it_would_allow_it() {
+fn keyring_holds_a_session_while_it_would_admit_it() {
     let keyring = |secret, roles, names| {
         let (id, roles) =
             (format!("id = \"default\"\nsecret = \"{secret}\""), format!("[{roles}]"));

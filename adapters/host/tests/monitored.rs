@@ -1,4 +1,4 @@
-//! What a connection reports of its service.
+//! Failures of services, as `MonitoredConnection` reports them.
 
 #![cfg(test)]
 
@@ -83,7 +83,7 @@ fn panic_in_the_error_of_a_service_is_reported() {
         }
 
         fn error(&self) -> Option<ServiceError> {
-            panic!("as the test wants it");
+            panic!("intended panic");
         }
     }
 

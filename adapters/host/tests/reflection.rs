@@ -61,12 +61,12 @@ fn frame(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes(), body].concat()
 }
 
-/// A challenge that the attacker has made.
+/// A challenge of the attacker.
 fn attackers_challenge() -> Vec<u8> {
     frame(&[&b"#CHALLENGE#{sha256}"[..], &[0x42; 40]].concat())
 }
 
-/// The challenge of a client that believes that its peer is a server.
+/// The challenge that a client sends once it has been welcomed.
 fn challenge_of(client: &mut BoxedProtocol) -> Vec<u8> {
     receive(client, &attackers_challenge()).unwrap();
     receive(client, &frame(b"#WELCOME#")).unwrap()
@@ -102,7 +102,7 @@ fn challenge_can_be_forwarded_between_processes() {
 }
 
 #[test]
-fn challenge_is_outstanding_until_it_is_useless() {
+fn challenge_is_outstanding_until_its_handshake_ends() {
     let outstanding = OutstandingChallenges::new();
     let here = process(&outstanding);
     let len = |n: usize| {

@@ -261,7 +261,7 @@ impl<S: StreamService, T> Connections<S, T> {
                 Step::Closed => close(self.slots.remove(token.0 & SLOT_MASK)),
             }
         }
-        // DeadlineHeap of connections that are gone may not be due for hours.
+        // Deadlines of removed connections may be hours away.
         if self.deadlines.len() > 2 * self.slots.len() + STALE {
             let Self { deadlines, slots, .. } = self;
             deadlines.retain(|token, at| get(slots, token).is_some_and(|it| it.armed == Some(at)));
@@ -445,10 +445,10 @@ mod tests {
 
     use super::*;
 
-    /// Has a day's time.
-    struct Patient;
+    /// A service with a deadline in a day.
+    struct DueTomorrow;
 
-    impl StreamService for Patient {
+    impl StreamService for DueTomorrow {
         fn on_chunk(&mut self, _: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
             Flow::Consumed
         }
@@ -459,16 +459,16 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_gone_do_not_leave_their_deadlines_behind() {
+    fn removed_connections_leave_no_deadlines() {
         let poll = Poll::new().unwrap();
         let mut connections = Connections::new(poll.registry(), Token(usize::MAX)).unwrap();
         let sessions =
             SessionFactory::new(Config::new(Scheme::None), Pools::new(&PoolOptions::default()));
-        let insert = |connections: &mut Connections<Patient>| {
+        let insert = |connections: &mut Connections<DueTomorrow>| {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let make = |waker: &Waker, _: &Stream, (): &mut ()| -> io::Result<_> {
-                Ok((sessions.server(waker, Instant::EPOCH).unwrap(), Patient))
+                Ok((sessions.server(waker, Instant::EPOCH).unwrap(), DueTomorrow))
             };
             connections.insert(Stream::Unix(ours), (), make).unwrap();
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());
@@ -477,7 +477,7 @@ mod tests {
         let stays = insert(&mut connections);
         for _ in 0..3 * STALE {
             drop(insert(&mut connections));
-            // It has armed its deadline, and is found to be gone.
+            // The connection has armed its deadline; this poll finds that its peer has closed it.
             connections.slots.iter_mut().for_each(|(_, slot)| slot.socket.readable = true);
             connections.slots.iter_mut().for_each(|(_, it)| enqueue(&mut connections.ready, it));
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());

@@ -1,4 +1,4 @@
-//! Runs the examples against each other.
+//! The examples, running together.
 
 #![cfg(test)]
 
@@ -19,7 +19,7 @@ use countersign::ProcessId;
 fn chat_serves_the_clients_of_the_own_loop() {
     let (started, server) = channel();
     thread::scope(|scope| {
-        let serving = scope.spawn(move || {
+        let server_thread = scope.spawn(move || {
             let served = mio_chat::serve("127.0.0.1:0", |server| {
                 let address = server.local_addresses().unwrap().remove(0);
                 started.send((server.handle(), address)).unwrap();
@@ -38,7 +38,7 @@ fn chat_serves_the_clients_of_the_own_loop() {
         });
         handle.stop();
         visited.unwrap();
-        serving.join().unwrap();
+        server_thread.join().unwrap();
         let mut received = received.take();
         received.sort();
         let expected = |number| ["stored", "welcome"].map(|text| (number, text.to_owned()));

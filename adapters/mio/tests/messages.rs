@@ -35,7 +35,7 @@ fn factory(scheme: Option<&str>) -> SessionFactory {
     SessionFactory::new(Config::new(scheme), Pools::default())
 }
 
-/// A server on a thread of its own, stopped on drop.
+/// A server on its own thread, stopped on drop.
 struct Running {
     address: Address,
     handle: ServerHandle,
@@ -133,7 +133,7 @@ fn message_above_the_limit_ends_its_connection_only() {
         let peer = client.local_address();
         let sent = client.send(&bytes(MEGABYTE + 1));
         let received = sent.and_then(|()| client.recv());
-        // The scheme `none` has only the end of the stream to say so.
+        // With the scheme `none`, only the end of the stream reports it.
         let ended = received.is_err() || scheme.is_none() && matches!(received, Ok(None));
         assert!(ended, "{scheme:?}: {received:?}");
         if scheme.is_some() {
@@ -243,7 +243,7 @@ fn many_threads_send_to_one_connection() {
             })
         })
         .collect();
-    // Of each thread all, in order.
+    // All messages of each thread have arrived in order.
     let mut next = [0; THREADS];
     for _ in 0..THREADS * MESSAGES {
         let message = String::from_utf8(client.recv().unwrap().unwrap()).unwrap();

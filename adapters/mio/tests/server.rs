@@ -1,4 +1,4 @@
-//! The server on a thread of its own, and connections in an event loop of the test.
+//! The server, on its own thread, and connections in an event loop of the test.
 
 #![cfg(test)]
 
@@ -155,8 +155,8 @@ fn allow_files(wanted: u64) -> bool {
     true
 }
 
-/// Sends every message back. Blocks the loop on the message `hold`.
-struct Holding(Arc<Hold>);
+/// Echoes; blocks the loop on the messages `hold` and `slow`.
+struct BlockingEcho(Arc<Hold>);
 
 struct Hold {
     held: Sender<()>,
@@ -166,7 +166,7 @@ struct Hold {
 /// Longer than the quiet time of a stopped connection.
 const SLOW: Duration = Duration::from_millis(250);
 
-impl StreamService for Holding {
+impl StreamService for BlockingEcho {
     fn on_chunk(
         &mut self,
         chunk: Chunk<'_>,
@@ -196,7 +196,7 @@ fn stop_answers_requests_whose_events_are_not_fetched() {
     let (held, is_held) = channel();
     let (go, resumed) = channel();
     let hold = Arc::new(Hold { held, go: Mutex::new(resumed) });
-    let services = Streams(move |_: ConnectionHandle| Holding(hold.clone()));
+    let services = Streams(move |_: ConnectionHandle| BlockingEcho(hold.clone()));
     let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
     clients.iter().for_each(|client| client.request(b"first"));
@@ -233,10 +233,10 @@ fn server_with_idle_connections_stops_soon() {
     server.join();
 }
 
-/// Is never idle, and reports its end.
-struct Busy(Sender<Result<(), Error>>);
+/// Echoes, is never idle, and reports the result of its connection.
+struct NeverIdle(Sender<Result<(), Error>>);
 
-impl StreamService for Busy {
+impl StreamService for NeverIdle {
     fn on_chunk(
         &mut self,
         chunk: Chunk<'_>,
@@ -261,7 +261,7 @@ fn stop_timeout_ends_busy_connections() {
     let (ended, result) = channel();
     let mut options = options();
     options.stop_timeout = SLOW;
-    let services = Streams(move |_: ConnectionHandle| Busy(ended.clone()));
+    let services = Streams(move |_: ConnectionHandle| NeverIdle(ended.clone()));
     let server = Running::start(services, sessions(&PoolOptions::default()), options);
     let client = server.client();
     client.request(b"hello");
@@ -283,7 +283,7 @@ impl StreamService for Panicking {
         out: &mut Outbox<'_>,
         _: countersign::Instant,
     ) -> Flow {
-        assert_ne!(chunk.bytes, b"panic", "the message says so");
+        assert_ne!(chunk.bytes, b"panic", "the message demands a panic");
         out.send_chunk(chunk.bytes, chunk.remaining).unwrap();
         Flow::Consumed
     }
@@ -328,14 +328,14 @@ fn panic_of_a_service_ends_its_own_connection_only() {
     server.join();
 }
 
-/// Passes its waker to the test when a message arrives, and answers when woken.
-struct Sleeper {
+/// Sends its waker to the test when a message arrives, and answers when it is woken.
+struct AnswerWhenWoken {
     waker: Waker,
     out: Sender<Waker>,
     requests: Vec<Vec<u8>>,
 }
 
-impl StreamService for Sleeper {
+impl StreamService for AnswerWhenWoken {
     fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: countersign::Instant) -> Flow {
         self.requests.push(chunk.bytes.to_vec());
         self.out.send(self.waker.clone()).unwrap();
@@ -358,7 +358,7 @@ fn wakes_of_other_threads_reach_their_connections() {
     let (out, wakers) = channel();
     let services = Streams(move |connection: ConnectionHandle| {
         let waker = connection.waker();
-        Sleeper { waker, out: out.clone(), requests: Vec::new() }
+        AnswerWhenWoken { waker, out: out.clone(), requests: Vec::new() }
     });
     let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let clients: Vec<_> = (0..CLIENTS).map(|_| server.client()).collect();
@@ -367,7 +367,7 @@ fn wakes_of_other_threads_reach_their_connections() {
         for (n, client) in clients.iter().enumerate() {
             client.send(&message(n));
         }
-        // All at the same time, each from a thread of its own.
+        // All at once, each on its own thread.
         let wakers: Vec<Waker> = wakers.iter().take(CLIENTS).collect();
         thread::scope(|scope| {
             for waker in wakers {
@@ -385,7 +385,7 @@ fn stop_waits_for_the_answer_of_another_thread() {
     let (out, wakers) = channel();
     let services = Streams(move |connection: ConnectionHandle| {
         let waker = connection.waker();
-        Sleeper { waker, out: out.clone(), requests: Vec::new() }
+        AnswerWhenWoken { waker, out: out.clone(), requests: Vec::new() }
     });
     let server = Running::start(services, sessions(&PoolOptions::default()), options());
     let client = server.client();
@@ -423,7 +423,7 @@ fn connections_above_the_limit_are_closed_at_once() {
     clients.iter().for_each(|client| client.request(b"still here"));
 
     clients.remove(0);
-    // The server notices it later.
+    // The server releases the permit later.
     let until = Instant::now() + TIMEOUT;
     while limit.open() > 1 {
         assert!(Instant::now() < until, "the permit is not released");

@@ -1,4 +1,4 @@
-//! The services of devices, over a transport in memory.
+//! The device service over an in-memory transport.
 
 #![cfg(test)]
 

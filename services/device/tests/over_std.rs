@@ -1,4 +1,4 @@
-//! Devices on the runner of the std adapter, against the services of devices on a mio server.
+//! Devices on the runner of the std adapter, with the device service on a mio server.
 
 #![cfg(test)]
 
@@ -80,7 +80,8 @@ impl Drop for Running {
 
 type Ended = (Option<DeviceError>, Result<(), CallError>);
 
-/// A device on a thread of its own; the receiver gets each response: id, code, whether it has the time.
+/// A device on its own thread. The receiver gets the id and the code of each response, and whether it has
+/// the time.
 fn device(
     address: &Address,
     name: Option<&'static str>,

@@ -24,7 +24,7 @@ pub(crate) struct Broken;
 #[derive(Debug)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
-    /// How many bytes it holds at most.
+    /// In bytes.
     pub(crate) capacity: usize,
     pub(crate) shut: bool,
     pub(crate) broken: bool,

@@ -1,5 +1,5 @@
-//! The async link and client: both ends in memory, in virtual time, over pipes that split the stream
-//! anywhere; and over real sockets.
+//! The async link and client: in memory and virtual time, over pipes that split the stream anywhere, and
+//! over TCP sockets.
 
 #![cfg(test)]
 
@@ -25,7 +25,7 @@ use countersign_embedded_io::{
 };
 use embedded_hal_async::delay::DelayNs;
 
-use world::{Broken, End, Pipe, World, give_up};
+use world::{Broken, End, Pipe, World, cancel_after};
 
 /// Length of the buffers for messages, in bytes.
 const BUFFER: usize = 512;
@@ -39,7 +39,7 @@ fn buffers() -> Buffers<Memory> {
     Buffers { handshake: memory(1024), receive: memory(BUFFER), send: memory(BUFFER) }
 }
 
-/// One end of a session of `scheme`, with a nonce of its own.
+/// A session of `scheme`, with its own nonce.
 fn session(scheme: Scheme, role: Role, world: &World) -> Session<Memory> {
     let byte = role as u8;
     let process = ProcessId::from_bytes(&[byte; ProcessId::LEN]);
@@ -94,8 +94,8 @@ async fn serve<S: StreamService>(
 ) -> (Result<(), Failure<Broken>>, S) {
     let mut session = session(scheme, Role::Server, world);
     let mut connection = ServiceConnection::new(&mut session, service);
-    let how = link(end, world).run(&mut connection, &key).await;
-    (how, connection.into_service())
+    let result = link(end, world).run(&mut connection, &key).await;
+    (result, connection.into_service())
 }
 
 fn message(len: usize) -> Vec<u8> {
@@ -107,7 +107,7 @@ fn memory(len: usize) -> [Vec<u8>; 2] {
     [vec![0; len], vec![0; len]]
 }
 
-/// Sends every message back when all of it has arrived.
+/// Sends whole messages back.
 fn echo(memory: &mut [Vec<u8>; 2]) -> MessageService<Echo, SliceBuffer<'_>> {
     let [incoming, outgoing] = memory.each_mut().map(|memory| SliceBuffer::new(memory));
     MessageService::new(Echo, incoming, outgoing)
@@ -140,7 +140,7 @@ fn messages_of_any_length_survive_any_segmentation() {
                 let link = link(here, &world);
                 let mut client = Client::connect(link, &mut session, &key).await.unwrap();
                 for len in LENGTHS {
-                    // The server echoes a byte stream piece by piece: a long one would fill the line.
+                    // The server echoes a byte stream chunk by chunk: a long one would fill the pipes.
                     let len = if name == "challenge" { len.min(BUFFER) } else { len };
                     let sent = message(len);
                     client.send(&sent).await.unwrap();
@@ -167,73 +167,73 @@ fn messages_of_any_length_survive_any_segmentation() {
             };
             let (client, server) = world.run(client, server);
             assert!(client.is_some(), "{name} {seed}");
-            assert_eq!(server.map(|(how, _)| how), Some(Ok(())), "{name} {seed}");
+            assert_eq!(server.map(|(result, _)| result), Some(Ok(())), "{name} {seed}");
         }
     }
 }
 
-/// Runs a conversation in which a call is dropped after `patience` waits, and repeated; with `once`, only
-/// one call is dropped. Returns the received messages and how many calls were dropped.
-fn conversation(seed: u64, patience: usize, once: bool) -> (Vec<Vec<u8>>, usize) {
+/// Runs a conversation in which each call is dropped after `waits` waits and repeated; with `once`, only one
+/// call is dropped. Returns the received messages and the number of dropped calls.
+fn conversation(seed: u64, waits: usize, once: bool) -> (Vec<Vec<u8>>, usize) {
     let world = World::new(seed);
     let (here, there) = world.pair(64);
     let key = Some(Key::mutual(SECRET).unwrap());
     let dropped = Cell::new(0);
-    let left = Cell::new(patience);
-    let again = || {
+    let left = Cell::new(waits);
+    let count_drop = || {
         dropped.set(dropped.get() + 1);
-        left.set(if once { usize::MAX } else { patience });
+        left.set(if once { usize::MAX } else { waits });
     };
     let client = async {
         let mut session = session(mutual(Role::Client), Role::Client, &world);
         let mut client = Client::connect(link(here, &world), &mut session, &key).await.unwrap();
         let mut buffer = [0; 2000];
-        let mut came = Vec::new();
+        let mut messages = Vec::new();
         for len in [5, 2000, 0, 700, 300] {
             let sent = message(len);
             let mut received = Reassembler::new(SliceBuffer::new(&mut buffer));
             if len == 300 {
                 let got = loop {
-                    match give_up(&left, client.request(&sent, &mut received)).await {
+                    match cancel_after(&left, client.request(&sent, &mut received)).await {
                         Some(got) => break got.unwrap().to_vec(),
-                        None => again(),
+                        None => count_drop(),
                     }
                 };
-                came.push(got);
+                messages.push(got);
                 continue;
             }
-            while give_up(&left, client.send(&sent)).await.map(Result::unwrap).is_none() {
-                again();
+            while cancel_after(&left, client.send(&sent)).await.map(Result::unwrap).is_none() {
+                count_drop();
             }
             if len == 700 {
-                while give_up(&left, client.flush()).await.map(Result::unwrap).is_none() {
-                    again();
+                while cancel_after(&left, client.flush()).await.map(Result::unwrap).is_none() {
+                    count_drop();
                 }
             }
             let got = loop {
-                match give_up(&left, client.recv(&mut received)).await {
+                match cancel_after(&left, client.recv(&mut received)).await {
                     Some(got) => break got.unwrap().map(<[u8]>::to_vec),
-                    None => again(),
+                    None => count_drop(),
                 }
             };
-            came.push(got.unwrap());
+            messages.push(got.unwrap());
         }
         client.finish().await.unwrap();
-        while give_up(&left, client.close()).await.map(Result::unwrap).is_none() {
-            again();
+        while cancel_after(&left, client.close()).await.map(Result::unwrap).is_none() {
+            count_drop();
         }
-        came
+        messages
     };
-    // The server's run is dropped as often.
+    // `Link::run` of the server is dropped and repeated too.
     let server = async {
         let mut session = session(mutual(Role::Server), Role::Server, &world);
         let mut memory = memory(3000);
         let mut connection = ServiceConnection::new(&mut session, echo(&mut memory));
         let mut link = link(there, &world);
         loop {
-            match give_up(&left, link.run(&mut connection, &key)).await {
-                Some(how) => break how.unwrap(),
-                None => again(),
+            match cancel_after(&left, link.run(&mut connection, &key)).await {
+                Some(result) => break result.unwrap(),
+                None => count_drop(),
             }
         }
     };
@@ -245,22 +245,22 @@ fn conversation(seed: u64, patience: usize, once: bool) -> (Vec<Vec<u8>>, usize)
 #[test]
 fn dropped_calls_lose_nothing() {
     let whole: Vec<_> = [5, 2000, 0, 700, 300].map(message).into();
-    let mut waits = 0;
-    // At each wait in succession, until a run ends before it.
-    for patience in 0.. {
-        let (came, dropped) = conversation(1, patience, true);
-        assert!(came == whole, "dropped at wait {patience}");
+    let mut total = 0;
+    // Drop one call at each wait in turn, until the conversation ends before it.
+    for waits in 0.. {
+        let (messages, dropped) = conversation(1, waits, true);
+        assert!(messages == whole, "dropped at wait {waits}");
         if dropped == 0 {
-            waits = patience;
+            total = waits;
             break;
         }
     }
-    assert!(waits > 300, "{waits}");
-    // At every wait, after `patience` others.
+    assert!(total > 300, "{total}");
+    // Drop every call after some waits.
     for seed in 0..30 {
-        for patience in 0..8 {
-            let (came, dropped) = conversation(seed, patience, false);
-            assert!(came == whole, "seed {seed}, dropped at each wait {patience}");
+        for waits in 0..8 {
+            let (messages, dropped) = conversation(seed, waits, false);
+            assert!(messages == whole, "seed {seed}, dropped after {waits} waits");
             assert!(dropped > 10);
         }
     }
@@ -277,16 +277,16 @@ fn awaited_idle_connection_keeps_its_heartbeats() {
         let mut client = Client::connect(link(here, &world), &mut session, &key).await.unwrap();
         let mut hour = world.clone();
         let mut hour = pin!(hour.delay_us(3_600_000_000));
-        // Until the hour is over, or a chunk arrives.
-        let came = {
+        // Ends after an hour or when a chunk arrives.
+        let received = {
             let mut recv = pin!(client.recv_chunk());
             poll_fn(|context| match hour.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => recv.as_mut().poll(context).map(|came| Some(came.is_ok())),
+                Poll::Pending => recv.as_mut().poll(context).map(|chunk| Some(chunk.is_ok())),
             })
             .await
         };
-        assert_eq!(came, None);
+        assert_eq!(received, None);
         client.send(b"still there").await.unwrap();
         assert_eq!(client.recv_chunk().await.unwrap().unwrap().bytes, b"still there");
         client.close().await.unwrap();
@@ -296,16 +296,17 @@ fn awaited_idle_connection_keeps_its_heartbeats() {
     assert!(world.now() >= Instant::from_micros(3_600_000_000));
 }
 
-/// The error of a client's call after `then` has happened to its line, and the milliseconds until then.
-fn after(
-    then: impl Fn(&Pipe, &Pipe),
+/// Applies `fault` to the pipes of a client. Returns the error of its calls, and the
+/// milliseconds until the first one fails.
+fn error_after(
+    fault: impl Fn(&Pipe, &Pipe),
     scheme: fn(Role) -> Scheme,
 ) -> (ConnectionError<Broken>, u64) {
     let world = World::new(5);
     let (here, there) = world.pair(200);
     let (input, output) = (here.input.clone(), here.output.clone());
     let key = Some(Key::mutual(SECRET).unwrap());
-    // The server falls silent after its first reply.
+    // The server is not polled any more after its first reply.
     let stop = Cell::new(false);
     let server = async {
         let mut serve = pin!(serve(there, &world, scheme(Role::Server), key.clone(), Echo));
@@ -321,12 +322,12 @@ fn after(
         client.send(b"hello").await.unwrap();
         assert_eq!(client.recv_chunk().await.unwrap().unwrap().bytes, b"hello");
         stop.set(true);
-        then(&input, &output);
+        fault(&input, &output);
         let before = world.now();
         let error = loop {
             match client.recv_chunk().await {
                 Err(error) => break error,
-                Ok(chunk) => assert!(chunk.is_some(), "no end in order"),
+                Ok(chunk) => assert!(chunk.is_some(), "the stream ended in order"),
             }
         };
         let took = world.now().saturating_duration_since(before).as_millis() as u64;
@@ -347,21 +348,21 @@ fn after(
 
 #[test]
 fn silent_peer_times_out_after_two_heartbeats_and_5_s() {
-    let (error, took) = after(|_, _| {}, mutual);
+    let (error, took) = error_after(|_, _| {}, mutual);
     assert_eq!(error, ConnectionError::Protocol(Error::TimedOut(TimedOut::Peer)));
     assert_eq!(took, 7_000);
 }
 
 #[test]
-fn cut_line_is_a_truncation() {
-    let (error, _) = after(|input, _| input.cut(), mutual);
+fn end_of_transport_is_a_truncation() {
+    let (error, _) = error_after(|input, _| input.truncate(), mutual);
     assert_eq!(error, ConnectionError::Protocol(Error::Truncated(Truncated::Stream)));
 }
 
 #[test]
-fn broken_line_is_an_io_error() {
+fn broken_transport_is_an_io_error() {
     for broken in 0..3 {
-        let (error, _) = after(
+        let (error, _) = error_after(
             |input, output| {
                 if broken != 0 {
                     input.break_down();
@@ -404,8 +405,8 @@ fn unread_messages_block_the_sender_and_arrive() {
         let mut session = session(mutual(Role::Client), Role::Client, &world);
         let mut client = Client::connect(link(here, &world), &mut session, &key).await.unwrap();
         let mut sent = 0;
-        // The client does not receive: its messages fill both ends and the line, and then the call waits.
-        while let Some(taken) = give_up(&Cell::new(100), client.send(&message(100))).await {
+        // The client does not receive: its messages fill all buffers and pipes, and then the call waits.
+        while let Some(taken) = cancel_after(&Cell::new(100), client.send(&message(100))).await {
             taken.unwrap();
             sent += 1;
             assert!(sent < 60, "more than all buffers hold");
@@ -422,14 +423,14 @@ fn unread_messages_block_the_sender_and_arrive() {
     assert_eq!(server.unwrap().0, Ok(()));
 }
 
-/// Records the calls that it gets, and sends nothing.
+/// Counts received bytes and records the result; sends nothing.
 #[derive(Default)]
-struct Listener {
+struct Recorder {
     bytes: usize,
     closed: Option<Result<(), Error>>,
 }
 
-impl StreamService for Listener {
+impl StreamService for Recorder {
     fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
         self.bytes += chunk.bytes.len();
         Flow::Consumed
@@ -456,15 +457,15 @@ fn bytes_received_before_a_write_error_are_delivered() {
         let mut link = link(here, &world);
         link.run(&mut connection, &None::<Key>).await
     };
-    let (how, _) = world.run(test, async {});
-    assert_eq!(how, Some(Err(Failure::Io(Broken))));
-    let heard = connection.into_service().0;
-    assert_eq!((heard.bytes, heard.closed), (90, Some(Err(Error::Transport))));
+    let (result, _) = world.run(test, async {});
+    assert_eq!(result, Some(Err(Failure::Io(Broken))));
+    let recorder = connection.into_service().0;
+    assert_eq!((recorder.bytes, recorder.closed), (90, Some(Err(Error::Transport))));
 }
 
-/// Sends a greeting, and records.
+/// A [`Recorder`] that sends a greeting.
 #[derive(Default)]
-struct Hello(Listener);
+struct Hello(Recorder);
 
 impl StreamService for Hello {
     fn on_open(&mut self, _: &countersign::Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
@@ -508,7 +509,7 @@ impl embedded_io_async::Write for Flood {
 fn flood_yields_to_other_tasks() {
     let world = World::new(17);
     let mut session = session(Scheme::None, Role::Server, &world);
-    let mut connection = ServiceConnection::new(&mut session, Listener::default());
+    let mut connection = ServiceConnection::new(&mut session, Recorder::default());
     let mut link: Link<_, _, _, _, 64> = Link::new(Flood, Flood, world.clock(), world.clone());
     {
         let mut run = pin!(link.run(&mut connection, &None::<Key>));
@@ -544,8 +545,8 @@ fn too_long_message_can_be_taken_in_chunks() {
         }
         assert_eq!(all, message(1000));
         received.clear();
-        // While a message is partly sent, another one is refused.
-        let none = give_up(&Cell::new(0), client.send(&message(9000))).await;
+        // While a message is partly sent, a send of another one fails.
+        let none = cancel_after(&Cell::new(0), client.send(&message(9000))).await;
         assert!(none.is_none());
         let other = client.send(b"other").await;
         assert!(matches!(other, Err(ConnectionError::Send(SendError::LengthMismatch { .. }))));
@@ -558,7 +559,7 @@ fn too_long_message_can_be_taken_in_chunks() {
 }
 
 #[test]
-fn reply_to_an_abandoned_request_is_not_taken_for_another() {
+fn reply_to_a_dropped_request_is_not_returned_to_the_next() {
     let world = World::new(23);
     let (here, there) = world.pair(200);
     let key = Some(Key::mutual(SECRET).unwrap());
@@ -569,8 +570,8 @@ fn reply_to_an_abandoned_request_is_not_taken_for_another() {
         let mut client = Client::connect(link(here, &world), &mut session, &key).await.unwrap();
         let mut buffer = [0; 600];
         let mut reply = Reassembler::new(SliceBuffer::new(&mut buffer));
-        // Sent, without time for the reply.
-        assert!(give_up(&Cell::new(0), client.request(b"first", &mut reply)).await.is_none());
+        // The request is sent, and dropped before the reply.
+        assert!(cancel_after(&Cell::new(0), client.request(b"first", &mut reply)).await.is_none());
         let mismatch = ConnectionError::Send(SendError::LengthMismatch { due: 0 });
         assert_eq!(client.request(b"another", &mut reply).await, Err(mismatch));
         assert_eq!(client.recv(&mut reply).await.unwrap(), Some(&b"first"[..]));
@@ -616,7 +617,7 @@ fn flush_error_ends_the_service_of_an_async_link() {
         let test = async {
             there.output.write_all(&[0, 0, 0, 2, b'h', b'i']).await.unwrap();
             if eof {
-                there.output.cut();
+                there.output.truncate();
             }
             link(here, &world).run(&mut connection, &None::<Key>).await
         };

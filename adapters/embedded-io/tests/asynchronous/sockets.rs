@@ -1,4 +1,4 @@
-//! Real sockets, against a blocking server.
+//! The async client over TCP, with a blocking server.
 
 use std::net::SocketAddr;
 use std::time::Duration;

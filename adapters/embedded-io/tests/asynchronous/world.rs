@@ -1,5 +1,5 @@
-//! Pipes in memory that split the stream at random, a clock that jumps to the next deadline, and an
-//! executor that notices when no task can make progress any more.
+//! [`World`]: in-memory pipes that split the stream at random, a clock that jumps to the next deadline, and
+//! an executor that detects when no task can make progress.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use embedded_hal_async::delay::DelayNs;
 use embedded_io::{ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
 
-/// Time, randomness, and whether anything has moved.
+/// Virtual time and randomness, shared by both ends.
 #[derive(Clone)]
 pub(crate) struct World(Rc<State>);
 
@@ -23,7 +23,9 @@ struct State {
     micros: Cell<u64>,
     /// The next deadline of a timer.
     next: Cell<Option<u64>>,
-    chance: Cell<u64>,
+    /// State of the random number generator.
+    random: Cell<u64>,
+    /// Whether a pipe or a timer has made progress.
     moved: Cell<bool>,
 }
 
@@ -32,7 +34,7 @@ impl World {
         Self(Rc::new(State {
             micros: Cell::new(0),
             next: Cell::new(None),
-            chance: Cell::new(seed.wrapping_mul(2).wrapping_add(1)),
+            random: Cell::new(seed.wrapping_mul(2).wrapping_add(1)),
             moved: Cell::new(false),
         }))
     }
@@ -48,25 +50,25 @@ impl World {
 
     /// A number below `end`.
     pub(crate) fn below(&self, end: usize) -> usize {
-        let mut x = self.0.chance.get();
+        let mut x = self.0.random.get();
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        self.0.chance.set(x);
+        self.0.random.set(x);
         (x >> 11) as usize % end
     }
 
-    /// Two ends that are connected by pipes of `room` bytes each way.
-    pub(crate) fn pair(&self, room: usize) -> (End, End) {
+    /// Two ends, connected by a pipe of `capacity` bytes in each direction.
+    pub(crate) fn pair(&self, capacity: usize) -> (End, End) {
         let pipe = || Pipe {
             world: self.clone(),
-            inner: Rc::new(RefCell::new(Inner { room, flushed: true, ..Inner::default() })),
+            inner: Rc::new(RefCell::new(Inner { capacity, flushed: true, ..Inner::default() })),
         };
         let (up, down) = (pipe(), pipe());
         (End { input: down.clone(), output: up.clone() }, End { input: up, output: down })
     }
 
-    /// Runs both futures; `None` for one that waits for an event that cannot happen.
+    /// Runs both futures; `None` for one that can make no progress.
     pub(crate) fn run<A, B>(
         &self,
         one: impl Future<Output = A>,
@@ -95,7 +97,7 @@ impl World {
                 idle = 0;
                 continue;
             }
-            // The other future may have waited for the one that has just ended.
+            // A future may wait for the other, which has just ended.
             idle += 1;
             match self.0.next.get() {
                 Some(at) if idle > 2 => self.0.micros.set(at.max(self.0.micros.get())),
@@ -136,18 +138,18 @@ impl DelayNs for World {
     }
 }
 
-/// Runs `future`, and drops it when it waits more than `patience` times, which it counts down.
-pub(crate) async fn give_up<T>(
-    patience: &Cell<usize>,
+/// Runs `future`, and drops it when it waits more than `waits` times. Counts `waits` down.
+pub(crate) async fn cancel_after<T>(
+    waits: &Cell<usize>,
     future: impl Future<Output = T>,
 ) -> Option<T> {
     let done = {
         let mut future = pin!(future);
         poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if patience.get() == 0 => Poll::Ready(None),
+            Poll::Pending if waits.get() == 0 => Poll::Ready(None),
             Poll::Pending => {
-                patience.set(patience.get() - 1);
+                waits.set(waits.get() - 1);
                 Poll::Pending
             }
         })
@@ -165,7 +167,7 @@ pub(crate) async fn give_up<T>(
     done
 }
 
-/// One direction.
+/// One direction of a pair.
 #[derive(Clone)]
 pub(crate) struct Pipe {
     world: World,
@@ -175,7 +177,7 @@ pub(crate) struct Pipe {
 #[derive(Default)]
 struct Inner {
     bytes: VecDeque<u8>,
-    room: usize,
+    capacity: usize,
     shut: bool,
     broken: bool,
     flushed: bool,
@@ -206,7 +208,7 @@ impl embedded_io::Error for Broken {
 }
 
 impl Pipe {
-    /// Ends the stream. Everything has to be flushed before.
+    /// Ends the stream. All output must be flushed before.
     pub(crate) fn shut(&mut self) -> Result<(), Broken> {
         let mut inner = self.inner.borrow_mut();
         assert!(inner.flushed, "shut before it was flushed");
@@ -215,8 +217,8 @@ impl Pipe {
         Ok(())
     }
 
-    /// Cuts the line: bytes that were written arrive, and then the end of the stream.
-    pub(crate) fn cut(&self) {
+    /// Ends the stream after the bytes that were written.
+    pub(crate) fn truncate(&self) {
         self.inner.borrow_mut().shut = true;
     }
 
@@ -225,7 +227,7 @@ impl Pipe {
         self.inner.borrow_mut().broken = true;
     }
 
-    /// Takes bytes, and fails to flush them.
+    /// Makes all flushes fail.
     pub(crate) fn fail_flushes(&self) {
         self.inner.borrow_mut().flushes_fail = true;
     }
@@ -234,7 +236,7 @@ impl Pipe {
         self.inner.borrow().bytes.len()
     }
 
-    /// Whether the operation waits for another poll without a reason, as with real hardware.
+    /// Whether the operation waits for another poll for no reason, as hardware may.
     fn later(&self, context: &mut Context<'_>) -> bool {
         let later = self.world.below(3) == 0;
         if later {
@@ -284,7 +286,7 @@ impl Write for Pipe {
             if inner.broken {
                 return Poll::Ready(Err(Broken));
             }
-            let most = buf.len().min(inner.room - inner.bytes.len());
+            let most = buf.len().min(inner.capacity - inner.bytes.len());
             if most == 0 {
                 return Poll::Pending;
             }

@@ -1,4 +1,4 @@
-//! A server over real sockets: a thread with a blocking link and whole messages in lent memory.
+//! A server over TCP: a thread with a blocking link and whole messages in lent memory.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -54,7 +54,7 @@ pub(crate) fn start(key: Key) -> SocketAddr {
         let [incoming, outgoing] = memory.each_mut().map(|memory| SliceBuffer::new(memory));
         let service = MessageService::new(Echo, incoming, outgoing);
         let mut connection = ServiceConnection::new(&mut session, service);
-        // The tests see at the client how it ends.
+        // The tests check the result at the client.
         let _ = link(stream, clock).run(&mut connection, &key);
     });
     address

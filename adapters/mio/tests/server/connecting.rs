@@ -20,11 +20,11 @@ fn listen() -> (TcpListener, Address) {
     (listener, address)
 }
 
-/// The reported end of the only connection of `looped`.
-fn end(looped: &mut Loop) -> ConnectionEnd {
-    looped.until(|looped| looped.connections.is_empty());
-    assert_eq!((looped.established, looped.ended.len()), (0, 1));
-    looped.ended.pop().unwrap()
+/// The reported end of the only connection of `event_loop`.
+fn end(event_loop: &mut Loop) -> ConnectionEnd {
+    event_loop.until(|event_loop| event_loop.connections.is_empty());
+    assert_eq!((event_loop.established, event_loop.ended.len()), (0, 1));
+    event_loop.ended.pop().unwrap()
 }
 
 /// A listener whose queue is full: further connections have to wait.
@@ -46,12 +46,12 @@ fn full_listener() -> (Vec<Socket>, Address) {
 #[test]
 fn outgoing_connection_is_served() {
     let (listener, address) = listen();
-    let mut looped = Loop::new();
-    let calls = looped.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
+    let mut event_loop = Loop::new();
+    let calls = event_loop.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
     let (mut theirs, _) = listener.accept().unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Open);
+    assert_eq!(next(&mut event_loop, &calls), Call::Open);
     theirs.write_all(&frame(b"hello")).unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Message(b"hello".to_vec()));
+    assert_eq!(next(&mut event_loop, &calls), Call::Message(b"hello".to_vec()));
     let mut reply = [0; 9];
     theirs.read_exact(&mut reply).unwrap();
     assert_eq!(reply[..], frame(b"hello"));
@@ -62,26 +62,26 @@ fn outgoing_unix_connection_is_served() {
     let path = std::env::temp_dir().join(format!("countersign-mio-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
-    let mut looped = Loop::new();
-    let calls = looped.connect(&Address::Unix(path.clone()), TIMEOUT, &Rc::new(())).unwrap();
+    let mut event_loop = Loop::new();
+    let calls = event_loop.connect(&Address::Unix(path.clone()), TIMEOUT, &Rc::new(())).unwrap();
     let (mut theirs, _) = listener.accept().unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Open);
+    assert_eq!(next(&mut event_loop, &calls), Call::Open);
     theirs.write_all(&frame(b"hello")).unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Message(b"hello".to_vec()));
+    assert_eq!(next(&mut event_loop, &calls), Call::Message(b"hello".to_vec()));
 }
 
 #[test]
 fn refused_connection_ends_with_the_system_error() {
     let (listener, address) = listen();
     drop(listener);
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     // The system may report it at once.
-    let kind = match looped.connect(&address, TIMEOUT, &Rc::new(())) {
+    let kind = match event_loop.connect(&address, TIMEOUT, &Rc::new(())) {
         Err(error) => error.kind(),
         Ok(calls) => {
-            assert_eq!(next(&mut looped, &calls), Call::Closed(Err(Error::Transport)));
-            let ended = end(&mut looped);
+            assert_eq!(next(&mut event_loop, &calls), Call::Closed(Err(Error::Transport)));
+            let ended = end(&mut event_loop);
             assert!(!ended.established);
             let Err(Failure::Io(error)) = ended.result else { panic!("{ended:?}") };
             error.kind()
@@ -93,12 +93,12 @@ fn refused_connection_ends_with_the_system_error() {
 #[test]
 fn connection_attempt_times_out() {
     let (_sockets, address) = full_listener();
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let held = Rc::new(());
-    let calls = looped.connect(&address, std::time::Duration::from_millis(50), &held).unwrap();
+    let calls = event_loop.connect(&address, std::time::Duration::from_millis(50), &held).unwrap();
     // `on_open` is not called.
-    assert_eq!(next(&mut looped, &calls), Call::Closed(Err(Error::Transport)));
-    let ended = end(&mut looped);
+    assert_eq!(next(&mut event_loop, &calls), Call::Closed(Err(Error::Transport)));
+    let ended = end(&mut event_loop);
     let Err(Failure::Io(error)) = ended.result else { panic!("{ended:?}") };
     assert_eq!((error.kind(), Rc::strong_count(&held)), (ErrorKind::TimedOut, 1));
 }
@@ -106,13 +106,13 @@ fn connection_attempt_times_out() {
 #[test]
 fn stop_abandons_a_connection_attempt() {
     let (_sockets, address) = full_listener();
-    let mut looped = Loop::new();
-    let calls = looped.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
-    looped.settle();
-    looped.connections.stop();
+    let mut event_loop = Loop::new();
+    let calls = event_loop.connect(&address, TIMEOUT, &Rc::new(())).unwrap();
+    event_loop.settle();
+    event_loop.connections.stop();
     let shutdown = Error::Aborted(CloseReason::Shutdown);
-    assert_eq!(next(&mut looped, &calls), Call::Closed(Err(shutdown)));
-    let ended = end(&mut looped);
+    assert_eq!(next(&mut event_loop, &calls), Call::Closed(Err(shutdown)));
+    let ended = end(&mut event_loop);
     assert!(
         matches!(ended.result, Err(Failure::Protocol(error)) if error == shutdown),
         "{ended:?}"

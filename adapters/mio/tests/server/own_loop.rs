@@ -202,10 +202,10 @@ impl Loop {
     }
 }
 
-/// Runs `looped` until the next call of the service.
-pub(crate) fn next(looped: &mut Loop, calls: &Receiver<Call>) -> Call {
+/// Runs `event_loop` until the next call of the service.
+pub(crate) fn next(event_loop: &mut Loop, calls: &Receiver<Call>) -> Call {
     let mut call = None;
-    looped.until(|_| {
+    event_loop.until(|_| {
         call = calls.try_recv().ok();
         call.is_some()
     });
@@ -214,121 +214,121 @@ pub(crate) fn next(looped: &mut Loop, calls: &Receiver<Call>) -> Call {
 
 #[test]
 fn events_of_the_application_are_left_to_it() {
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let held = Rc::new(());
-    let (mut theirs, _, calls) = looped.insert(Vec::new(), &held);
-    assert_eq!((looped.connections.len(), Rc::strong_count(&held)), (1, 2));
+    let (mut theirs, _, calls) = event_loop.insert(Vec::new(), &held);
+    assert_eq!((event_loop.connections.len(), Rc::strong_count(&held)), (1, 2));
     let own = Token(OWN);
-    assert!(!looped.connections.is_ours(own) && looped.connections.is_ours(WAKE));
+    assert!(!event_loop.connections.is_ours(own) && event_loop.connections.is_ours(WAKE));
     // The other end belongs to the application, in the same loop.
     let descriptor = theirs.as_raw_fd();
     let mut source = SourceFd(&descriptor);
-    looped.poll.registry().register(&mut source, own, Interest::READABLE).unwrap();
+    event_loop.poll.registry().register(&mut source, own, Interest::READABLE).unwrap();
 
-    assert_eq!(next(&mut looped, &calls), Call::Open);
+    assert_eq!(next(&mut event_loop, &calls), Call::Open);
     theirs.write_all(&frame(b"hello")).unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Message(b"hello".to_vec()));
-    looped.until(|looped| looped.own == [own]);
+    assert_eq!(next(&mut event_loop, &calls), Call::Message(b"hello".to_vec()));
+    event_loop.until(|event_loop| event_loop.own == [own]);
     let mut reply = [0; 9];
     theirs.read_exact(&mut reply).unwrap();
     assert_eq!(reply[..], frame(b"hello"));
 
     theirs.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(next(&mut looped, &calls), Call::Closed(Ok(())));
-    looped.until(|looped| looped.connections.is_empty());
+    assert_eq!(next(&mut event_loop, &calls), Call::Closed(Ok(())));
+    event_loop.until(|event_loop| event_loop.connections.is_empty());
     assert_eq!(Rc::strong_count(&held), 1);
-    assert_eq!((looped.established, looped.ended.len()), (1, 1));
-    let ended = &looped.ended[0];
+    assert_eq!((event_loop.established, event_loop.ended.len()), (1, 1));
+    let ended = &event_loop.ended[0];
     assert!(ended.result.is_ok() && ended.established, "{ended:?}");
     assert_eq!(theirs.read(&mut reply).unwrap(), 0);
 }
 
 #[test]
 fn timeout_of_the_loop_covers_service_deadlines() {
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let due = [100, 200].map(|millis| Moment::EPOCH.saturating_add(Duration::from_millis(millis)));
-    let (_theirs, _, calls) = looped.insert(vec![due[1], due[0]], &Rc::new(()));
-    assert_eq!(next(&mut looped, &calls), Call::Open);
+    let (_theirs, _, calls) = event_loop.insert(vec![due[1], due[0]], &Rc::new(()));
+    assert_eq!(next(&mut event_loop, &calls), Call::Open);
     for due in due {
-        let Call::Timeout(now) = next(&mut looped, &calls) else { panic!("another call") };
+        let Call::Timeout(now) = next(&mut event_loop, &calls) else { panic!("another call") };
         assert!(due <= now, "{now:?}, due {due:?}");
         // The sleep ended in time for it.
         let late = now.saturating_duration_since(due);
         assert!(late < TIMEOUT / 2, "late by {late:?}");
     }
-    assert_eq!(looped.connections.timeout(looped.clock.now()), None);
+    assert_eq!(event_loop.connections.timeout(event_loop.clock.now()), None);
 }
 
 #[test]
 fn available_bytes_are_read_before_a_past_deadline() {
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let due = Moment::EPOCH.saturating_add(Duration::from_millis(100));
-    let (mut theirs, _, calls) = looped.insert(vec![due], &Rc::new(()));
-    looped.settle();
-    looped.sleep(Duration::ZERO);
-    looped.settle();
+    let (mut theirs, _, calls) = event_loop.insert(vec![due], &Rc::new(()));
+    event_loop.settle();
+    event_loop.sleep(Duration::ZERO);
+    event_loop.settle();
     assert_eq!(calls.try_recv(), Ok(Call::Open));
     theirs.write_all(&frame(b"hello")).unwrap();
     // The process did not run until the deadline had passed, and the event of the bytes is not fetched.
-    while looped.clock.now() < due {
+    while event_loop.clock.now() < due {
         std::thread::sleep(Duration::from_millis(10));
     }
-    looped.run();
+    event_loop.run();
     assert_eq!(calls.try_recv(), Ok(Call::Message(b"hello".to_vec())));
     assert!(matches!(calls.try_recv(), Ok(Call::Timeout(_))));
 }
 
 #[test]
 fn waker_of_a_closed_connection_has_no_effect() {
-    let mut looped = Loop::new();
-    let (first, gone, calls) = looped.insert(Vec::new(), &Rc::new(()));
+    let mut event_loop = Loop::new();
+    let (first, gone, calls) = event_loop.insert(Vec::new(), &Rc::new(()));
     drop(first);
-    assert_eq!(next(&mut looped, &calls), Call::Open);
-    assert_eq!(next(&mut looped, &calls), Call::Closed(Ok(())));
-    looped.until(|looped| looped.connections.is_empty());
+    assert_eq!(next(&mut event_loop, &calls), Call::Open);
+    assert_eq!(next(&mut event_loop, &calls), Call::Closed(Ok(())));
+    event_loop.until(|event_loop| event_loop.connections.is_empty());
     // In the slot of the first.
-    let (_second, waker, calls) = looped.insert(Vec::new(), &Rc::new(()));
-    looped.settle();
+    let (_second, waker, calls) = event_loop.insert(Vec::new(), &Rc::new(()));
+    event_loop.settle();
     assert_eq!(calls.try_recv(), Ok(Call::Open));
     gone.wake();
-    looped.settle();
+    event_loop.settle();
     assert!(calls.try_recv().is_err());
     waker.wake();
-    assert_eq!(next(&mut looped, &calls), Call::Wake);
+    assert_eq!(next(&mut event_loop, &calls), Call::Wake);
 }
 
 #[test]
 fn wake_ends_the_sleep_of_the_loop() {
-    let mut looped = Loop::new();
-    let (_theirs, waker, calls) = looped.insert(Vec::new(), &Rc::new(()));
+    let mut event_loop = Loop::new();
+    let (_theirs, waker, calls) = event_loop.insert(Vec::new(), &Rc::new(()));
     // No event of the socket is left to fetch.
-    looped.settle();
-    looped.sleep(Duration::ZERO);
-    looped.settle();
+    event_loop.settle();
+    event_loop.sleep(Duration::ZERO);
+    event_loop.settle();
     assert_eq!(calls.try_recv(), Ok(Call::Open));
     let waking = std::thread::spawn(move || waker.wake());
-    assert_eq!(next(&mut looped, &calls), Call::Wake);
+    assert_eq!(next(&mut event_loop, &calls), Call::Wake);
     waking.join().unwrap();
 }
 
 #[test]
 fn unfinished_work_continues_without_another_event() {
-    let mut looped = Loop::new();
-    let (mut theirs, _, calls) = looped.insert(Vec::new(), &Rc::new(()));
-    let (mut other, _, other_calls) = looped.insert(Vec::new(), &Rc::new(()));
-    looped.settle();
+    let mut event_loop = Loop::new();
+    let (mut theirs, _, calls) = event_loop.insert(Vec::new(), &Rc::new(()));
+    let (mut other, _, other_calls) = event_loop.insert(Vec::new(), &Rc::new(()));
+    event_loop.settle();
     // More than one poll reads.
     let many = frame(&[7; 508]).repeat(40);
     theirs.write_all(&many).unwrap();
     other.write_all(&frame(b"hello")).unwrap();
-    looped.sleep(TIMEOUT);
-    looped.sleep(Duration::ZERO);
-    looped.run();
+    event_loop.sleep(TIMEOUT);
+    event_loop.sleep(Duration::ZERO);
+    event_loop.run();
     // The flood of one connection does not delay the other.
     assert_eq!(other_calls.try_iter().last(), Some(Call::Message(b"hello".to_vec())));
     assert!(calls.try_iter().count() < 40);
-    assert_eq!(looped.connections.timeout(looped.clock.now()), Some(Duration::ZERO));
-    looped.settle();
+    assert_eq!(event_loop.connections.timeout(event_loop.clock.now()), Some(Duration::ZERO));
+    event_loop.settle();
     let mut answers = vec![0; many.len()];
     theirs.read_exact(&mut answers).unwrap();
     assert_eq!(answers, many);
@@ -336,8 +336,8 @@ fn unfinished_work_continues_without_another_event() {
 
 #[test]
 fn replies_leave_when_the_peer_reads_again() {
-    let mut looped = Loop::new();
-    let (theirs, _, _calls) = looped.insert(Vec::new(), &Rc::new(()));
+    let mut event_loop = Loop::new();
+    let (theirs, _, _calls) = event_loop.insert(Vec::new(), &Rc::new(()));
     theirs.set_nonblocking(true).unwrap();
     let all = frame(&[7; 508]).repeat(4_000);
     let mut sent = 0;
@@ -348,11 +348,11 @@ fn replies_leave_when_the_peer_reads_again() {
     // Until both directions are full.
     for _ in 0..100 {
         send();
-        looped.settle();
+        event_loop.settle();
     }
-    looped.sleep(Duration::ZERO);
+    event_loop.sleep(Duration::ZERO);
     let (mut answers, mut space) = (Vec::new(), vec![0; 1 << 16]);
-    looped.until(|_| {
+    event_loop.until(|_| {
         while let Ok(n) = (&theirs).read(&mut space) {
             answers.extend_from_slice(&space[..n]);
         }
@@ -364,15 +364,15 @@ fn replies_leave_when_the_peer_reads_again() {
 
 #[test]
 fn end_of_stream_with_the_last_bytes_is_found() {
-    let mut looped = Loop::new();
-    let (mut theirs, _, calls) = looped.insert(Vec::new(), &Rc::new(()));
-    looped.settle();
-    looped.sleep(Duration::ZERO);
-    looped.settle();
+    let mut event_loop = Loop::new();
+    let (mut theirs, _, calls) = event_loop.insert(Vec::new(), &Rc::new(()));
+    event_loop.settle();
+    event_loop.sleep(Duration::ZERO);
+    event_loop.settle();
     theirs.write_all(&frame(b"bye")).unwrap();
     theirs.shutdown(Shutdown::Write).unwrap();
     // One event reports both.
-    looped.until(|looped| looped.connections.is_empty());
+    event_loop.until(|event_loop| event_loop.connections.is_empty());
     let expected = [Call::Open, Call::Message(b"bye".to_vec()), Call::Closed(Ok(()))];
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), expected);
     let mut answer = Vec::new();
@@ -382,24 +382,24 @@ fn end_of_stream_with_the_last_bytes_is_found() {
 
 #[test]
 fn end_is_reported_once_and_before_the_peer_has_closed() {
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let held = Rc::new(());
-    let (mut theirs, _, calls) = looped.insert(Vec::new(), &held);
+    let (mut theirs, _, calls) = event_loop.insert(Vec::new(), &held);
     theirs.write_all(&[0xff; 4]).unwrap();
-    looped.until(|looped| !looped.ended.is_empty());
+    event_loop.until(|event_loop| !event_loop.ended.is_empty());
     // It is closing: it stays in its slot until the peer has closed.
-    assert_eq!((looped.connections.len(), Rc::strong_count(&held)), (1, 2));
+    assert_eq!((event_loop.connections.len(), Rc::strong_count(&held)), (1, 2));
     assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
     drop(theirs);
-    looped.until(|looped| looped.connections.is_empty());
-    assert_eq!(looped.ended.len(), 1);
+    event_loop.until(|event_loop| event_loop.connections.is_empty());
+    assert_eq!(event_loop.ended.len(), 1);
     assert!(
         matches!(
-            looped.ended[0].result,
+            event_loop.ended[0].result,
             Err(Failure::Protocol(countersign::Error::FrameTooLong { .. }))
         ),
         "{:?}",
-        looped.ended
+        event_loop.ended
     );
     assert_eq!(calls.try_iter().filter(|call| matches!(call, Call::Closed(_))).count(), 1);
     assert_eq!(Rc::strong_count(&held), 1);
@@ -409,11 +409,11 @@ fn end_is_reported_once_and_before_the_peer_has_closed() {
 fn on_closed_is_called_when_connections_are_dropped() {
     let shutdown = Err(countersign::Error::Aborted(CloseReason::Shutdown));
     let held = Rc::new(());
-    let mut looped = Loop::new();
-    let (_theirs, _, calls) = looped.insert(Vec::new(), &held);
-    looped.settle();
+    let mut event_loop = Loop::new();
+    let (_theirs, _, calls) = event_loop.insert(Vec::new(), &held);
+    event_loop.settle();
     let mut ended = Vec::new();
-    looped.connections.abandon(|event, held| {
+    event_loop.connections.abandon(|event, held| {
         let ConnectionEvent::Ended(end) = event else { panic!("{event:?}") };
         ended.push((end, held.clone()));
     });
@@ -422,16 +422,16 @@ fn on_closed_is_called_when_connections_are_dropped() {
     drop(ended);
     assert_eq!(Rc::strong_count(&held), 1);
 
-    let (_theirs, _, calls) = looped.insert(Vec::new(), &held);
-    looped.settle();
-    drop(looped);
+    let (_theirs, _, calls) = event_loop.insert(Vec::new(), &held);
+    event_loop.settle();
+    drop(event_loop);
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), [Call::Open, Call::Closed(shutdown)]);
     assert_eq!(Rc::strong_count(&held), 1);
 }
 
 #[test]
 fn failed_insert_leaves_nothing_behind() {
-    let mut looped = Loop::new();
+    let mut event_loop = Loop::new();
     let held = Rc::new(());
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
@@ -445,9 +445,9 @@ fn failed_insert_leaves_nothing_behind() {
         let protocol = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
         Ok((protocol, Reporting { calls: channel().0, timeouts: Vec::new() }))
     };
-    let refused = looped.connections.insert(Stream::Unix(ours), held.clone(), make);
+    let refused = event_loop.connections.insert(Stream::Unix(ours), held.clone(), make);
     assert!(refused.is_err());
-    assert!(looped.connections.is_empty());
+    assert!(event_loop.connections.is_empty());
     assert_eq!(Rc::strong_count(&held), 1);
     assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0);
 }

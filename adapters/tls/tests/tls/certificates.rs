@@ -122,7 +122,7 @@ fn pinned_ca_may_present_itself() {
 }
 
 #[test]
-fn pin_does_not_vouch_for_other_certificates() {
+fn pin_does_not_authenticate_other_certificates() {
     // A self-signed certificate that is not a CA's, whose key signs another certificate.
     let leaf_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["leaf.example".into()]).unwrap();

@@ -156,7 +156,7 @@ fn one_deadline_covers_tls_and_session_handshakes() {
     }
 }
 
-/// Such a record is in no buffer of the session: only TLS knows of it.
+/// Such a record is in no buffer of the session, only in TLS.
 #[test]
 fn partial_record_times_out_and_is_not_idle() {
     for_each_link(|inner, mut link| {

@@ -43,7 +43,7 @@ impl Inner {
         Self::Raw,
     ];
 
-    /// Plain sessions, with outstanding challenges of their own, as in a process of their own.
+    /// Sessions without TLS, with their own outstanding challenges, as in a separate process.
     pub(crate) fn sessions(self, role: Role) -> SessionFactory {
         let scheme = match self {
             Self::None | Self::Raw => Scheme::None,

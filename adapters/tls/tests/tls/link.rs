@@ -10,20 +10,20 @@ use crate::pki::{CertificateAuthority, NAME, credentials};
 pub(crate) struct Link {
     pub(crate) client: Endpoint,
     pub(crate) server: Endpoint,
-    to_server: Wire,
-    to_client: Wire,
+    to_server: Direction,
+    to_client: Direction,
     /// Most bytes of one read or write.
     pub(crate) max_chunk: usize,
 }
 
 /// One direction of the transport.
 #[derive(Default)]
-struct Wire {
+struct Direction {
     in_flight: Vec<u8>,
     shut: bool,
 }
 
-impl Wire {
+impl Direction {
     /// One write, one read and the polls around them. Returns whether anything moved.
     fn step(&mut self, from: &mut Endpoint, to: &mut Endpoint, max_chunk: usize) -> bool {
         from.poll();
@@ -51,8 +51,8 @@ impl Link {
         Self {
             client: Endpoint::new(client),
             server: Endpoint::answering(server),
-            to_server: Wire::default(),
-            to_client: Wire::default(),
+            to_server: Direction::default(),
+            to_client: Direction::default(),
             max_chunk: usize::MAX,
         }
     }

@@ -15,6 +15,6 @@ mod bytes;
 mod certificates;
 mod faults;
 mod flow;
-mod middle;
-mod pair;
+mod mitm;
 mod resumption;
+mod sessions;

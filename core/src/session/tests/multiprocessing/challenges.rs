@@ -49,7 +49,7 @@ fn reflected_challenge_is_not_answered() {
 }
 
 #[test]
-fn key_request_tells_our_challenge_from_the_peers() {
+fn key_request_distinguishes_our_challenge_from_the_peers() {
     let digest = Digest::Sha256;
     let request = |endpoint: &mut Endpoint| {
         assert_eq!(endpoint.events(), [Event::KeyNeeded]);

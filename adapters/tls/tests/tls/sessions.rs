@@ -1,4 +1,4 @@
-//! Two endpoints inside TLS.
+//! Sessions of two endpoints inside TLS.
 
 use countersign::{Error, Remaining, TimedOut, Truncated};
 use countersign_tls::TlsError;
