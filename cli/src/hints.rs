@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_follows_its_message_on_the_same_line() {
+    fn hint_follows_its_message_on_the_same_line() {
         let error = Error::Incompatible;
         let line = with_hint(error, hint(&error));
         assert!(line.starts_with(&format!("{error}; ")) && !line.contains('\n'), "{line}");

@@ -160,7 +160,7 @@ fn board_detects_a_cut_line() {
     let (mut server, at) = serve(&dir, &["--service", "echo", "--heartbeat", "1"]);
     let board = Board::start(&programs.join("mutual"), &at, &[KEY, "1", "1", "wait"]);
     board.output.wait("the board", |output, _| output.contains("waiting"));
-    // A serial line has no end of stream. The board notices only the silence.
+    // A serial line has no end of stream: the board detects the silence.
     server.child.kill().unwrap();
     board.expect_end(4, &["waiting", "ended peer-silent"]);
 }

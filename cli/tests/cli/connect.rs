@@ -16,23 +16,23 @@ const MUTUAL: &[&str] = &["--scheme", "mutual"];
 /// The length of a message that exceeds the buffers of both ends.
 const LONG: usize = 1 << 20;
 
-/// A server that runs `behave` on one connection.
-fn fake_server(behave: impl FnOnce(Peer) + Send + 'static) -> (ServerAddr, JoinHandle<()>) {
+/// A server that runs `script` on one connection.
+fn scripted_server(script: impl FnOnce(Peer) + Send + 'static) -> (ServerAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = ServerAddr::Tcp(listener.local_addr().unwrap());
     let server_thread =
-        spawn(move || behave(Peer(listener.accept().unwrap().0.into()).with_timeouts()));
+        spawn(move || script(Peer(listener.accept().unwrap().0.into()).with_timeouts()));
     (at, server_thread)
 }
 
-/// Runs `connect` against a server that runs `behave`.
-fn connect_to_fake_server(
+/// Runs `connect` against a server that runs `script`.
+fn connect_to_scripted_server(
     args: &[&str],
     input: &[u8],
-    behave: impl FnOnce(Peer) + Send + 'static,
+    script: impl FnOnce(Peer) + Send + 'static,
 ) -> Output {
     let dir = TempDir::new();
-    let (at, server_thread) = fake_server(behave);
+    let (at, server_thread) = scripted_server(script);
     let mut connect = countersign(&dir);
     connect.args(["connect", &at.to_string()]).args(args).args(default_scheme(args));
     connect.env("COUNTERSIGN_KEY", KEY);
@@ -117,7 +117,7 @@ fn messages_can_be_pipelined() {
 
 #[test]
 fn frames_have_the_documented_bytes() {
-    let output = connect_to_fake_server(
+    let output = connect_to_scripted_server(
         &[NONE, &["--message", "one", "--message", ""]].concat(),
         b"",
         |peer| {
@@ -132,7 +132,7 @@ fn frames_have_the_documented_bytes() {
 
 #[test]
 fn long_frame_in_chunks_is_one_reply() {
-    let output = connect_to_fake_server(&[NONE, &["--message", "one"]].concat(), b"", |peer| {
+    let output = connect_to_scripted_server(&[NONE, &["--message", "one"]].concat(), b"", |peer| {
         assert_eq!(peer.read_frame(), b"one");
         for piece in frame(&vec![b'x'; LONG]).chunks(LONG / 7) {
             peer.send(piece);
@@ -145,7 +145,7 @@ fn long_frame_in_chunks_is_one_reply() {
 #[test]
 fn frame_longer_than_max_frame_is_a_protocol_error() {
     for len in [101, u32::MAX] {
-        let output = connect_to_fake_server(
+        let output = connect_to_scripted_server(
             &[NONE, &["--message", "one", "--max-frame", "100"]].concat(),
             b"",
             move |peer| {
@@ -161,7 +161,7 @@ fn frame_longer_than_max_frame_is_a_protocol_error() {
 
 #[test]
 fn frame_of_exactly_max_frame_is_accepted() {
-    let output = connect_to_fake_server(
+    let output = connect_to_scripted_server(
         &[NONE, &["--message", "one", "--max-frame", "100"]].concat(),
         b"",
         |peer| {
@@ -175,7 +175,7 @@ fn frame_of_exactly_max_frame_is_accepted() {
 
 #[test]
 fn truncated_reply_is_an_error() {
-    let output = connect_to_fake_server(&[NONE, &["--message", "one"]].concat(), b"", |peer| {
+    let output = connect_to_scripted_server(&[NONE, &["--message", "one"]].concat(), b"", |peer| {
         assert_eq!(peer.read_frame(), b"one");
         peer.send(b"\0\0\0\x05hel");
         peer.finish();
@@ -188,7 +188,7 @@ fn truncated_reply_is_an_error() {
 fn raw_replies_are_printed_as_they_arrive() {
     let dir = TempDir::new();
     let (printed, wait_printed) = channel();
-    let (at, server_thread) = fake_server(move |peer| {
+    let (at, server_thread) = scripted_server(move |peer| {
         peer.send(&[7; 32]);
         peer.read(32);
         assert_eq!(peer.read(5), b"hello");
@@ -215,7 +215,7 @@ fn connect_leaves_open_server_after_linger() {
     let (keep, kept) = channel();
     let began = Instant::now();
     let output =
-        connect_to_fake_server(&["--message", "hello", "--linger", "0.3"], b"", move |peer| {
+        connect_to_scripted_server(&["--message", "hello", "--linger", "0.3"], b"", move |peer| {
             peer.send(&[7; 32]);
             peer.read(32 + 5);
             peer.send(b"HELLO");
@@ -230,7 +230,7 @@ fn connect_leaves_open_server_after_linger() {
 
 #[test]
 fn challenge_in_single_bytes_is_accepted() {
-    let output = connect_to_fake_server(&["--message", "hello"], b"", |peer| {
+    let output = connect_to_scripted_server(&["--message", "hello"], b"", |peer| {
         peer.0.set_tcp_nodelay(true).unwrap();
         for byte in 0..32 {
             peer.send(&[byte]);
@@ -283,7 +283,7 @@ fn wrong_key_is_refused_with_a_hint() {
 
 #[test]
 fn reset_after_our_proof_is_a_refusal() {
-    let output = connect_to_fake_server(&["--message", "hello"], b"", |peer| {
+    let output = connect_to_scripted_server(&["--message", "hello"], b"", |peer| {
         peer.send(&[7; 32]);
         peer.read(32);
         peer.reset();
@@ -297,7 +297,7 @@ fn incomplete_challenge_times_out() {
     const TIMEOUT: Duration = Duration::from_secs(6);
     let began = Instant::now();
     let output =
-        connect_to_fake_server(&["--message", "x", "--handshake-timeout", "6"], b"", |peer| {
+        connect_to_scripted_server(&["--message", "x", "--handshake-timeout", "6"], b"", |peer| {
             peer.send(&[7; 31]);
             assert!(peer.read_to_end().is_empty());
         });
@@ -309,7 +309,7 @@ fn incomplete_challenge_times_out() {
 #[test]
 fn close_during_handshake_is_a_connection_error() {
     for len in [0, 31] {
-        let output = connect_to_fake_server(&["--message", "hello"], b"", move |peer| {
+        let output = connect_to_scripted_server(&["--message", "hello"], b"", move |peer| {
             peer.send(&vec![7; len]);
             peer.finish();
             assert!(peer.read_to_end().is_empty());
@@ -321,7 +321,7 @@ fn close_during_handshake_is_a_connection_error() {
 #[test]
 fn reset_during_handshake_is_a_connection_error() {
     for len in [0, 31] {
-        let output = connect_to_fake_server(&["--message", "hello"], b"", move |peer| {
+        let output = connect_to_scripted_server(&["--message", "hello"], b"", move |peer| {
             peer.send(&vec![7; len]);
             peer.reset();
         });
@@ -340,7 +340,7 @@ fn server_death_between_messages_is_a_connection_error() {
     running.write_stdin(b"hello\n");
     running.out.wait("a reply", |out, _| out == "HELLO\n");
     drop(server);
-    // Its input is still open: it notices without another line.
+    // Standard input stays open: `connect` detects the end without another line.
     running.err.wait_end();
     let output = running.wait().expect_code(4);
     output.expect_stdout("HELLO\n");
@@ -350,7 +350,7 @@ fn server_death_between_messages_is_a_connection_error() {
 fn server_may_close_after_the_last_reply() {
     // Repeated, so that each of the two threads is the first to notice at least once.
     for _ in 0..10 {
-        connect_to_fake_server(&["--message", "hello"], b"", |peer| {
+        connect_to_scripted_server(&["--message", "hello"], b"", |peer| {
             peer.send(&[7; 32]);
             peer.read(32 + 5);
             peer.send(b"HELLO");
@@ -359,7 +359,7 @@ fn server_may_close_after_the_last_reply() {
         })
         .expect_code(0)
         .expect_stdout("HELLO\n");
-        connect_to_fake_server(&[NONE, &["--message", "hello"]].concat(), b"", |peer| {
+        connect_to_scripted_server(&[NONE, &["--message", "hello"]].concat(), b"", |peer| {
             assert_eq!(peer.read_frame(), b"hello");
             peer.send(&frame(b"HELLO"));
             peer.finish();
@@ -372,7 +372,7 @@ fn server_may_close_after_the_last_reply() {
 
 #[test]
 fn unsolicited_message_of_the_server_is_printed() {
-    let output = connect_to_fake_server(&[], b"", |peer| {
+    let output = connect_to_scripted_server(&[], b"", |peer| {
         peer.send(&[7; 32]);
         peer.read(32);
         peer.send(b"welcome\n");

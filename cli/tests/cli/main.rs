@@ -13,10 +13,10 @@ mod tools;
 
 mod bench;
 mod connect;
-mod crowds;
 mod device;
 mod hostile;
 mod keys;
+mod limits;
 mod listen;
 mod log;
 mod multiprocessing;

@@ -76,7 +76,7 @@ fn run_clients(act: &[&str]) {
 #[test]
 fn python_client_is_served() {
     served(&[], |python, _, at| {
-        let output = client(python, at, KEY, &["say", "hello", "", "Größe 1"]);
+        let output = client(python, at, KEY, &["send_texts", "hello", "", "Größe 1"]);
         output.expect_code(0).expect_stdout("HELLO\n\nGRößE 1\n");
     });
 }
@@ -85,9 +85,9 @@ fn python_client_is_served() {
 fn python_client_with_wrong_key_is_refused() {
     served(&[], |python, server, at| {
         for key in [OTHER, ""] {
-            expect_rejection(client(python, at, key, &["say", "hello"]));
+            expect_rejection(client(python, at, key, &["send_texts", "hello"]));
         }
-        client(python, at, KEY, &["say", "hello"]).expect_code(0).expect_stdout("HELLO\n");
+        client(python, at, KEY, &["send_texts", "hello"]).expect_code(0).expect_stdout("HELLO\n");
         server.wait_log("scheme=multiprocessing reason=wrong-key");
     });
 }
@@ -154,12 +154,12 @@ fn message_longer_than_max_frame_ends_the_connection() {
 
 #[test]
 fn messages_can_be_pipelined() {
-    run_clients(&["many", "5000"]);
+    run_clients(&["pipelined", "5000"]);
 }
 
 #[test]
 fn concurrent_python_clients_are_served() {
-    run_clients(&["crowd", "50"]);
+    run_clients(&["concurrent_clients", "50"]);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn slices_of_buffers_are_messages() {
 
 #[test]
 fn replies_are_received_into_buffers() {
-    run_clients(&["into"]);
+    run_clients(&["receive_into"]);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn compatible_server_accepts_both_python_generations() {
         let dir = TempDir::new();
         let server = serve(&dir, &["--compatible", "--digest", digest]);
         for_each_python(|python| {
-            let output = client(python, &server.at[0], KEY, &["say", "hello"]);
+            let output = client(python, &server.at[0], KEY, &["send_texts", "hello"]);
             output.expect_code(0).expect_stdout("HELLO\n");
         });
     }
@@ -221,7 +221,7 @@ fn strict_server_refuses_the_other_python_generation() {
         let dir = TempDir::new();
         let server = serve(&dir, strict);
         for at in &server.at {
-            client(python, at, KEY, &["say", "hello"]).expect_code(3).expect_stdout("");
+            client(python, at, KEY, &["send_texts", "hello"]).expect_code(3).expect_stdout("");
         }
         server.wait_log("scheme=multiprocessing reason=nothing-in-common");
     });
@@ -396,10 +396,10 @@ fn slow_listener_is_awaited() {
 }
 
 #[test]
-fn mute_listener_times_out() {
+fn silent_listener_times_out() {
     let began = Instant::now();
     let patience = [HELLO, &["--handshake-timeout", "1"]].concat();
-    connected(KEY, "mute", &patience, b"", |output| {
+    connected(KEY, "silent", &patience, b"", |output| {
         output.expect_code(4).expect_stderr("handshake took too long");
         assert!(began.elapsed() >= Duration::from_secs(1));
     });

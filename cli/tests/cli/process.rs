@@ -61,7 +61,7 @@ impl Process {
     }
 
     pub(crate) fn write_stdin(&mut self, text: &[u8]) {
-        // If the process has ended already, its result says more than this error.
+        // If the process has ended, its result shows more than this error.
         let _ = self.stdin.as_mut().unwrap().write_all(text);
     }
 

@@ -9,10 +9,10 @@ use crate::process::{file, run};
 use crate::tools::python_script;
 
 mod certs;
-mod held;
 mod hostile;
-mod middle;
+mod memory;
 mod openssl;
+mod proxy;
 pub(crate) mod python;
 pub(crate) mod tls_client;
 

@@ -15,7 +15,7 @@ from multiprocessing import AuthenticationError, BufferTooShort
 from multiprocessing.connection import (
     Client, Connection, answer_challenge, deliver_challenge, wait)
 
-from ends import KEY, parse
+from address import KEY, parse
 
 PATIENCE = 60
 where, act, *arguments = sys.argv[1:]
@@ -31,13 +31,13 @@ def unauthenticated():
     return Client(where)
 
 
-def ask(connection, message):
+def request(connection, message):
     # Reads only after the whole message is sent.
     connection.send_bytes(message)
     return connection.recv_bytes()
 
 
-def say(*messages):
+def send_texts(*messages):
     with connect() as connection:
         for message in messages:
             connection.send_bytes(message.encode("utf-8"))
@@ -49,11 +49,11 @@ def sizes(service, *sizes):
     with connect() as connection:
         for size in map(int, sizes):
             message = (bytes(range(256)) * (size // 256 + 1))[:size]
-            reply = ask(connection, message)
+            reply = request(connection, message)
             assert reply == (message.upper() if service == "upper" else message), size
 
 
-def many(count):
+def pipelined(count):
     """Messages that are all sent without waiting for replies."""
     messages = [b"message %d" % n for n in range(int(count))]
     with connect() as connection:
@@ -68,7 +68,7 @@ def many(count):
         sender.join()
 
 
-def crowd(size):
+def concurrent_clients(size):
     """Clients that are connected at the same time."""
     size, served = int(size), []
     barrier = threading.Barrier(size)
@@ -78,7 +78,7 @@ def crowd(size):
             barrier.wait(PATIENCE)
             for index in range(10):
                 message = b"client %d, %d" % (number, index)
-                assert ask(connection, message) == message
+                assert request(connection, message) == message
             barrier.wait(PATIENCE)
             served.append(number)
 
@@ -114,10 +114,10 @@ def slices():
             except ValueError:
                 continue
             raise AssertionError(more)
-        assert ask(connection, b"last") == b"last"
+        assert request(connection, b"last") == b"last"
 
 
-def into():
+def receive_into():
     """After CPython's test_connection: replies received into buffers."""
     numbers = array.array("i", range(4))
     width = numbers.itemsize
@@ -133,7 +133,7 @@ def into():
             raise AssertionError("it fits")
         except BufferTooShort as error:
             assert error.args == (b"hello world" * 10,)
-        assert ask(connection, b"last") == b"last"
+        assert request(connection, b"last") == b"last"
 
 
 def poll():
@@ -184,7 +184,7 @@ def long_headers():
         connection._send(struct.pack("!iQ", -1, len(message)) + bytes(message))
 
     Connection._send_bytes = send
-    say("hello", "", "last")
+    send_texts("hello", "", "last")
 
 
 def too_long(size):
@@ -198,7 +198,7 @@ def digest(name):
     connection = unauthenticated()
     answer_challenge(connection, KEY)
     deliver_challenge(connection, KEY, name)
-    assert ask(connection, b"hello") == b"hello"
+    assert request(connection, b"hello") == b"hello"
 
 
 def keyless():
@@ -263,7 +263,7 @@ def leave():
         with unauthenticated() as connection:
             left(connection)
         with connect() as connection:
-            assert ask(connection, b"hello") == b"hello", left
+            assert request(connection, b"hello") == b"hello", left
 
 
 def authenticate(connection):
@@ -309,7 +309,7 @@ def huge():
         connection.send_bytes(message)
         reader.join(PATIENCE)
         assert received == [size, b"first", b"last"], received
-        assert ask(connection, b"hello") == b"hello"
+        assert request(connection, b"hello") == b"hello"
 
 
 try:

@@ -11,7 +11,7 @@ import time
 from multiprocessing.connection import (
     MESSAGE_LENGTH, Listener, answer_challenge, deliver_challenge)
 
-from ends import KEY, parse
+from address import KEY, parse
 
 CHALLENGE, WELCOME = b"#CHALLENGE#", b"#WELCOME#"
 # Before Python 3.12, messages do not name the digest.
@@ -40,7 +40,7 @@ def late(connection):
     upper(connection)
 
 
-def mute(connection):
+def silent(connection):
     connection.poll(60)
     time.sleep(60)
 

@@ -81,7 +81,7 @@ fn server(source: CertificateSource, dir: &TempDir, args: &[&str]) -> Server {
     serve(dir, &[&ours[..], &["--log", "debug"], args].concat())
 }
 
-/// Runs a Python client against `server`. It sends `messages` and closes as `leave` says.
+/// Runs a Python client against `server`. It sends `messages` and closes as `leave` selects.
 fn client(
     (source, dir, version): (CertificateSource, &TempDir, &str),
     server: &Server,

@@ -1,5 +1,5 @@
-//! Ten thousand connections, whose clients are on one thread. Prints the memory of each; `bench/memory.rs`
-//! measures every adapter and scheme.
+//! Limits and prints the memory of the server for each of 10,000 connections. `bench/memory.rs` measures
+//! every adapter and scheme.
 
 #![cfg(test)]
 
@@ -17,7 +17,8 @@ use many_clients::{KEY, ManyClients, sessions};
 
 const CLIENTS: usize = 10_000;
 
-fn hold(scheme: &str) {
+/// Checks the memory of idle connections.
+fn check_idle(scheme: &str) {
     if !allow_files(CLIENTS as u64 + 200) {
         return;
     }
@@ -39,8 +40,8 @@ fn hold(scheme: &str) {
     assert!(each < 1024, "{each} bytes");
 }
 
-/// Ten thousand clients that receive the server's first message and send nothing.
-fn half_open() {
+/// Checks the memory of clients that receive the first message of the server and send nothing.
+fn check_half_open() {
     if !allow_files(CLIENTS as u64 + 200) {
         return;
     }
@@ -72,9 +73,9 @@ fn half_open() {
 
 #[test]
 fn ten_thousand_connections_use_little_memory() {
-    // One after the other, because both need most of the allowed open files.
+    // In succession: each needs most of the allowed open files.
     for scheme in ["mutual", "challenge"] {
-        hold(scheme);
+        check_idle(scheme);
     }
-    half_open();
+    check_half_open();
 }

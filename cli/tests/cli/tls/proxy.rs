@@ -11,10 +11,10 @@ use crate::tools::has_python_ssl;
 const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
 fn proxy(dir: &TempDir, server: &Server, version: &str, how: &str) -> Server {
-    sign(dir, "middle", ServerAuth, |params| params.extended_key_usages.push(ClientAuth));
-    let (address, own) = (server.at[0].to_string(), ["middle.crt", "middle.key", "root.crt"]);
+    sign(dir, "proxy", ServerAuth, |params| params.extended_key_usages.push(ClientAuth));
+    let (address, own) = (server.at[0].to_string(), ["proxy.crt", "proxy.key", "root.crt"]);
     let args = [&[&address, version], &own[..], &[how]].concat();
-    Server::spawn(script(dir, "middle.py", &args), 1)
+    Server::spawn(script(dir, "proxy.py", &args), 1)
 }
 
 fn connect(dir: &TempDir, server: &Server, args: &[&str]) -> Output {

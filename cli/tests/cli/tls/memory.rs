@@ -1,4 +1,4 @@
-//! The memory of a server for each connection inside TLS, measured and printed.
+//! Limits and prints the memory of the server for each connection inside TLS.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::honest_client::Conversation;
 use crate::peer::Peer;
 use crate::process::in_parallel;
 
-const HELD: usize = 2_000;
+const CONNECTIONS: usize = 2_000;
 /// The limit for an idle connection, in bytes.
 const MAX_IDLE: u64 = 16 << 10;
 /// The limit for an unfinished handshake, in bytes.
@@ -20,7 +20,7 @@ const MAX_HANDSHAKE: u64 = 96 << 10;
 /// Makes an unfinished connection.
 type Make<'a> = dyn Fn(&ServerAddr, &Arc<dyn ProtocolFactory>) -> Peer + 'a;
 
-/// The memory of the server for each of [`HELD`] connections made by `make`, after it has processed all
+/// The memory of the server for each of [`CONNECTIONS`] connections made by `make`, after it has processed all
 /// input.
 fn cost<T>(inner: InnerScheme, make: impl Fn(&ServerAddr, &Arc<dyn ProtocolFactory>) -> T) -> u64 {
     let scheme = if inner == InnerScheme::Mutual { "mutual" } else { "none" };
@@ -35,8 +35,8 @@ fn cost<T>(inner: InnerScheme, make: impl Fn(&ServerAddr, &Arc<dyn ProtocolFacto
     assert_eq!(first.request(b"first"), b"FIRST");
     let one = make(at, &clients);
     let before = settled_memory(&server, &mut first);
-    let all: Vec<T> = (0..HELD).map(|_| make(at, &clients)).collect();
-    let each = settled_memory(&server, &mut first).saturating_sub(before) / HELD as u64;
+    let all: Vec<T> = (0..CONNECTIONS).map(|_| make(at, &clients)).collect();
+    let each = settled_memory(&server, &mut first).saturating_sub(before) / CONNECTIONS as u64;
     drop((one, all));
     first.close();
     each
@@ -87,7 +87,7 @@ fn longest_message() -> Vec<u8> {
 
 #[test]
 fn tls_connections_use_bounded_memory() {
-    if !allow_files(HELD as u64 * 4 + 200) {
+    if !allow_files(CONNECTIONS as u64 * 4 + 200) {
         return;
     }
     in_parallel([InnerScheme::None, InnerScheme::Mutual], |inner| {

@@ -1,4 +1,4 @@
-"""Shared by the client and the listener."""
+"""The key and the address, for the client and the listener."""
 import os
 
 KEY = os.environb[b"PEER_KEY"]

@@ -1,4 +1,4 @@
-//! More connections, handshakes, files or bytes than the server has room for.
+//! Limits of the server: connections, handshakes, open files, queued bytes, failures of an address.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const LISTENERS: [[&str; 4]; 4] = [
     ["--listen", "unix:s", "--workers", "2"],
 ];
 
-/// Connects again and again until it is served: a slot becomes free some time after its holder has left.
+/// Connects repeatedly until the server accepts: it frees a slot some time after a client has left.
 fn connect_until_served(at: &ServerAddr) -> Peer {
     let since = Instant::now();
     while since.elapsed() < PATIENCE {
@@ -32,7 +32,7 @@ fn connect_until_served(at: &ServerAddr) -> Peer {
             return peer;
         }
     }
-    panic!("no client is served");
+    panic!("no client was served");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """A proxy between a client and a server, with a certificate that both trust. Forwards all data.
 
-    middle.py ADDRESS VERSION CERTIFICATE KEY TRUST HOW
+    proxy.py ADDRESS VERSION CERTIFICATE KEY TRUST HOW
 
 ADDRESS is the server's. HOW is `tls-tls`, `tls-plain` where the server has no TLS, or `plain-tls` where
 the client has none.
