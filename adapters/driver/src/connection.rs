@@ -97,8 +97,8 @@ impl<P: DerefMut<Target: Protocol>, E> Connection<P, E> {
         }
     }
 
-    /// Makes progress until nothing more can be done now. Of all events it returns
-    /// [`Event::Established`] alone, for whoever keeps a record of connections: poll again then.
+    /// Makes progress until nothing more can be done now. The only event that it returns is
+    /// [`Event::Established`], for callers that record connections: poll again then.
     pub fn poll<I: Io<Error = E>, K: Keys + ?Sized>(
         &mut self,
         io: &mut I,

@@ -354,7 +354,7 @@ impl<S> HandledService<S> {
         {
             let sent = cx.send(&message);
             if let Err(QueueError::Send(SendError::Finished)) = sent {
-                // The server has stopped the connection in order: nothing more is queued in vain.
+                // The server has stopped the connection in order: reject further messages.
                 self.handle.set_finishing();
             }
             sent?;

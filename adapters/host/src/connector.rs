@@ -1,4 +1,4 @@
-//! Where a client connects to, and as whom.
+//! Where a client connects to, and with which identity.
 
 use std::fmt;
 use std::sync::Arc;

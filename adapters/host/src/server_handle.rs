@@ -87,7 +87,7 @@ impl ServerHandle {
     }
 
     /// Sends a message to all connections whose handshake is over, also to the one whose service calls this.
-    /// Returns how many took it; those whose peer reads too slowly did not.
+    /// Returns how many accepted it. A connection whose peer reads too slowly does not.
     pub fn broadcast(&self, message: impl AsRef<[u8]>) -> usize {
         let message: Arc<[u8]> = message.as_ref().into();
         let send = |connection: &ConnectionHandle| connection.send_shared(message.clone()).is_ok();
