@@ -4,7 +4,7 @@ use countersign::{
     Error, Event, Fingerprint, Instant, Peer, Protocol, Remaining, SendError, Session,
 };
 
-use crate::{Pace, Region, Ring, Wire, answer};
+use crate::{ChunkSizes, KeySet, LeasedBuffer, Pipe, candidates};
 
 /// What an endpoint observed, except what depends on chunking: `Writable` and the boundaries
 /// between the chunks of a byte stream.
@@ -13,7 +13,7 @@ pub enum Observed {
     /// A key was requested.
     KeyNeeded,
     /// The handshake is complete; the session knows this about the peer.
-    Established(Box<Met>),
+    Established(Box<PeerInfo>),
     /// A chunk, or a run of adjacent raw chunks.
     Chunk {
         /// Whether it begins a message.
@@ -34,7 +34,7 @@ pub enum Observed {
 /// Everything that a session knows about its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Met {
+pub struct PeerInfo {
     pub authenticated: bool,
     pub name: Option<String>,
     pub key_id: Option<String>,
@@ -43,7 +43,7 @@ pub struct Met {
     pub exporter: Option<[u8; 32]>,
 }
 
-impl From<Peer<'_>> for Met {
+impl From<Peer<'_>> for PeerInfo {
     fn from(peer: Peer<'_>) -> Self {
         Self {
             authenticated: peer.authenticated,
@@ -67,23 +67,23 @@ pub struct Application {
     pub echo: bool,
     /// Finishes once all messages are sent; otherwise once the peer has finished.
     pub finish_first: bool,
-    /// For how many polls it holds a chunk before it answers.
+    /// How many polls it holds a chunk before it answers.
     pub hold: usize,
     /// How it answers key requests.
-    pub ring: Ring,
+    pub keys: KeySet,
 }
 
 impl Application {
     /// Sends every chunk back; finishes when the peer has finished.
     #[must_use]
-    pub fn echo(ring: Ring, hold: usize) -> Self {
-        Self { messages: VecDeque::new(), chunk: 0, echo: true, finish_first: false, hold, ring }
+    pub fn echo(keys: KeySet, hold: usize) -> Self {
+        Self { messages: VecDeque::new(), chunk: 0, echo: true, finish_first: false, hold, keys }
     }
 
     /// Sends `messages` in chunks of at most `chunk` bytes, then finishes.
     #[must_use]
-    pub fn sending(ring: Ring, messages: Vec<Vec<u8>>, chunk: usize) -> Self {
-        Self { messages: messages.into(), chunk, echo: false, finish_first: true, hold: 0, ring }
+    pub fn sending(keys: KeySet, messages: Vec<Vec<u8>>, chunk: usize) -> Self {
+        Self { messages: messages.into(), chunk, echo: false, finish_first: true, hold: 0, keys }
     }
 }
 
@@ -92,10 +92,10 @@ impl Application {
 #[derive(Debug)]
 pub struct Endpoint {
     /// The session under test.
-    pub session: Session<Region>,
+    pub session: Session<LeasedBuffer>,
     app: Application,
     observed: Vec<Observed>,
-    /// What follows the current chunk, and for how many polls the application still holds it.
+    /// What follows the current chunk, and how many more polls the application holds it.
     chunk: Option<(Remaining, usize)>,
     /// How many bytes of the first message are sent.
     sent: usize,
@@ -109,7 +109,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Makes an endpoint that has observed nothing yet.
     #[must_use]
-    pub fn new(session: Session<Region>, app: Application) -> Self {
+    pub fn new(session: Session<LeasedBuffer>, app: Application) -> Self {
         Self {
             session,
             app,
@@ -131,9 +131,9 @@ impl Endpoint {
 
     /// Returns what the session knew about its peer when the handshake was complete.
     #[must_use]
-    pub fn met(&self) -> Option<&Met> {
+    pub fn peer_info(&self) -> Option<&PeerInfo> {
         self.observed.iter().find_map(|observed| match observed {
-            Observed::Established(met) => Some(&**met),
+            Observed::Established(peer) => Some(&**peer),
             _ => None,
         })
     }
@@ -142,8 +142,8 @@ impl Endpoint {
     /// progress.
     pub fn poll(
         &mut self,
-        (input, reads): (&mut Wire, &mut Pace),
-        (output, writes): (&mut Wire, &mut Pace),
+        (input, reads): (&mut Pipe, &mut ChunkSizes),
+        (output, writes): (&mut Pipe, &mut ChunkSizes),
         now: Instant,
     ) -> bool {
         let mut moved = false;
@@ -172,7 +172,7 @@ impl Endpoint {
             }
         }
         moved |= self.chunk.is_some_and(|(_, held)| held > 0);
-        let n = output.write(self.session.poll_transmit(now), writes.step());
+        let n = output.write(self.session.poll_transmit(now), writes.next_size());
         self.session.handle_transmitted(n, now);
         // Both kinds of driver occur: one read per poll, and reads until one returns nothing.
         let dry = reads.period().is_multiple_of(2);
@@ -183,7 +183,7 @@ impl Endpoint {
             if space.is_empty() {
                 break;
             }
-            let n = input.read(space, reads.step());
+            let n = input.read(space, reads.next_size());
             self.session.handle_received(n, now);
             moved |= n > 0;
             if n == 0 && input.at_end() && !self.eof_handled {
@@ -205,7 +205,7 @@ impl Endpoint {
         match event {
             Event::KeyNeeded => {
                 self.observed.push(Observed::KeyNeeded);
-                let answer = answer(&self.app.ring, &self.session.key_request().unwrap());
+                let answer = candidates(&self.app.keys, &self.session.key_request().unwrap());
                 self.session.provide_key(answer, now).unwrap();
             }
             Event::Established => {
@@ -304,20 +304,20 @@ impl Endpoint {
     }
 }
 
-/// Drives two endpoints, each with its own pace of reading and writing, until neither makes
-/// progress. Returns the bytes from the client to the server and from the server to the client.
+/// Drives two endpoints, each with its own sizes of reads and writes, until neither makes progress.
+/// Returns the bytes from the client to the server and from the server to the client.
 pub fn drive_pair(
-    (client, client_reads, client_writes): (&mut Endpoint, &mut Pace, &mut Pace),
-    (server, server_reads, server_writes): (&mut Endpoint, &mut Pace, &mut Pace),
+    (client, client_reads, client_writes): (&mut Endpoint, &mut ChunkSizes, &mut ChunkSizes),
+    (server, server_reads, server_writes): (&mut Endpoint, &mut ChunkSizes, &mut ChunkSizes),
 ) -> (Vec<u8>, Vec<u8>) {
-    let (mut up, mut down) = (Wire::default(), Wire::default());
-    let patience = client_reads.period()
+    let (mut up, mut down) = (Pipe::default(), Pipe::default());
+    let max_idle = client_reads.period()
         + client_writes.period()
         + server_reads.period()
         + server_writes.period();
     let mut idle = 0;
     let now = Instant::EPOCH;
-    while idle <= patience {
+    while idle <= max_idle {
         let server_moved = server.poll((&mut up, server_reads), (&mut down, server_writes), now);
         let client_moved = client.poll((&mut down, client_reads), (&mut up, client_writes), now);
         idle = if server_moved || client_moved { 0 } else { idle + 1 };
@@ -330,13 +330,13 @@ pub fn drive_pair(
 pub fn drive_with(
     end: &mut Endpoint,
     bytes: &[u8],
-    reads: &mut Pace,
-    writes: &mut Pace,
+    reads: &mut ChunkSizes,
+    writes: &mut ChunkSizes,
 ) -> Vec<u8> {
-    let (mut input, mut output) = (Wire::with(bytes), Wire::default());
-    let patience = reads.period() + writes.period();
+    let (mut input, mut output) = (Pipe::with(bytes), Pipe::default());
+    let max_idle = reads.period() + writes.period();
     let mut idle = 0;
-    while idle <= patience {
+    while idle <= max_idle {
         let moved = end.poll((&mut input, reads), (&mut output, writes), Instant::EPOCH);
         idle = if moved { 0 } else { idle + 1 };
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use countersign::{CloseReason, Event, Instant, Protocol, Remaining, Role, Session};
 
-use crate::{Pools, Region, Ring, SECRET, Speech, drain, other, receive};
+use crate::{KeySet, LeasedBuffer, Pools, SECRET, SessionSpec, drain, peer_role, receive};
 
 /// What an honest peer does after the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub enum Action {
 #[derive(Debug)]
 pub struct HonestPeer {
     /// Its own session.
-    pub session: Session<Region>,
-    speech: Speech,
-    ring: Ring,
+    pub session: Session<LeasedBuffer>,
+    spec: SessionSpec,
+    keys: KeySet,
     now: Instant,
     payload: Vec<u8>,
 }
@@ -47,46 +47,44 @@ impl HonestPeer {
 
     /// Makes a peer that has sent nothing yet.
     #[must_use]
-    pub fn new(speech: Speech, role: Role) -> Self {
-        let config = speech
+    pub fn new(spec: SessionSpec, role: Role) -> Self {
+        let config = spec
             .config(role, Self::HEARTBEAT)
             .with_handshake_timeout(Duration::MAX)
             .with_stall_timeout(Duration::MAX);
-        let session = speech.session(role, &config, &Pools::default(), (4096, 4096));
-        Self {
-            session,
-            speech,
-            ring: speech.ring(SECRET),
-            now: Instant::EPOCH,
-            payload: Vec::new(),
-        }
+        let session = spec.session(role, &config, &Pools::default(), (4096, 4096));
+        Self { session, spec, keys: spec.keys(SECRET), now: Instant::EPOCH, payload: Vec::new() }
     }
 
     /// Completes the handshake of `tested` with a new peer. Returns the peer and what it sent.
-    pub fn connected(speech: Speech, tested: &mut Session<Region>) -> (Self, Vec<u8>) {
-        let mut peer = Self::new(speech, other(tested.role()));
+    pub fn connected(spec: SessionSpec, tested: &mut Session<LeasedBuffer>) -> (Self, Vec<u8>) {
+        let mut peer = Self::new(spec, peer_role(tested.role()));
         let mut sent = Vec::new();
         for _ in 0..9 {
             let bytes = peer.output();
-            receive(tested, &peer.ring, &bytes, Instant::EPOCH);
+            receive(tested, &peer.keys, &bytes, Instant::EPOCH);
             sent.extend(bytes);
             peer.receive(&drain(tested, Instant::EPOCH));
             if peer.session.peer().is_some() && tested.peer().is_some() {
                 return (peer, sent);
             }
         }
-        panic!("no handshake: {peer:?} {tested:?}");
+        panic!("the handshake did not complete: {peer:?} {tested:?}");
     }
 
     /// Returns what a peer sends to `tested` that performs `actions`, while `tested` consumes
     /// everything and answers nothing.
     #[must_use]
-    pub fn stream(speech: Speech, mut tested: Session<Region>, actions: &[Action]) -> PeerStream {
-        let (mut peer, mut bytes) = Self::connected(speech, &mut tested);
+    pub fn stream(
+        spec: SessionSpec,
+        mut tested: Session<LeasedBuffer>,
+        actions: &[Action],
+    ) -> PeerStream {
+        let (mut peer, mut bytes) = Self::connected(spec, &mut tested);
         let handshake = bytes.len();
         for action in actions {
             let sent = peer.perform(action);
-            receive(&mut tested, &peer.ring, &sent, Instant::EPOCH);
+            receive(&mut tested, &peer.keys, &sent, Instant::EPOCH);
             peer.receive(&drain(&mut tested, Instant::EPOCH));
             bytes.extend(sent);
         }
@@ -95,7 +93,7 @@ impl HonestPeer {
 
     /// Receives `bytes`, all of them. Returns the events and the chunk of each.
     pub fn receive(&mut self, bytes: &[u8]) -> Vec<(Event, Vec<u8>)> {
-        receive(&mut self.session, &self.ring, bytes, self.now)
+        receive(&mut self.session, &self.keys, bytes, self.now)
     }
 
     /// Returns everything that is ready to be sent.
@@ -105,7 +103,7 @@ impl HonestPeer {
 
     /// Performs `action`. Returns the bytes sent, which are none where the framing cannot express it.
     pub fn perform(&mut self, action: &Action) -> Vec<u8> {
-        let mutual = self.speech.is_mutual();
+        let mutual = self.spec.is_mutual();
         match action {
             Action::Message(message) => return self.message(message),
             Action::Chunk(chunk) if mutual => {

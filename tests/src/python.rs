@@ -5,7 +5,7 @@
 use countersign::{Digest, Multiprocessing, Role};
 
 /// The digests that CPython supports, each with its label in messages.
-pub const PYTHONS: [(Digest, &[u8]); 5] = [
+pub const PYTHON_DIGESTS: [(Digest, &[u8]); 5] = [
     (Digest::Md5, b"{md5}"),
     (Digest::Sha256, b"{sha256}"),
     (Digest::Sha384, b"{sha384}"),
@@ -34,8 +34,9 @@ fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if len > MAX_FRAME { None } else { rest.split_at_checked(len as usize) }
 }
 
-fn labelled(bytes: &[u8]) -> Option<(Digest, &[u8])> {
-    PYTHONS.iter().find_map(|(digest, label)| Some((*digest, bytes.strip_prefix(*label)?)))
+/// Splits `bytes` into the digest that its label names and the remaining bytes.
+fn split_label(bytes: &[u8]) -> Option<(Digest, &[u8])> {
+    PYTHON_DIGESTS.iter().find_map(|(digest, label)| Some((*digest, bytes.strip_prefix(*label)?)))
 }
 
 /// What the peer of an endpoint sends in its handshake.
@@ -56,16 +57,16 @@ fn parse(role: Role, bytes: &[u8]) -> Option<PeerHandshake<'_>> {
     };
     let response = match response.len() {
         UNLABELLED_RESPONSE => (Digest::Md5, response),
-        _ => labelled(response)?,
+        _ => split_label(response)?,
     };
     Some(PeerHandshake { challenge: challenge.strip_prefix(CHALLENGE)?, verdict, response })
 }
 
 /// Whether an endpoint of `role` must accept the bytes `received`, given the bytes of an `honest`
 /// peer. `own` is the endpoint's own challenge. The peer's challenge and verdict prove nothing;
-/// they only have to be allowed by `policy`.
+/// `policy` only has to allow them.
 #[must_use]
-pub fn proves(
+pub fn must_accept(
     policy: Multiprocessing,
     role: Role,
     own: &[u8],
@@ -77,7 +78,7 @@ pub fn proves(
     let requested = match received.challenge.len() {
         ..UNLABELLED_CHALLENGE => None,
         UNLABELLED_CHALLENGE => Some(Digest::Md5),
-        _ => labelled(received.challenge).map(|(digest, _)| digest),
+        _ => split_label(received.challenge).map(|(digest, _)| digest),
     };
     let allowed = requested.is_some_and(|digest| policy.digests().any(|allowed| allowed == digest));
     let acceptable = allowed && received.challenge != own && received.verdict == WELCOME;

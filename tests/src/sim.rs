@@ -1,17 +1,16 @@
-//! A crowd of connections in virtual time, over a network that delays, splits, joins, resets,
-//! falls silent and cuts off. A run is a seed: the same seed gives the same run.
+//! Simulation of many connections in virtual time, over a network that delays, splits, joins, resets,
+//! freezes and truncates. The seed of a run determines it completely.
 //!
-//! Connections are driven as an adapter drives them, and not one turn more: a connection is given a
-//! turn only when something that it said it waits for has happened. Whoever forgets to say so, or
-//! to wake another, stands still, and the run ends with someone unserved.
+//! A connection is polled as an adapter polls it, and only for a reason that it said it waits for. A
+//! connection that names no reason, or does not wake another, stalls, and the run fails.
 
-mod driven;
+mod clients;
+mod connection;
 mod network;
-mod peers;
 mod rng;
-mod world;
+mod simulation;
 
-pub use driven::Ended;
-pub use peers::{Script, Stranger};
+pub use clients::{ClientService, HostileClient};
+pub use connection::ConnectionEnd;
 pub use rng::Rng;
-pub use world::{Outcome, ServedConnection, Setup, World};
+pub use simulation::{Outcome, ServedConnection, Setup, Simulation};

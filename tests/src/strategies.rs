@@ -4,18 +4,18 @@ use proptest::sample::{Index, select};
 
 use countersign::{CloseReason, Digest, Framing, Role};
 
-use crate::python::PYTHONS;
-use crate::{Action, Cover, FRAMINGS, Pace, Policy, Speech};
+use crate::python::PYTHON_DIGESTS;
+use crate::{Action, ChunkSizes, FRAMINGS, FrameProtection, Policy, SessionSpec};
 
 /// Returns a configuration with `cases` cases, unless `PROPTEST_CASES` is set.
 #[must_use]
 pub fn config(cases: u32) -> ProptestConfig {
-    let asked = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
-    ProptestConfig { cases, failure_persistence: None, ..asked }
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..default }
 }
 
-/// Returns `body` behind its length as a `u32`.
+/// Returns `body` preceded by its length as a `u32`.
 #[must_use]
 pub fn frame(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
@@ -45,22 +45,22 @@ pub fn framing() -> impl Strategy<Value = Framing> {
 }
 
 /// Any variant of the scheme `multiprocessing`.
-pub fn multiprocessing() -> impl Strategy<Value = Speech> {
-    let digest = || select(&PYTHONS[..]).prop_map(|(digest, _)| digest);
+pub fn multiprocessing() -> impl Strategy<Value = SessionSpec> {
+    let digest = || select(&PYTHON_DIGESTS[..]).prop_map(|(digest, _)| digest);
     let policy = prop_oneof![
         2 => digest().prop_map(Policy::Strict),
         1 => (digest(), digest()).prop_map(|(server, client)| Policy::Compatible(server, client)),
     ];
-    (policy, framing()).prop_map(|(policy, framing)| Speech::Multiprocessing(policy, framing))
+    (policy, framing()).prop_map(|(policy, framing)| SessionSpec::Multiprocessing(policy, framing))
 }
 
 /// Any scheme with any framing.
-pub fn speech() -> impl Strategy<Value = Speech> {
+pub fn session_spec() -> impl Strategy<Value = SessionSpec> {
     prop_oneof![
-        1 => framing().prop_map(Speech::None),
-        2 => (select(Digest::ALL), framing()).prop_map(|(digest, f)| Speech::Challenge(digest, f)),
+        1 => framing().prop_map(SessionSpec::None),
+        2 => (select(Digest::ALL), framing()).prop_map(|(digest, f)| SessionSpec::Challenge(digest, f)),
         3 => multiprocessing(),
-        3 => select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+        3 => select(&FrameProtection::ALL[..]).prop_map(SessionSpec::Mutual),
     ]
 }
 
@@ -69,9 +69,9 @@ pub fn role() -> impl Strategy<Value = Role> {
     select(&[Role::Client, Role::Server][..])
 }
 
-/// What an honest peer does; its last message may be unfinished.
+/// The actions of an honest peer. Its last message may be unfinished.
 pub fn actions() -> impl Strategy<Value = Vec<Action>> {
-    let say = prop_oneof![
+    let action = prop_oneof![
         2 => Just(Action::Message(Vec::new())),
         6 => bytes(20).prop_map(Action::Message),
         3 => vec(any::<u8>(), 50..=70).prop_map(Action::Message),
@@ -87,19 +87,19 @@ pub fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Vec::new()),
         1 => reason.prop_map(|reason| vec![Action::Close(reason)]),
     ];
-    (vec(say, 0..8), last).prop_map(|(actions, last)| [actions, last].concat())
+    (vec(action, 0..8), last).prop_map(|(actions, last)| [actions, last].concat())
 }
 
-/// Any sequence of chunk sizes.
-pub fn pace() -> impl Strategy<Value = Pace> {
-    let piece = prop_oneof![2 => Just(0), 4 => Just(1), 4 => 2..8_usize, 4 => 8..90_usize];
-    (vec(piece, 0..12), 1..60_usize).prop_map(|(mut pieces, last)| {
-        pieces.push(last);
-        Pace::pieces(pieces)
+/// Any cycle of chunk sizes.
+pub fn chunk_sizes() -> impl Strategy<Value = ChunkSizes> {
+    let size = prop_oneof![2 => Just(0), 4 => Just(1), 4 => 2..8_usize, 4 => 8..90_usize];
+    (vec(size, 0..12), 1..60_usize).prop_map(|(mut sizes, last)| {
+        sizes.push(last);
+        ChunkSizes::cycle(sizes)
     })
 }
 
-/// `stream` as an attacker might change it: unchanged, with flipped bits, truncated, or with bytes
+/// `stream` as an attacker might modify it: unchanged, with flipped bits, truncated, or with bytes
 /// inserted, removed or appended.
 pub fn tampered(stream: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let change = prop_oneof![

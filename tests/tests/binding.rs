@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use countersign::{Config, Error, Instant, Protocol, Role, Session, TimedOut, Truncated};
-use countersign_tests::{Cover, EXPORTER, HonestPeer, Pools, Region, Speech};
+use countersign_tests::{EXPORTER, FrameProtection, HonestPeer, LeasedBuffer, Pools, SessionSpec};
 
 const NOW: Instant = Instant::EPOCH;
-const SPEECH: Speech = Speech::Mutual(Cover::Bound);
+const SPEC: SessionSpec = SessionSpec::Mutual(FrameProtection::Bound);
 
-fn unbound(role: Role) -> Session<Region> {
-    let config = SPEECH.config(role, HonestPeer::HEARTBEAT);
-    SPEECH.unbound_session(
+fn unbound(role: Role) -> Session<LeasedBuffer> {
+    let config = SPEC.config(role, HonestPeer::HEARTBEAT);
+    SPEC.unbound_session(
         role,
         &config,
         &Pools::default(),
@@ -30,7 +30,7 @@ fn unbound_session_waits_and_sends_nothing() {
         assert_eq!(session.poll_event(NOW), Ok(None));
         assert_eq!(session.wants_write(), role == Role::Server);
         assert!(session.wants_read());
-        HonestPeer::connected(SPEECH, &mut session);
+        HonestPeer::connected(SPEC, &mut session);
     }
 }
 

@@ -9,28 +9,29 @@ use countersign::{
 };
 use countersign_tests::python::FAILURE_FRAME;
 use countersign_tests::{
-    Action, Cover, HonestPeer, Policy, Pools, Region, SECRET, Speech, drain, frame, other, receive,
+    Action, FrameProtection, HonestPeer, LeasedBuffer, Policy, Pools, SECRET, SessionSpec, drain,
+    frame, peer_role, receive,
 };
 
 const NOW: Instant = Instant::EPOCH;
-const SPEECH: Speech = Speech::Mutual(Cover::Tags);
+const SPEC: SessionSpec = SessionSpec::Mutual(FrameProtection::Tags);
 /// Longer than a silent peer is tolerated.
 const LONG: Duration = Duration::from_secs(60);
 
-fn connect(role: Role) -> (Session<Region>, HonestPeer) {
-    let config = SPEECH.config(role, HonestPeer::HEARTBEAT);
+fn connect(role: Role) -> (Session<LeasedBuffer>, HonestPeer) {
+    let config = SPEC.config(role, HonestPeer::HEARTBEAT);
     let sizes = (config.receive_len(), Config::MIN_BUFFER);
-    let mut tested = SPEECH.session(role, &config, &Pools::default(), sizes);
-    let (peer, _) = HonestPeer::connected(SPEECH, &mut tested);
+    let mut tested = SPEC.session(role, &config, &Pools::default(), sizes);
+    let (peer, _) = HonestPeer::connected(SPEC, &mut tested);
     (tested, peer)
 }
 
-fn events(session: &mut Session<Region>, bytes: &[u8]) -> Vec<Event> {
-    receive(session, &SPEECH.ring(SECRET), bytes, NOW).into_iter().map(|(event, _)| event).collect()
+fn events(session: &mut Session<LeasedBuffer>, bytes: &[u8]) -> Vec<Event> {
+    receive(session, &SPEC.keys(SECRET), bytes, NOW).into_iter().map(|(event, _)| event).collect()
 }
 
 /// Returns a session after both FINs, before its events are polled, and its peer.
-fn after_both_fins(role: Role) -> (Session<Region>, HonestPeer) {
+fn after_both_fins(role: Role) -> (Session<LeasedBuffer>, HonestPeer) {
     let (mut tested, mut peer) = connect(role);
     let fin = peer.perform(&Action::Finish);
     assert_eq!(events(&mut tested, &fin), [Event::PeerFinished]);
@@ -128,20 +129,20 @@ fn no_pong_follows_both_fins() {
 
 /// Returns an endpoint of `multiprocessing` whose peer has sent a wrong response, and nothing else
 /// wrong.
-fn after_wrong_response(role: Role, pools: &Pools) -> Session<Region> {
+fn after_wrong_response(role: Role, pools: &Pools) -> Session<LeasedBuffer> {
     let policy = Policy::Strict(Digest::Sha256);
-    let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
-    let config = speech.config(role, HonestPeer::HEARTBEAT);
-    let mut tested = speech.session(role, &config, pools, (Config::MIN_BUFFER, Config::MIN_BUFFER));
+    let spec = SessionSpec::Multiprocessing(policy, Framing::Multiprocessing);
+    let config = spec.config(role, HonestPeer::HEARTBEAT);
+    let mut tested = spec.session(role, &config, pools, (Config::MIN_BUFFER, Config::MIN_BUFFER));
     drain(&mut tested, NOW);
-    let challenge = speech.greeting(Role::Server);
+    let challenge = spec.greeting(Role::Server);
     let response = frame(&[&b"{sha256}"[..], &[7; 32]].concat());
-    let frames = match other(role) {
+    let frames = match peer_role(role) {
         Role::Client => vec![response],
         Role::Server => vec![challenge, frame(b"#WELCOME#"), response],
     };
     for sent in frames {
-        receive(&mut tested, &speech.ring(SECRET), &sent, NOW);
+        receive(&mut tested, &spec.keys(SECRET), &sent, NOW);
         if tested.poll_event(NOW).is_ok() {
             drain(&mut tested, NOW);
         }

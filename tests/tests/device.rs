@@ -1,4 +1,5 @@
-//! Devices and their server: a network that comes and goes, for days of virtual time; and any bytes.
+//! A device and its server during days of virtual time on an unreliable network; properties of their
+//! messages.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -20,11 +21,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(60);
 
-/// Messages on their way, in order.
+/// One direction of a link. Messages arrive in order, up to one second late.
 #[derive(Default)]
-struct Way(VecDeque<(Instant, Vec<u8>)>);
+struct Pipe(VecDeque<(Instant, Vec<u8>)>);
 
-impl Way {
+impl Pipe {
     fn send(&mut self, bytes: &[u8], rng: &mut Rng, now: Instant) {
         let at = now.saturating_add(Duration::from_micros(rng.within(0, 1_000_000)));
         let at = self.0.back().map_or(at, |(last, _)| at.max(*last));
@@ -40,59 +41,60 @@ impl Way {
     }
 }
 
-/// A connection. Either end may be gone while the other does not know.
+/// A connection. One endpoint may be gone without the other's knowledge.
 struct Link {
     number: usize,
     client: Option<DeviceClient>,
     server: Option<DeviceServer>,
-    up: Way,
-    down: Way,
-    /// Nothing gets through any more.
+    up: Pipe,
+    down: Pipe,
+    /// Messages in flight never arrive.
     frozen: bool,
-    /// When the last request of each kind was sent, and answered.
+    /// When the last request of each kind was sent, and when it was answered.
     sent: [Option<Instant>; 3],
     answered: [Option<Instant>; 3],
 }
 
-/// What a run came to.
+/// Counts of a run.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     registrations: usize,
     heartbeats: usize,
     attempts: usize,
-    given_up: usize,
+    timed_out: usize,
     taken_over: usize,
     longest_delay: Duration,
 }
 
-struct World {
+struct Simulation {
     rng: Rng,
     now: Instant,
-    fair: bool,
-    weather_until: Instant,
+    network_up: bool,
+    /// When the network goes down or up again.
+    network_until: Instant,
     links: Vec<Link>,
     backoff: Backoff,
-    /// Waits since the last heartbeat that was answered.
+    /// Reconnections since the last answered heartbeat.
     failures: u32,
-    /// When the device connects, unless it is connected.
+    /// When the device connects next; `None` while it is connected.
     connect_at: Option<Instant>,
-    /// Which link the device is registered by.
-    holder: Option<usize>,
+    /// Number of the link of the latest registration.
+    registered_link: Option<usize>,
     outcome: Outcome,
 }
 
-impl World {
+impl Simulation {
     fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
             now: Instant::EPOCH,
-            fair: false,
-            weather_until: Instant::EPOCH,
+            network_up: false,
+            network_until: Instant::EPOCH,
             links: Vec::new(),
             backoff: Backoff::new(BASE, CAP),
             failures: 0,
             connect_at: Some(Instant::EPOCH),
-            holder: None,
+            registered_link: None,
             outcome: Outcome::default(),
         }
     }
@@ -100,7 +102,7 @@ impl World {
     fn run(mut self, days: u32) -> Outcome {
         let end = Instant::EPOCH.saturating_add(DAY * days);
         while self.now < end {
-            self.weather();
+            self.change_network();
             self.connect();
             for index in 0..self.links.len() {
                 self.serve(index);
@@ -110,30 +112,34 @@ impl World {
             let live = |link: &&Link| {
                 link.server.as_ref().is_some_and(|server| server.registered().is_some())
             };
-            assert!(self.links.iter().filter(live).count() <= 1, "registered twice at once");
+            assert!(
+                self.links.iter().filter(live).count() <= 1,
+                "the device is registered on two links"
+            );
             let devices = self.links.iter().filter(|link| link.client.is_some()).count();
             assert_eq!(devices + usize::from(self.connect_at.is_some()), 1);
             let next = self.links.iter().flat_map(Link::next).chain(self.connect_at);
-            self.now = next.chain([self.weather_until]).min().unwrap().max(self.now);
+            self.now = next.chain([self.network_until]).min().unwrap().max(self.now);
         }
         self.outcome
     }
 
-    fn weather(&mut self) {
-        if self.weather_until > self.now {
+    /// Interrupts or restores the network when that is due.
+    fn change_network(&mut self) {
+        if self.network_until > self.now {
             return;
         }
-        self.fair = !self.fair;
-        let (longest, least) = if self.fair { (1200, 1) } else { (300, 1) };
-        let time = Duration::from_micros(self.rng.within(least, longest * 1_000_000));
-        self.weather_until = self.now.saturating_add(time);
-        if !self.fair {
+        self.network_up = !self.network_up;
+        let longest = if self.network_up { 1200 } else { 300 };
+        let time = Duration::from_micros(self.rng.within(1, longest * 1_000_000));
+        self.network_until = self.now.saturating_add(time);
+        if !self.network_up {
             for index in 0..self.links.len() {
-                // Neither end knows, or the device alone does, or both do.
+                // Neither endpoint notices the failure, or only the device, or both.
                 let kind = self.rng.within(0, 2);
                 self.links[index].frozen = true;
                 if kind > 0 {
-                    self.lose(index);
+                    self.close_client(index);
                 }
                 if kind == 2 {
                     self.links[index].server = None;
@@ -142,8 +148,8 @@ impl World {
         }
     }
 
-    /// The device's end is gone: it waits.
-    fn lose(&mut self, index: usize) {
+    /// Ends the device's side of a link. The device waits before it reconnects.
+    fn close_client(&mut self, index: usize) {
         if self.links[index].client.take().is_some() {
             self.wait();
         }
@@ -152,7 +158,7 @@ impl World {
     fn wait(&mut self) {
         let longest = CAP.min(BASE.saturating_mul(2u32.saturating_pow(self.failures)));
         assert_eq!(self.backoff.limit(), longest);
-        let delay = self.backoff.delay(self.rng.any());
+        let delay = self.backoff.delay(self.rng.next_u64());
         assert!(delay <= longest, "{delay:?} after {} failures", self.failures);
         self.outcome.longest_delay = self.outcome.longest_delay.max(delay);
         self.failures += 1;
@@ -164,7 +170,7 @@ impl World {
             return;
         }
         self.outcome.attempts += 1;
-        if !self.fair {
+        if !self.network_up {
             self.wait();
             return;
         }
@@ -174,8 +180,8 @@ impl World {
             number: self.outcome.attempts,
             client: Some(DeviceClient::new(app_id, imei, self.now)),
             server: Some(DeviceServer::new(DEFAULT_INTERVAL, self.now)),
-            up: Way::default(),
-            down: Way::default(),
+            up: Pipe::default(),
+            down: Pipe::default(),
             frozen: false,
             sent: [None; 3],
             answered: [None; 3],
@@ -192,7 +198,7 @@ impl World {
             match server.handle_chunk(&bytes, Remaining::End, now).unwrap() {
                 DeviceEvent::Register { .. } => {
                     server.accept();
-                    self.holder = Some(link.number);
+                    self.registered_link = Some(link.number);
                 }
                 DeviceEvent::DateTime => server.provide_time(TIME.parse().unwrap()),
                 DeviceEvent::Heartbeat => {}
@@ -204,14 +210,14 @@ impl World {
         }
         server.handle_timeout(now);
         if server.error().is_some() {
-            assert!(link.frozen || link.client.is_none(), "an honest device was given up");
-            self.outcome.given_up += 1;
+            assert!(link.frozen || link.client.is_none(), "the server disconnected a live device");
+            self.outcome.timed_out += 1;
             link.server = None;
         }
-        // Who registered elsewhere is let go.
+        // A registration on another link takes over the device.
         for link in &mut self.links {
             let registered = link.server.as_ref().is_some_and(|it| it.registered().is_some());
-            if registered && self.holder != Some(link.number) {
+            if registered && self.registered_link != Some(link.number) {
                 self.outcome.taken_over += 1;
                 link.server = None;
             }
@@ -238,16 +244,22 @@ impl World {
         while let Some(request) = client.poll_request(now) {
             let kind = request.body.kind() as usize;
             let (sent, answered) = (link.sent[kind], link.answered[kind]);
-            assert!(sent <= answered, "two requests of one kind");
+            assert!(sent <= answered, "two unanswered requests of one kind");
             match request.body {
-                RequestBody::Register { .. } => assert_eq!(sent, None, "registered twice"),
+                RequestBody::Register { .. } => {
+                    assert_eq!(sent, None, "the device registered twice");
+                }
                 RequestBody::DateTime => {
                     assert_eq!(Some(now), link.answered[Kind::Register as usize]);
                 }
                 RequestBody::Heartbeat => {
                     let from = sent.or(link.answered[Kind::Register as usize]).unwrap();
                     let due = from.saturating_add(DEFAULT_INTERVAL);
-                    assert_eq!(now, answered.map_or(due, |at| at.max(due)), "out of time");
+                    assert_eq!(
+                        now,
+                        answered.map_or(due, |at| at.max(due)),
+                        "the heartbeat is early or late"
+                    );
                     self.outcome.heartbeats += 1;
                 }
             }
@@ -256,14 +268,18 @@ impl World {
             client.handle_sent(now);
         }
         if client.error().is_some() {
-            assert!(link.frozen, "an honest server was given up: {:?}", client.error());
+            assert!(
+                link.frozen,
+                "the device disconnected from a live server: {:?}",
+                client.error()
+            );
             let late = |(sent, answered): (&Option<Instant>, &Option<Instant>)| {
                 sent.filter(|_| sent > answered)
             };
-            let asked = link.sent.iter().zip(&link.answered).filter_map(late).min().unwrap();
-            let deadline = asked.saturating_add(DeviceClient::DEFAULT_RESPONSE_TIMEOUT);
-            assert_eq!(now, deadline, "noticed late");
-            self.lose(index);
+            let sent = link.sent.iter().zip(&link.answered).filter_map(late).min().unwrap();
+            let deadline = sent.saturating_add(DeviceClient::DEFAULT_RESPONSE_TIMEOUT);
+            assert_eq!(now, deadline, "the device noticed the failure early or late");
+            self.close_client(index);
         }
     }
 }
@@ -279,7 +295,7 @@ impl Link {
 }
 
 #[test]
-fn a_device_keeps_its_heart_beating_through_days_of_a_network_that_comes_and_goes() {
+fn device_sends_heartbeats_for_days_on_unreliable_network() {
     struct Seed(u64);
     impl Drop for Seed {
         fn drop(&mut self) {
@@ -292,15 +308,15 @@ fn a_device_keeps_its_heart_beating_through_days_of_a_network_that_comes_and_goe
     let seeds = number("COUNTERSIGN_SEEDS").unwrap_or(20);
     let mut taken_over = 0;
     for seed in number("COUNTERSIGN_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
-        let _named = Seed(seed);
-        let outcome = World::new(seed).run(3);
-        // Three days of 25 minutes each way, more or less.
+        let _printed_on_panic = Seed(seed);
+        let outcome = Simulation::new(seed).run(3);
+        // In three days the network is up for about 10 minutes, then down for 2.5 minutes, and so on.
         assert!(outcome.registrations > 100 && outcome.heartbeats > 40_000, "{outcome:?}");
-        assert!(outcome.given_up > 0, "{outcome:?}");
+        assert!(outcome.timed_out > 0, "{outcome:?}");
         assert!(outcome.longest_delay > CAP / 2, "{outcome:?}");
         taken_over += outcome.taken_over;
         if seed == 0 {
-            assert_eq!(outcome, World::new(seed).run(3), "not the same twice");
+            assert_eq!(outcome, Simulation::new(seed).run(3), "a seed gives two outcomes");
             println!("{outcome:?}");
         }
     }
@@ -309,7 +325,7 @@ fn a_device_keeps_its_heart_beating_through_days_of_a_network_that_comes_and_goe
 
 proptest! {
     #[test]
-    fn what_is_read_is_what_is_written(bytes in prop_oneof![
+    fn parsed_messages_are_written_unchanged(bytes in prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..60),
         (any::<u8>(), 0u8..4, proptest::collection::vec(b' '..=b'~', 0..60))
             .prop_map(|(first, id, remaining)| [vec![first, id], remaining].concat()),
@@ -329,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn every_message_is_answered_with_its_id_however_it_is_cut(
+    fn message_in_any_chunks_is_answered_with_its_id(
         bytes in proptest::collection::vec(any::<u8>(), 0..60),
         cuts in proptest::collection::vec(0usize..60, 0..4),
     ) {
@@ -342,17 +358,17 @@ proptest! {
             prop_assert_eq!(server.handle_chunk(&bytes[from..cut], Remaining::More, now), None);
             from = cut;
         }
-        let asked = server.handle_chunk(&bytes[from..], Remaining::End, now);
-        prop_assert!(asked.is_some());
+        let event = server.handle_chunk(&bytes[from..], Remaining::End, now);
+        prop_assert!(event.is_some());
         server.accept();
         let response = server.poll_response().unwrap();
         prop_assert_eq!(response.id(), bytes.get(1).map_or(-1, |id| id.cast_signed()));
-        let fine = Request::parse(&bytes).is_ok_and(|it| it.body != RequestBody::DateTime);
-        prop_assert_eq!(response.code() == 0, fine);
+        let accepted = Request::parse(&bytes).is_ok_and(|it| it.body != RequestBody::DateTime);
+        prop_assert_eq!(response.code() == 0, accepted);
     }
 
     #[test]
-    fn texts_are_exactly_as_long_as_they_are_to_be(text in "[ -~]{0,40}") {
+    fn app_id_has_36_bytes_and_imei_15_digits(text in "[ -~]{0,40}") {
         prop_assert_eq!(text.parse::<AppId>().is_ok(), text.len() == 36);
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         prop_assert_eq!(text.parse::<Imei>().is_ok(), text.len() == 15 && digits);

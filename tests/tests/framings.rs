@@ -2,22 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use countersign::{Config, Digest, Event, Framing, Instant, Protocol, Remaining, Role};
-use countersign_tests::{Cover, HonestPeer, Policy, Pools, Speech, drain};
+use countersign_tests::{FrameProtection, HonestPeer, Policy, Pools, SessionSpec, drain};
 
 const NOW: Instant = Instant::EPOCH;
 
 #[test]
 fn chunk_followed_by_no_bytes_ends_its_message() {
-    for speech in [
-        Speech::None(Framing::U32),
-        Speech::None(Framing::Multiprocessing),
-        Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing),
-        Speech::Mutual(Cover::Tags),
+    for spec in [
+        SessionSpec::None(Framing::U32),
+        SessionSpec::None(Framing::Multiprocessing),
+        SessionSpec::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing),
+        SessionSpec::Mutual(FrameProtection::Tags),
     ] {
-        let config = speech.config(Role::Client, HonestPeer::HEARTBEAT);
+        let config = spec.config(Role::Client, HonestPeer::HEARTBEAT);
         let sizes = (config.receive_len(), Config::MIN_BUFFER);
-        let mut client = speech.session(Role::Client, &config, &Pools::default(), sizes);
-        let (mut peer, _) = HonestPeer::connected(speech, &mut client);
+        let mut client = spec.session(Role::Client, &config, &Pools::default(), sizes);
+        let (mut peer, _) = HonestPeer::connected(spec, &mut client);
         for chunk in [&b"a part"[..], b""] {
             client.split().1.send_chunk(chunk, Remaining::Bytes(0)).unwrap();
             let received = peer.receive(&drain(&mut client, NOW));

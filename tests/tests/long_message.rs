@@ -6,11 +6,13 @@ use countersign::{
     Buffers, Digest, Error, Event, Framing, Instant, Nonce, Protocol, Remaining, Role, SendError,
     Session, Storage,
 };
-use countersign_tests::{HonestPeer, Policy, Pools, Region, SECRET, Speech, drain, receive};
+use countersign_tests::{
+    HonestPeer, LeasedBuffer, Policy, Pools, SECRET, SessionSpec, drain, receive,
+};
 
 const NOW: Instant = Instant::EPOCH;
-const SPEECH: Speech =
-    Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
+const SPEC: SessionSpec =
+    SessionSpec::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
 /// More than an `i32` can express.
 const LEN: u64 = (1 << 31) + 123_457;
 const HEADER: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x80, 1, 0xe2, 0x41];
@@ -23,7 +25,7 @@ const CHUNK: usize = BUFFER - HEADER_LEN;
 /// `max_frame` bytes.
 fn pair<B: Storage>(max_frame: u64, buffers: impl Fn() -> Buffers<B>) -> [Session<B>; 2] {
     let make = |role, nonce: u8| {
-        let config = SPEECH.config(role, HonestPeer::HEARTBEAT).with_max_frame(max_frame);
+        let config = SPEC.config(role, HonestPeer::HEARTBEAT).with_max_frame(max_frame);
         let nonce = Nonce::from_bytes([nonce; Nonce::LEN]);
         match role {
             Role::Client => Session::client(&config, nonce, buffers(), NOW),
@@ -32,11 +34,11 @@ fn pair<B: Storage>(max_frame: u64, buffers: impl Fn() -> Buffers<B>) -> [Sessio
         .unwrap()
     };
     let mut endpoints = [make(Role::Client, 1), make(Role::Server, 2)];
-    let ring = SPEECH.ring(SECRET);
+    let keys = SPEC.keys(SECRET);
     while endpoints.iter().any(|end| end.peer().is_none()) {
         for at in [1, 0] {
             let accepted = drain(&mut endpoints[at], NOW);
-            receive(&mut endpoints[1 - at], &ring, &accepted, NOW);
+            receive(&mut endpoints[1 - at], &keys, &accepted, NOW);
         }
     }
     endpoints
@@ -117,7 +119,7 @@ fn message_over_2_gib_passes_through_fixed_buffers() {
     client.split().1.send(b"short").unwrap();
     let sent = drain(&mut client, NOW);
     assert_eq!(sent, b"\0\0\0\x05short");
-    let received = receive(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
+    let received = receive(&mut server, &SPEC.keys(SECRET), &sent, NOW);
     assert_eq!(
         received,
         [(Event::Chunk { first: true, remaining: Remaining::End }, b"short".to_vec())]
@@ -128,18 +130,18 @@ fn message_over_2_gib_passes_through_fixed_buffers() {
 fn message_over_max_frame_is_refused_at_its_header() {
     for limit in [0, 1 << 20, i32::MAX as u64, LEN - 1] {
         let (pools, clients) = (Pools::default(), Pools::default());
-        let [mut client, _] = pair::<Region>(LEN, || clients.buffers(BUFFER, BUFFER));
-        let [_, mut server] = pair::<Region>(limit, || pools.buffers(BUFFER, BUFFER));
+        let [mut client, _] = pair::<LeasedBuffer>(LEN, || clients.buffers(BUFFER, BUFFER));
+        let [_, mut server] = pair::<LeasedBuffer>(limit, || pools.buffers(BUFFER, BUFFER));
         client.split().1.send_chunk(&[7; CHUNK], Remaining::Bytes(LEN - CHUNK as u64)).unwrap();
         let sent = drain(&mut client, NOW);
         let (before, last) = sent[..HEADER_LEN].split_at(HEADER_LEN - 1);
-        assert_eq!(receive(&mut server, &SPEECH.ring(SECRET), before, NOW), []);
+        assert_eq!(receive(&mut server, &SPEC.keys(SECRET), before, NOW), []);
         assert_eq!(
             (server.poll_event(NOW), pools.held()),
             (Ok(None), 0),
             "a header needs no lease"
         );
-        receive(&mut server, &SPEECH.ring(SECRET), last, NOW);
+        receive(&mut server, &SPEC.keys(SECRET), last, NOW);
         assert_eq!(server.poll_event(NOW), Err(Error::FrameTooLong { len: LEN }));
         assert!(!server.wants_read() && server.is_done());
         assert_eq!(pools.held(), 0);
@@ -150,12 +152,12 @@ fn message_over_max_frame_is_refused_at_its_header() {
 fn message_of_i32_max_bytes_has_the_short_header() {
     for (more, header) in [(0, &[0x7f, 0xff, 0xff, 0xff][..]), (1, &[0xff; 4])] {
         let pools = Pools::default();
-        let [mut client, mut server] = pair::<Region>(LEN, || pools.buffers(BUFFER, BUFFER));
+        let [mut client, mut server] = pair::<LeasedBuffer>(LEN, || pools.buffers(BUFFER, BUFFER));
         let len = i32::MAX as u64 + more;
         client.split().1.send_chunk(&[7; CHUNK], Remaining::Bytes(len - CHUNK as u64)).unwrap();
         let sent = drain(&mut client, NOW);
         assert_eq!(&sent[..4], header);
-        let received = receive(&mut server, &SPEECH.ring(SECRET), &sent, NOW);
+        let received = receive(&mut server, &SPEC.keys(SECRET), &sent, NOW);
         let remaining = Remaining::Bytes(len - CHUNK as u64);
         assert_eq!(received, [(Event::Chunk { first: true, remaining }, vec![7; CHUNK])]);
     }

@@ -16,13 +16,14 @@ use countersign::{
 };
 use countersign_tests::sim::Rng;
 use countersign_tests::{
-    ANOTHER_SECRET, Action, Cover, HonestPeer, PeerStream, Policy, Pools, SECRET, Speech,
+    ANOTHER_SECRET, Action, FrameProtection, HonestPeer, PeerStream, Policy, Pools, SECRET,
+    SessionSpec,
 };
 
 const NOW: Instant = Instant::EPOCH;
-const MUTUAL: Speech = Speech::Mutual(Cover::Tags);
-const MULTIPROCESSING: Speech =
-    Speech::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
+const MUTUAL: SessionSpec = SessionSpec::Mutual(FrameProtection::Tags);
+const MULTIPROCESSING: SessionSpec =
+    SessionSpec::Multiprocessing(Policy::Strict(Digest::Sha256), Framing::Multiprocessing);
 
 /// The classes differ if t exceeds this in every round.
 const THRESHOLD: f64 = 10.0;
@@ -150,18 +151,18 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(speech: Speech) -> Self {
-        let config = speech.config(Role::Server, HonestPeer::HEARTBEAT);
+    fn new(spec: SessionSpec) -> Self {
+        let config = spec.config(Role::Server, HonestPeer::HEARTBEAT);
         let memory = Memory { handshake: [0; 1024], receive: [0; 300], send: [0; 128] };
         let sizes = (memory.receive.len(), memory.send.len());
-        let tested = speech.session(Role::Server, &config, &Pools::default(), sizes);
+        let tested = spec.session(Role::Server, &config, &Pools::default(), sizes);
         let actions = [Action::Message(b"a message of thirty-two bytes...".to_vec())];
-        let PeerStream { bytes, handshake, .. } = HonestPeer::stream(speech, tested, &actions);
+        let PeerStream { bytes, handshake, .. } = HonestPeer::stream(spec, tested, &actions);
         let (handshake, message) = bytes.split_at(handshake);
         let n = u32::from_be_bytes(handshake[..4].try_into().unwrap());
         let proof = handshake[..4 + n as usize].to_vec();
         let [right, wrong] =
-            [SECRET, ANOTHER_SECRET].map(|secret| speech.ring(secret).unwrap()[0].clone());
+            [SECRET, ANOTHER_SECRET].map(|secret| spec.keys(secret).unwrap()[0].clone());
         Self { config, right, wrong, memory: memory.into(), proof, message: message.to_vec() }
     }
 
@@ -172,7 +173,7 @@ impl Bench {
         then: impl FnOnce(&mut Session<&mut [u8]>) -> T,
     ) -> T {
         let mut memory = self.memory.borrow_mut();
-        let nonce = Nonce::from_bytes(Speech::nonce(Role::Server));
+        let nonce = Nonce::from_bytes(SessionSpec::nonce(Role::Server));
         let mut session = Session::server(&self.config, nonce, memory.buffers(), NOW).unwrap();
         transmit(&mut session);
         receive(&mut session, &proof[..4]);
@@ -230,11 +231,11 @@ fn receive(session: &mut Session<&mut [u8]>, bytes: &[u8]) {
 /// One test for all classes: concurrent measurements would disturb each other.
 #[test]
 fn time_of_a_refusal_is_independent_of_its_reason() {
-    for (what, speech) in [
+    for (what, spec) in [
         ("first and last byte of a proof", MUTUAL),
         ("first and last byte of a response", MULTIPROCESSING),
     ] {
-        let bench = Bench::new(speech);
+        let bench = Bench::new(spec);
         let len = bench.proof.len();
         let proofs = [len - 32, len - 1].map(|at| differing_in(&bench.proof, at));
         let tags = [differing(32, false), differing(32, true)];

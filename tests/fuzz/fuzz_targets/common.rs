@@ -11,7 +11,7 @@ use countersign::{
     Buffers, Candidates, Config, Digest, Error, Event, Framing, Instant, Key, KeyRejection,
     KeyRequest, Multiprocessing, Mutual, Name, Nonce, ProcessId, Protocol, Role, Scheme, Session,
 };
-use python::PYTHONS;
+use python::PYTHON_DIGESTS;
 
 pub const SECRET: &[u8] = b"the fuzzer does not know this";
 pub const EXPORTER: [u8; 32] = [0xeb; 32];
@@ -19,7 +19,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What two endpoints speak: a scheme, its parameters, and a framing.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub enum SessionSpec {
     Raw,
     U32,
     Challenge {
@@ -38,7 +38,7 @@ pub enum Speech {
     Untagged,
 }
 
-impl Speech {
+impl SessionSpec {
     /// Returns the variant with this number.
     pub fn numbered(n: u8) -> Self {
         match n % 8 {
@@ -66,7 +66,7 @@ impl Speech {
     }
 
     /// Whether the peer of an endpoint of `role` has to prove itself.
-    pub fn proves_to(self, role: Role) -> bool {
+    pub fn authenticates_peer(self, role: Role) -> bool {
         match self {
             Self::Raw | Self::U32 | Self::Python => false,
             Self::Challenge { .. } => role == Role::Server,
@@ -76,11 +76,11 @@ impl Speech {
 
     /// Whether an endpoint of `role` must accept the bytes `received`, given the bytes of an
     /// `honest` peer.
-    pub fn proves(self, role: Role, honest: &[u8], received: &[u8]) -> bool {
+    pub fn must_accept(self, role: Role, honest: &[u8], received: &[u8]) -> bool {
         let Some(policy) = self.policy() else { return received.starts_with(honest) };
         let session = self.session(role, &self.config(role), (0, 0));
         let own = session.challenge().expect("its own challenge");
-        python::proves(policy, role, own, (honest, received))
+        python::must_accept(policy, role, own, (honest, received))
     }
 
     fn digest(digest: u8) -> Digest {
@@ -89,15 +89,15 @@ impl Speech {
 
     fn policy(self) -> Option<Multiprocessing> {
         let Self::Multiprocessing { digest, compatible, .. } = self else { return None };
-        let (digest, _) = PYTHONS[usize::from(digest) % PYTHONS.len()];
+        let (digest, _) = PYTHON_DIGESTS[usize::from(digest) % PYTHON_DIGESTS.len()];
         let strict = Multiprocessing::new(digest);
         Some(if compatible { strict.compatible() } else { strict })
     }
 
     /// Returns keys for every request of either endpoint.
-    pub fn ring(self) -> Ring {
+    pub fn keys(self) -> KeySet {
         let challenge = |digest| Key::challenge(digest, SECRET).expect("a good key");
-        Ring(match (self, self.policy()) {
+        KeySet(match (self, self.policy()) {
             (Self::Challenge { digest, .. }, _) => vec![challenge(Self::digest(digest))],
             (_, Some(policy)) => policy.digests().map(challenge).collect(),
             _ => vec![Key::mutual(SECRET).expect("a good key")],
@@ -153,9 +153,9 @@ impl Speech {
 }
 
 /// The keys with which an endpoint answers key requests.
-pub struct Ring(Vec<Key>);
+pub struct KeySet(Vec<Key>);
 
-impl Ring {
+impl KeySet {
     pub fn answer(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
         let key = self.0.iter().find(|key| key.purpose() == request.purpose);
         key.map(|key| Candidates::two(key, key)).ok_or(KeyRejection::Unknown)
@@ -171,7 +171,7 @@ impl Ring {
 /// and consumes chunks, whose bytes are appended to `received`.
 pub fn receive(
     session: &mut Session<Vec<u8>>,
-    ring: &Ring,
+    keys: &KeySet,
     bytes: &[u8],
     now: Instant,
     received: &mut Vec<u8>,
@@ -180,7 +180,7 @@ pub fn receive(
     loop {
         while let Some(event) = session.poll_event(now)? {
             if event == Event::KeyNeeded {
-                let answer = ring.answer(&session.key_request().expect("a request"));
+                let answer = keys.answer(&session.key_request().expect("a request"));
                 session.provide_key(answer, now).expect("a key of the right purpose");
             }
             received.extend_from_slice(session.split().0);
@@ -211,12 +211,12 @@ pub fn drain(session: &mut Session<Vec<u8>>, now: Instant) -> Vec<u8> {
 }
 
 /// Completes the handshake between the two.
-pub fn connect(tested: &mut Session<Vec<u8>>, peer: &mut Session<Vec<u8>>, ring: &Ring) {
+pub fn connect(tested: &mut Session<Vec<u8>>, peer: &mut Session<Vec<u8>>, keys: &KeySet) {
     let now = Instant::EPOCH;
     while tested.peer().is_none() || peer.peer().is_none() {
         let sent = drain(peer, now);
-        receive(tested, ring, &sent, now, &mut Vec::new()).expect("an honest handshake");
+        receive(tested, keys, &sent, now, &mut Vec::new()).expect("an honest handshake");
         let sent = drain(tested, now);
-        receive(peer, ring, &sent, now, &mut Vec::new()).expect("an honest handshake");
+        receive(peer, keys, &sent, now, &mut Vec::new()).expect("an honest handshake");
     }
 }

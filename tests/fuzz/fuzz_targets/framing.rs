@@ -6,13 +6,13 @@
 mod common;
 
 use arbitrary::Arbitrary;
-use common::{EXPORTER, HEARTBEAT, Speech, connect, drain, receive};
+use common::{EXPORTER, HEARTBEAT, SessionSpec, connect, drain, receive};
 use countersign::{CloseReason, Error, Event, Instant, Protocol, Remaining, Role};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 struct Setup {
-    speech: Speech,
+    spec: SessionSpec,
     server: bool,
     max_frame: u16,
     receive: u8,
@@ -37,17 +37,17 @@ enum Step<'a> {
 
 fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let (setup, steps) = input;
-    let (speech, ring) = (setup.speech, setup.speech.ring());
+    let (spec, keys) = (setup.spec, setup.spec.keys());
     let role = if setup.server { Role::Server } else { Role::Client };
-    let mut config = speech.config(role);
-    if !speech.is_mutual() {
+    let mut config = spec.config(role);
+    if !spec.is_mutual() {
         config = config.with_max_frame(setup.max_frame.into());
     }
-    let mut tested = speech.session(role, &config, (setup.receive.into(), setup.send.into()));
+    let mut tested = spec.session(role, &config, (setup.receive.into(), setup.send.into()));
     let mut now = Instant::EPOCH;
     tested.bind_channel(&EXPORTER, now);
-    let mut peer = speech.peer(role);
-    connect(&mut tested, &mut peer, &ring);
+    let mut peer = spec.peer(role);
+    connect(&mut tested, &mut peer, &keys);
 
     // The peer's payload, the bytes that arrive, and whether they were changed.
     let (mut sent, mut wire, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
@@ -113,7 +113,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         match tested.poll_event(now) {
             Ok(Some(Event::Chunk { first, remaining })) => {
                 assert!(!finished);
-                if speech.is_mutual() {
+                if spec.is_mutual() {
                     assert_eq!(first, !in_message, "the start of a message");
                     in_message = remaining != Remaining::End;
                 }
@@ -144,7 +144,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
             tested.handle_eof(now);
         }
     };
-    if speech.is_tagged() {
+    if spec.is_tagged() {
         assert!(sent.starts_with(&received), "{received:?} is not what the peer sent");
         if let (false, Some(error)) = (changed, error) {
             let cut = matches!(error, Error::Truncated(_) | Error::PeerClosed(_));
@@ -155,7 +155,7 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     }
     // The honest peer accepts everything that the session sends.
     let answers = drain(&mut tested, now);
-    match receive(&mut peer, &ring, &answers, now, &mut Vec::new()) {
+    match receive(&mut peer, &keys, &answers, now, &mut Vec::new()) {
         Ok(_) => {}
         Err(error) => assert!(!matches!(error, Error::Frame(_)), "{error:?}"),
     }

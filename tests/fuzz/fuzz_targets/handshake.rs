@@ -7,15 +7,15 @@
 
 mod common;
 
-use common::{EXPORTER, Speech, connect, drain, receive};
+use common::{EXPORTER, SessionSpec, connect, drain, receive};
 use countersign::{Error, Event, Instant, Protocol, Role};
 use libfuzzer_sys::fuzz_target;
 
 /// Runs a session on `bytes`, in chunks of up to `chunk` bytes. Returns whether it was established,
 /// and its error.
-fn run(speech: Speech, role: Role, bytes: &[u8], chunk: usize) -> (bool, Option<Error>) {
-    let (ring, now) = (speech.ring(), Instant::EPOCH);
-    let mut session = speech.session(role, &speech.config(role), (0, 0));
+fn run(spec: SessionSpec, role: Role, bytes: &[u8], chunk: usize) -> (bool, Option<Error>) {
+    let (keys, now) = (spec.keys(), Instant::EPOCH);
+    let mut session = spec.session(role, &spec.config(role), (0, 0));
     session.bind_channel(&EXPORTER, now);
     let (mut remaining, mut keys_requested, mut steps) = (bytes, 0, 0);
     loop {
@@ -27,7 +27,7 @@ fn run(speech: Speech, role: Role, bytes: &[u8], chunk: usize) -> (bool, Option<
                 assert!(keys_requested <= 2, "more than two key requests");
                 let request = session.key_request().expect("a request");
                 assert_eq!(request.role, role);
-                let answer = ring.answer(&request);
+                let answer = keys.answer(&request);
                 session.provide_key(answer, now).expect("a key of the right purpose");
                 continue;
             }
@@ -59,28 +59,28 @@ fn run(speech: Speech, role: Role, bytes: &[u8], chunk: usize) -> (bool, Option<
 }
 
 /// Returns what an honest peer sends during the handshake.
-fn honest(speech: Speech, role: Role) -> Vec<u8> {
-    let (ring, now) = (speech.ring(), Instant::EPOCH);
-    let mut tested = speech.session(role, &speech.config(role), (0, 0));
+fn honest(spec: SessionSpec, role: Role) -> Vec<u8> {
+    let (keys, now) = (spec.keys(), Instant::EPOCH);
+    let mut tested = spec.session(role, &spec.config(role), (0, 0));
     tested.bind_channel(&EXPORTER, now);
-    let mut peer = speech.peer(role);
+    let mut peer = spec.peer(role);
     let mut sent = Vec::new();
     while tested.peer().is_none() || peer.peer().is_none() {
         let bytes = drain(&mut peer, now);
-        receive(&mut tested, &ring, &bytes, now, &mut Vec::new()).expect("an honest handshake");
+        receive(&mut tested, &keys, &bytes, now, &mut Vec::new()).expect("an honest handshake");
         sent.extend(bytes);
         let bytes = drain(&mut tested, now);
-        receive(&mut peer, &ring, &bytes, now, &mut Vec::new()).expect("an honest handshake");
+        receive(&mut peer, &keys, &bytes, now, &mut Vec::new()).expect("an honest handshake");
     }
-    connect(&mut tested, &mut peer, &ring);
+    connect(&mut tested, &mut peer, &keys);
     sent
 }
 
 fuzz_target!(|input: &[u8]| {
     let [which, how, rest @ ..] = input else { return };
     let role = if how & 1 == 0 { Role::Client } else { Role::Server };
-    let speech = Speech::numbered(*which);
-    let right = honest(speech, role);
+    let spec = SessionSpec::numbered(*which);
+    let right = honest(spec, role);
     let stream = if how & 2 == 0 {
         rest.to_vec()
     } else {
@@ -95,16 +95,16 @@ fuzz_target!(|input: &[u8]| {
         }
         stream
     };
-    let (established, error) = run(speech, role, &stream, usize::MAX);
+    let (established, error) = run(spec, role, &stream, usize::MAX);
     assert_eq!(established, error.is_none());
-    if speech.proves_to(role) {
+    if spec.authenticates_peer(role) {
         assert_eq!(
             established,
-            speech.proves(role, &right, &stream),
+            spec.must_accept(role, &right, &stream),
             "authenticated without the key"
         );
     }
     for chunk in [1, 7] {
-        assert_eq!(run(speech, role, &stream, chunk), (established, error));
+        assert_eq!(run(spec, role, &stream, chunk), (established, error));
     }
 });

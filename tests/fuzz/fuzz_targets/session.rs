@@ -9,7 +9,7 @@ mod common;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use common::{EXPORTER, HEARTBEAT, Ring, Speech, connect, drain, receive};
+use common::{EXPORTER, HEARTBEAT, KeySet, SessionSpec, connect, drain, receive};
 use countersign::{
     Candidates, CloseReason, Error, Event, FrameError, Instant, KeyRejection, Protocol, Remaining,
     Role, SendError, Session,
@@ -19,7 +19,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 struct Setup {
     server: bool,
-    speech: Speech,
+    spec: SessionSpec,
     max_frame: u16,
     receive: u8,
     send: u8,
@@ -72,14 +72,14 @@ impl From<Tail> for Remaining {
 }
 
 struct Fuzz {
-    speech: Speech,
+    spec: SessionSpec,
     role: Role,
     session: Session<Vec<u8>>,
     peer: Option<Session<Vec<u8>>>,
     /// Transmitted bytes that the peer has not received.
     unreceived: Vec<u8>,
     now: Instant,
-    ring: Ring,
+    keys: KeySet,
     error: Option<Error>,
     established: bool,
     closed: bool,
@@ -107,7 +107,7 @@ impl Fuzz {
                         assert!(!self.established);
                         self.established = true;
                         let peer = self.session.peer().expect("a peer");
-                        let proved = honest && self.speech.proves_to(self.role);
+                        let proved = honest && self.spec.authenticates_peer(self.role);
                         assert_eq!(peer.authenticated, proved, "authenticated without the key");
                     }
                     Event::Chunk { .. } => {
@@ -204,8 +204,8 @@ impl Fuzz {
             }
             Step::Key(_) => {
                 let answer = match self.session.key_request() {
-                    Some(request) => self.ring.answer(&request),
-                    None => Ok(Candidates::one(self.ring.any())),
+                    Some(request) => self.keys.answer(&request),
+                    None => Ok(Candidates::one(self.keys.any())),
                 };
                 let _ = self.session.provide_key(answer, self.now);
             }
@@ -239,7 +239,7 @@ impl Fuzz {
                     Peer::Receives => {
                         let unreceived = std::mem::take(&mut self.unreceived);
                         let received =
-                            receive(&mut peer, &self.ring, &unreceived, self.now, &mut Vec::new());
+                            receive(&mut peer, &self.keys, &unreceived, self.now, &mut Vec::new());
                         if let Err(Error::Frame(what)) = received {
                             // The application may finish within a message.
                             assert_eq!(what, FrameError::Order, "the peer refuses our frame");
@@ -256,18 +256,18 @@ impl Fuzz {
 
 fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
     let (setup, steps) = input;
-    let Setup { speech, honest, .. } = setup;
+    let Setup { spec, honest, .. } = setup;
     let role = if setup.server { Role::Server } else { Role::Client };
-    let config = speech.config(role).with_max_frame(setup.max_frame.into());
-    let session = speech.session(role, &config, (setup.receive.into(), setup.send.into()));
+    let config = spec.config(role).with_max_frame(setup.max_frame.into());
+    let session = spec.session(role, &config, (setup.receive.into(), setup.send.into()));
     let mut fuzz = Fuzz {
-        speech,
+        spec,
         role,
         session,
         peer: None,
         unreceived: Vec::new(),
         now: Instant::EPOCH,
-        ring: speech.ring(),
+        keys: spec.keys(),
         error: None,
         established: false,
         closed: false,
@@ -278,11 +278,11 @@ fuzz_target!(|input: (Setup, Vec<Step<'_>>)| {
         dropped: false,
     };
     if honest {
-        let mut peer = speech.peer(role);
+        let mut peer = spec.peer(role);
         fuzz.session.bind_channel(&EXPORTER, fuzz.now);
-        connect(&mut fuzz.session, &mut peer, &fuzz.ring);
+        connect(&mut fuzz.session, &mut peer, &fuzz.keys);
         let authenticated = fuzz.session.peer().is_some_and(|peer| peer.authenticated);
-        assert_eq!(authenticated, speech.proves_to(role));
+        assert_eq!(authenticated, spec.authenticates_peer(role));
         fuzz.established = true;
         fuzz.peer = Some(peer);
     }

@@ -1,4 +1,4 @@
-//! What lies between two ends.
+//! The network between two endpoints.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,64 +8,66 @@ use countersign_driver::Io;
 
 use super::rng::Rng;
 
-/// One direction of a link: bytes on their way, in order.
+/// One direction of a link. Bytes arrive in order.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
     chunks: VecDeque<(Instant, Vec<u8>)>,
     in_flight: usize,
     /// When the sender's end of stream arrives.
     end: Option<Instant>,
-    last: Option<Instant>,
+    last_arrival: Option<Instant>,
     reset: bool,
-    /// Nothing that is under way ever arrives.
+    /// Bytes in flight never arrive.
     frozen: bool,
-    carried: Vec<u8>,
+    /// All bytes ever sent.
+    sent: Vec<u8>,
 }
 
-/// How a link treats its bytes.
+/// Delays and limits of a link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quality {
+pub(crate) struct LinkConfig {
     /// The longest delay.
     pub(crate) delay: Duration,
-    /// Bytes that may be under way at once, in one direction.
+    /// Most bytes in flight, in one direction.
     pub(crate) capacity: usize,
-    /// The longest piece that a read or write moves, in bytes.
-    pub(crate) piece: u64,
+    /// Most bytes that one read or write moves.
+    pub(crate) max_io: u64,
 }
 
 impl Pipe {
-    fn arrives(&mut self, quality: &Quality, rng: &mut Rng, now: Instant) -> Instant {
-        let delay = rng.within(0, quality.delay.as_micros() as u64);
+    /// Returns when something sent now arrives.
+    fn arrival(&mut self, link: &LinkConfig, rng: &mut Rng, now: Instant) -> Instant {
+        let delay = rng.within(0, link.delay.as_micros() as u64);
         let at = now.saturating_add(Duration::from_micros(delay));
-        let at = self.last.map_or(at, |last| last.max(at));
-        self.last = Some(at);
+        let at = self.last_arrival.map_or(at, |last| last.max(at));
+        self.last_arrival = Some(at);
         at
     }
 
-    pub(crate) fn room(&self, quality: &Quality) -> usize {
-        quality.capacity.saturating_sub(self.in_flight)
+    pub(crate) fn free_space(&self, link: &LinkConfig) -> usize {
+        link.capacity.saturating_sub(self.in_flight)
     }
 
     pub(crate) fn send(
         &mut self,
         bytes: &[u8],
-        quality: &Quality,
+        link: &LinkConfig,
         rng: &mut Rng,
         now: Instant,
     ) -> Option<usize> {
-        let room = self.room(quality).min(bytes.len()).min(rng.within(1, quality.piece) as usize);
-        if room == 0 {
+        let n = self.free_space(link).min(bytes.len()).min(rng.within(1, link.max_io) as usize);
+        if n == 0 {
             return None;
         }
-        let at = self.arrives(quality, rng, now);
-        self.in_flight += room;
-        self.chunks.push_back((at, bytes[..room].to_vec()));
-        self.carried.extend_from_slice(&bytes[..room]);
-        Some(room)
+        let at = self.arrival(link, rng, now);
+        self.in_flight += n;
+        self.chunks.push_back((at, bytes[..n].to_vec()));
+        self.sent.extend_from_slice(&bytes[..n]);
+        Some(n)
     }
 
-    pub(crate) fn shut(&mut self, quality: &Quality, rng: &mut Rng, now: Instant) {
-        self.end = Some(self.arrives(quality, rng, now));
+    pub(crate) fn shut(&mut self, link: &LinkConfig, rng: &mut Rng, now: Instant) {
+        self.end = Some(self.arrival(link, rng, now));
     }
 
     pub(crate) fn is_shut(&self) -> bool {
@@ -81,9 +83,8 @@ impl Pipe {
         self.frozen = true;
     }
 
-    /// All that was ever sent.
-    pub(crate) fn carried(&self) -> &[u8] {
-        &self.carried
+    pub(crate) fn sent(&self) -> &[u8] {
+        &self.sent
     }
 
     pub(crate) fn is_readable(&self, now: Instant) -> bool {
@@ -97,12 +98,12 @@ impl Pipe {
         }
     }
 
-    pub(crate) fn is_writable(&self, quality: &Quality) -> bool {
-        self.reset || self.room(quality) > 0
+    pub(crate) fn is_writable(&self, link: &LinkConfig) -> bool {
+        self.reset || self.free_space(link) > 0
     }
 
-    /// When something arrives that has not.
-    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+    /// Returns the time after `now` at which the next bytes, or the end of the stream, arrive.
+    pub(crate) fn next_arrival(&self, now: Instant) -> Option<Instant> {
         if self.frozen {
             return None;
         }
@@ -113,7 +114,7 @@ impl Pipe {
     pub(crate) fn read(
         &mut self,
         into: &mut [u8],
-        piece: u64,
+        max_io: u64,
         rng: &mut Rng,
         now: Instant,
     ) -> Option<usize> {
@@ -123,13 +124,13 @@ impl Pipe {
         if self.chunks.is_empty() {
             return self.end.filter(|at| *at <= now).map(|_| 0);
         }
-        let most = into.len().min(rng.within(1, piece) as usize);
+        let max = into.len().min(rng.within(1, max_io) as usize);
         let mut n = 0;
-        while n < most
+        while n < max
             && let Some((at, chunk)) = self.chunks.front_mut()
             && *at <= now
         {
-            let take = chunk.len().min(most - n);
+            let take = chunk.len().min(max - n);
             into[n..n + take].copy_from_slice(&chunk[..take]);
             chunk.drain(..take);
             n += take;
@@ -142,15 +143,15 @@ impl Pipe {
     }
 }
 
-/// The connection was reset.
+/// Error: the connection was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset;
 
-/// One end of a link.
+/// One endpoint's view of a link.
 pub(crate) struct Socket<'a> {
     pub(crate) inbound: &'a mut Pipe,
     pub(crate) outbound: &'a mut Pipe,
-    pub(crate) quality: &'a Quality,
+    pub(crate) link: &'a LinkConfig,
     pub(crate) rng: &'a mut Rng,
     pub(crate) now: Instant,
 }
@@ -162,18 +163,18 @@ impl Io for Socket<'_> {
         if self.inbound.reset {
             return Err(Reset);
         }
-        Ok(self.inbound.read(into, self.quality.piece, self.rng, self.now))
+        Ok(self.inbound.read(into, self.link.max_io, self.rng, self.now))
     }
 
     fn write(&mut self, from: &[u8]) -> Result<Option<usize>, Reset> {
         if self.outbound.reset {
             return Err(Reset);
         }
-        Ok(self.outbound.send(from, self.quality, self.rng, self.now))
+        Ok(self.outbound.send(from, self.link, self.rng, self.now))
     }
 
     fn shut_write(&mut self) -> Result<(), Reset> {
-        self.outbound.shut(self.quality, self.rng, self.now);
+        self.outbound.shut(self.link, self.rng, self.now);
         Ok(())
     }
 }

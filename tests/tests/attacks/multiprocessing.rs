@@ -10,8 +10,8 @@ mod replay;
 mod truncation;
 
 use countersign::{Config, Digest, Framing, Key, Mac, Protocol, Role};
-use countersign_tests::python::PYTHONS;
-use countersign_tests::{HonestPeer, Policy, Speech, frame};
+use countersign_tests::python::PYTHON_DIGESTS;
+use countersign_tests::{HonestPeer, Policy, SessionSpec, frame};
 
 use crate::endpoint::Endpoint;
 use crate::party::{Keyring, OTHER, SECRET};
@@ -27,23 +27,23 @@ const DIGEST: Digest = Digest::Sha256;
 fn policies() -> impl Iterator<Item = Policy> {
     let compatible = |(digest, _)| Policy::Compatible(digest, Digest::Sha256);
     let strict = |(digest, _)| Policy::Strict(digest);
-    PYTHONS.into_iter().map(strict).chain(PYTHONS.into_iter().map(compatible))
+    PYTHON_DIGESTS.into_iter().map(strict).chain(PYTHON_DIGESTS.into_iter().map(compatible))
 }
 
 fn config(policy: Policy, role: Role) -> Config {
-    let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
-    speech.config(role, HonestPeer::HEARTBEAT).with_max_frame(1000)
+    let spec = SessionSpec::Multiprocessing(policy, Framing::Multiprocessing);
+    spec.config(role, HonestPeer::HEARTBEAT).with_max_frame(1000)
 }
 
 /// Returns keys of `secret` for every digest.
 fn keys(secret: &[u8]) -> Vec<Key> {
-    PYTHONS.iter().map(|(digest, _)| Key::challenge(*digest, secret).unwrap()).collect()
+    PYTHON_DIGESTS.iter().map(|(digest, _)| Key::challenge(*digest, secret).unwrap()).collect()
 }
 
 /// Makes an endpoint, with its first output ready.
 fn start(policy: Policy, role: Role, nonce: u8, secret: &[u8]) -> Endpoint {
-    let ring = Keyring { key_id: None, keys: Ok(keys(secret)), name_allowed: true };
-    let mut end = Endpoint::new(&config(policy, role), role, nonce, ring);
+    let keys = Keyring { key_id: None, keys: Ok(keys(secret)), name_allowed: true };
+    let mut end = Endpoint::new(&config(policy, role), role, nonce, keys);
     end.feed(b"");
     end
 }
@@ -58,7 +58,7 @@ pub(crate) fn server(nonce: u8) -> Endpoint {
 
 /// Returns the label that CPython uses for `digest`.
 fn label(digest: Digest) -> &'static [u8] {
-    PYTHONS.iter().find(|(known, _)| *known == digest).unwrap().1
+    PYTHON_DIGESTS.iter().find(|(known, _)| *known == digest).unwrap().1
 }
 
 /// Returns a message as CPython makes it for a challenge.

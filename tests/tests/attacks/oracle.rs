@@ -86,8 +86,8 @@ fn reflected_challenge_can_be_refused_by_the_keys() {
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
     let outstanding = server(1).output();
     let keys = Err(KeyRejection::Reflected);
-    let ring = Keyring { key_id: None, keys, name_allowed: true };
-    let mut client = Endpoint::new(&config, Role::Client, 9, ring);
+    let keys = Keyring { key_id: None, keys, name_allowed: true };
+    let mut client = Endpoint::new(&config, Role::Client, 9, keys);
     assert_eq!(client.answer(&outstanding), b"");
     assert_eq!(client.error, Some(Error::Refused(KeyRejection::Reflected)));
 }

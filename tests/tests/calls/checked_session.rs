@@ -4,14 +4,14 @@ use countersign::{
     Candidates, CloseReason, Digest, Error, Event, Instant, Key, KeyError, KeyRejection, Protocol,
     Purpose, Role, SendError, Session,
 };
-use countersign_tests::{ANOTHER_SECRET, EXPORTER, Pools, Region, SECRET, Speech};
+use countersign_tests::{ANOTHER_SECRET, EXPORTER, LeasedBuffer, Pools, SECRET, SessionSpec};
 
 use crate::call::{Answer, Call};
 use crate::setup::{Setup, session};
 
 /// A session, and what follows from its answers so far.
 pub(crate) struct CheckedSession {
-    session: Session<Region>,
+    session: Session<LeasedBuffer>,
     pools: Pools,
     setup: Setup,
     /// How many of the peer's bytes were read, and what the session received.
@@ -36,7 +36,7 @@ impl CheckedSession {
     pub(crate) fn new(setup: Setup) -> Self {
         let pools = Pools::default();
         Self {
-            session: session(setup.speech, setup.role, &pools, false),
+            session: session(setup.spec, setup.role, &pools, false),
             pools,
             setup,
             read: 0,
@@ -151,10 +151,10 @@ impl CheckedSession {
         match event {
             Event::KeyNeeded => {
                 self.keys_requested += 1;
-                let twice = match self.setup.speech {
-                    Speech::None(_) | Speech::Challenge(..) => false,
-                    Speech::Multiprocessing(..) => true,
-                    Speech::Mutual(_) => self.setup.role == Role::Client,
+                let twice = match self.setup.spec {
+                    SessionSpec::None(_) | SessionSpec::Challenge(..) => false,
+                    SessionSpec::Multiprocessing(..) => true,
+                    SessionSpec::Mutual(_) => self.setup.role == Role::Client,
                 };
                 assert!(self.keys_requested <= 1 + usize::from(twice) && !self.established);
                 assert!(self.session.key_request().is_some());
@@ -162,18 +162,18 @@ impl CheckedSession {
             Event::Established => {
                 assert!(!self.established);
                 self.established = true;
-                let Setup { speech, role, handshake, .. } = &self.setup;
+                let Setup { spec, role, handshake, .. } = &self.setup;
                 let peer = self.session.peer().unwrap();
-                assert_eq!(peer.authenticated, speech.proves_to(*role));
-                if speech.proves_to(*role) {
-                    let right = speech.proves(*role, handshake, &self.received);
+                assert_eq!(peer.authenticated, spec.authenticates_peer(*role));
+                if spec.authenticates_peer(*role) {
+                    let right = spec.must_accept(*role, handshake, &self.received);
                     assert!(right, "authenticated without the right proof");
                 }
                 assert!(
-                    !speech.is_bound() || self.bound == Some(true),
+                    !spec.is_bound() || self.bound == Some(true),
                     "established on the wrong channel"
                 );
-                assert_eq!(peer.session_id.is_some(), speech.is_mutual());
+                assert_eq!(peer.session_id.is_some(), spec.is_mutual());
             }
             Event::Chunk { .. } => {
                 assert!(self.established && !self.chunk && !self.peer_finished);
@@ -253,7 +253,7 @@ impl CheckedSession {
         assert!(!self.shutdown || session.wants_shutdown(), "wants_shutdown became false");
         (self.done, self.shutdown) = (session.is_done(), session.wants_shutdown());
         assert_eq!(session.peer().is_some(), self.established);
-        if self.setup.speech.is_bound() && self.bound.is_none() {
+        if self.setup.spec.is_bound() && self.bound.is_none() {
             assert!(!session.wants_read() && !session.wants_write(), "active before the binding");
         }
         assert!(!session.wants_shutdown() || !session.wants_write());

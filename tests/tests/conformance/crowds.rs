@@ -10,7 +10,7 @@ use countersign_host::{
     ConnectionHandle, ConnectionLimit, LimitExceeded, PeerLimitOptions, PeerLimits, PoolOptions,
     Pools, Streams,
 };
-use countersign_tests::{ANOTHER_SECRET, Cover, Speech};
+use countersign_tests::{ANOTHER_SECRET, FrameProtection, SessionSpec};
 
 use crate::adapters::{Adapter, CLIENTS};
 use crate::peer::{Peer, answer, frame};
@@ -95,8 +95,8 @@ fn words() -> Vec<(Way, Option<Error>)> {
         (Way::PYTHON, None),
         (Way::MUTUAL, busy),
         // In TLS there is nothing to say before its handshake is over.
-        (Way::plain(Speech::None(Framing::U32)).in_tls(), None),
-        (Way::plain(Speech::Mutual(Cover::Tags)).in_tls(), None),
+        (Way::plain(SessionSpec::None(Framing::U32)).in_tls(), None),
+        (Way::plain(SessionSpec::Mutual(FrameProtection::Tags)).in_tls(), None),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use countersign::{CloseReason, Error};
 use countersign_driver::services::Echo;
 use countersign_host::{ConnectionHandle, Keyring, SharedKeys, Streams};
-use countersign_tests::{ANOTHER_SECRET, KID, SECRET};
+use countersign_tests::{ANOTHER_SECRET, KEY_ID, SECRET};
 
 use crate::adapters::{Adapter, CLIENTS, Client};
 use crate::running::Setup;
@@ -30,7 +30,7 @@ fn keyring(secret: &[u8]) -> Arc<Keyring> {
     let secret = String::from_utf8(secret.to_vec()).unwrap();
     let roles = r#"roles = ["client", "server"]"#;
     let text = format!(
-        "[[key]]\nid = \"{KID}\"\nsecret = \"{secret}\"\n{roles}\n\n\
+        "[[key]]\nid = \"{KEY_ID}\"\nsecret = \"{secret}\"\n{roles}\n\n\
          [[key]]\nid = \"other\"\nsecret = \"a secret that nobody here has\"\n{roles}\n"
     );
     Arc::new(Keyring::parse(&text).unwrap())
@@ -53,7 +53,7 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
         clients.iter().for_each(|client| ask(&**client));
         // Their key is there still.
         keys.replace(Arc::new(Keyring::of_one(
-            KID.parse().unwrap(),
+            KEY_ID.parse().unwrap(),
             countersign::Key::mutual(SECRET).unwrap(),
         )));
         server.handle.keys_changed();
@@ -76,13 +76,13 @@ fn sessions_end_when_their_key_is_replaced_and_not_when_another_is<A: Adapter>()
 
 fn a_key_that_is_replaced_is_of_use_to_nobody_who_comes_later<A: Adapter>() {
     at_once([Way::CHALLENGE, Way::PYTHON, Way::CHALLENGE.in_tls(), Way::PYTHON.in_tls()], |&way| {
-        let keys = SharedKeys::new(Arc::new(way.ring(SECRET)));
+        let keys = SharedKeys::new(Arc::new(way.keys(SECRET)));
         let mut setup = Setup::new(way);
         setup.keys = Some(keys.clone());
         let server = setup.start::<A>(Streams(|_: ConnectionHandle| Echo));
         let old = A::connect(server.tcp(), &way.client()).unwrap();
         ask(&*old);
-        keys.replace(Arc::new(way.ring(ANOTHER_SECRET)));
+        keys.replace(Arc::new(way.keys(ANOTHER_SECRET)));
         server.handle.keys_changed();
         ask(&*A::connect(server.tcp(), &way.client_with(ANOTHER_SECRET)).unwrap());
         is_refused(A::connect(server.tcp(), &way.client()));

@@ -91,7 +91,7 @@ impl Setup {
         }
         let at = [0, 1].map(|it: usize| listeners[it].address().unwrap());
         let connection_limit = options.connection_limit.clone();
-        let keys = keys.unwrap_or_else(|| Arc::new(way.ring(SECRET)).into());
+        let keys = keys.unwrap_or_else(|| Arc::new(way.keys(SECRET)).into());
         let factory = way.server(&pools, config(way.config(heartbeat)));
         let (handle, thread) = A::serve(listeners, factory, keys, services, options);
         Running { way, at, pools, connection_limit, handle, path, thread: Some(thread) }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use countersign::{Candidates, Config, Digest, Framing, KeyRejection, KeyRequest, Peer, Role};
 use countersign_driver::Keys;
 use countersign_host::{KeyList, OutstandingChallenges, Pools, ProtocolFactory, SessionFactory};
-use countersign_tests::{Cover, FRAMINGS, Policy, SECRET, Speech};
+use countersign_tests::{FRAMINGS, FrameProtection, Policy, SECRET, SessionSpec};
 use countersign_tls::{Credentials, TlsFactory};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -20,72 +20,76 @@ const NAME: &str = "server.example";
 /// A scheme, a framing, and whether all of it is inside TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Way {
-    pub(crate) speech: Speech,
+    pub(crate) spec: SessionSpec,
     pub(crate) tls: bool,
 }
 
 impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}{}", self.speech, if self.tls { " in TLS" } else { "" })
+        write!(f, "{:?}{}", self.spec, if self.tls { " in TLS" } else { "" })
     }
 }
 
 impl Way {
     /// Messages with their lengths, from anybody.
-    pub(crate) const FRAMES: Self = Self::plain(Speech::None(Framing::U32));
+    pub(crate) const FRAMES: Self = Self::plain(SessionSpec::None(Framing::U32));
     /// A byte stream behind a challenge.
-    pub(crate) const CHALLENGE: Self = Self::plain(Speech::Challenge(SHA256, Framing::Raw));
+    pub(crate) const CHALLENGE: Self = Self::plain(SessionSpec::Challenge(SHA256, Framing::Raw));
     /// The whole of `mutual`.
-    pub(crate) const MUTUAL: Self = Self::plain(Speech::Mutual(Cover::Tags));
+    pub(crate) const MUTUAL: Self = Self::plain(SessionSpec::Mutual(FrameProtection::Tags));
     /// As Python speaks.
     pub(crate) const PYTHON: Self =
-        Self::plain(Speech::Multiprocessing(Policy::Strict(SHA256), Framing::Multiprocessing));
+        Self::plain(SessionSpec::Multiprocessing(Policy::Strict(SHA256), Framing::Multiprocessing));
     /// One of each scheme, and one inside TLS.
     pub(crate) const FEW: [Self; 5] =
         [Self::FRAMES, Self::CHALLENGE, Self::PYTHON, Self::MUTUAL, Self::MUTUAL.in_tls()];
 
-    pub(crate) const fn plain(speech: Speech) -> Self {
-        Self { speech, tls: false }
+    pub(crate) const fn plain(spec: SessionSpec) -> Self {
+        Self { spec, tls: false }
     }
 
     pub(crate) const fn in_tls(self) -> Self {
-        let speech = match self.speech {
+        let spec = match self.spec {
             // In TLS it is tied to it.
-            Speech::Mutual(Cover::Tags) => Speech::Mutual(Cover::Bound),
+            SessionSpec::Mutual(FrameProtection::Tags) => {
+                SessionSpec::Mutual(FrameProtection::Bound)
+            }
             other => other,
         };
-        Self { speech, tls: true }
+        Self { spec, tls: true }
     }
 
     /// All there are.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = vec![Self::MUTUAL, Self::plain(Speech::Mutual(Cover::Untagged))];
+        let mut all =
+            vec![Self::MUTUAL, Self::plain(SessionSpec::Mutual(FrameProtection::Untagged))];
         for framing in FRAMINGS {
             let policies = [Policy::Strict(SHA256), Policy::Compatible(SHA256, SHA256)];
             all.extend(
-                [Speech::None(framing), Speech::Challenge(SHA256, framing)].map(Self::plain),
+                [SessionSpec::None(framing), SessionSpec::Challenge(SHA256, framing)]
+                    .map(Self::plain),
             );
-            all.extend(policies.map(|it| Self::plain(Speech::Multiprocessing(it, framing))));
+            all.extend(policies.map(|it| Self::plain(SessionSpec::Multiprocessing(it, framing))));
         }
         let tls: Vec<_> = all.iter().map(|way| way.in_tls()).collect();
-        all.retain(|way| way.speech != Speech::Mutual(Cover::Untagged));
+        all.retain(|way| way.spec != SessionSpec::Mutual(FrameProtection::Untagged));
         all.extend(tls);
         all
     }
 
     /// Whether messages keep their bounds.
     pub(crate) fn has_messages(self) -> bool {
-        self.speech.framing() != Framing::Raw
+        self.spec.framing() != Framing::Raw
     }
 
     /// Whether anything is proved.
     pub(crate) fn has_key(self) -> bool {
-        !matches!(self.speech, Speech::None(_))
+        !matches!(self.spec, SessionSpec::None(_))
     }
 
     /// How a server is configured that asks for this heartbeat.
     pub(crate) fn config(self, heartbeat: Duration) -> Config {
-        self.speech.config(Role::Server, heartbeat)
+        self.spec.config(Role::Server, heartbeat)
     }
 
     /// What a server speaks, with buffers from `pools`.
@@ -105,12 +109,12 @@ impl Way {
 
     /// One that holds `secret`.
     pub(crate) fn client_with(self, secret: &[u8]) -> With {
-        With { keys: Arc::new(self.ring(secret)), ..self.client_that(|config| config) }
+        With { keys: Arc::new(self.keys(secret)), ..self.client_that(|config| config) }
     }
 
     /// One that is configured otherwise.
     pub(crate) fn client_that(self, change: impl FnOnce(Config) -> Config) -> With {
-        let config = self.speech.config(Role::Client, Duration::ZERO);
+        let config = self.spec.config(Role::Client, Duration::ZERO);
         let sessions = SessionFactory::new(change(config), pools())
             // What a process says to itself is refused, and here one plays both ends.
             .with_outstanding(OutstandingChallenges::new());
@@ -119,19 +123,19 @@ impl Way {
         } else {
             Arc::new(sessions)
         };
-        With { factory, keys: Arc::new(self.ring(SECRET)) }
+        With { factory, keys: Arc::new(self.keys(SECRET)) }
     }
 
     /// Keys made of `secret`.
-    pub(crate) fn ring(self, secret: &[u8]) -> Ring {
-        Ring(self.speech.ring(secret).unwrap_or_default().into_iter().collect())
+    pub(crate) fn keys(self, secret: &[u8]) -> KeySet {
+        KeySet(self.spec.keys(secret).unwrap_or_default().into_iter().collect())
     }
 }
 
 /// The keys of an end, whatever id they are asked for by.
-pub(crate) struct Ring(KeyList);
+pub(crate) struct KeySet(KeyList);
 
-impl Keys for Ring {
+impl Keys for KeySet {
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
         // The key id does not matter here.
         let mut request = *request;

@@ -14,7 +14,7 @@ use countersign::{Digest, Framing, Instant, Role};
 use countersign_host::{
     BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
 };
-use countersign_tests::{HonestPeer, Policy, SECRET, Speech, drain, frame, receive};
+use countersign_tests::{HonestPeer, Policy, SECRET, SessionSpec, drain, frame, receive};
 
 const NOW: Instant = Instant::EPOCH;
 
@@ -74,15 +74,15 @@ impl State {
 struct Run {
     sessions: Vec<BoxedProtocol>,
     sent: Vec<[Vec<u8>; 2]>,
-    speech: Speech,
+    spec: SessionSpec,
 }
 
 impl Run {
-    fn new(speech: Speech, world: &World, guarded: bool) -> Self {
+    fn new(spec: SessionSpec, world: &World, guarded: bool) -> Self {
         let pools = Pools::new(&PoolOptions::default());
         let processes: Vec<_> = world.iter().map(|_| OutstandingChallenges::new()).collect();
         let session = |(at, (role, process)): (usize, &(Role, usize))| {
-            let config = speech.config(*role, HonestPeer::HEARTBEAT);
+            let config = spec.config(*role, HonestPeer::HEARTBEAT);
             let process = if guarded { *process } else { at };
             let sessions = SessionFactory::new(config, pools.clone());
             let sessions = sessions.with_outstanding(processes[process].clone());
@@ -93,18 +93,18 @@ impl Run {
             .unwrap()
         };
         let sessions = world.iter().enumerate().map(session).collect();
-        Self { sessions, sent: vec![Default::default(); world.len()], speech }
+        Self { sessions, sent: vec![Default::default(); world.len()], spec }
     }
 
     /// Delivers `what` to an endpoint whose state is `state_before`. Returns its state afterwards.
     fn deliver(&mut self, to: usize, what: Option<Frame>, state_before: State) -> State {
         let bytes = what.map_or_else(Vec::new, |what| self.bytes(what));
         let session = &mut *self.sessions[to];
-        let ring = self.speech.ring(SECRET);
+        let keys = self.spec.keys(SECRET);
         let mut sent = Vec::new();
         // The last event follows the transmission of the last frame.
         for bytes in [&bytes[..], b""] {
-            receive(session, &ring, bytes, NOW);
+            receive(session, &keys, bytes, NOW);
             sent.extend(drain(session, NOW));
         }
         let mut then = state_before;
@@ -161,9 +161,9 @@ struct Found {
 
 /// Explores every state of a world.
 fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
-    let speech = Speech::Multiprocessing(policy, Framing::Multiprocessing);
+    let spec = SessionSpec::Multiprocessing(policy, Framing::Multiprocessing);
     let mut start = vec![State::default(); world.len()];
-    let mut run = Run::new(speech, world, guarded);
+    let mut run = Run::new(spec, world, guarded);
     (0..world.len()).for_each(|at| start[at] = run.deliver(at, None, start[at]));
     let mut cases: HashMap<Case, State> = HashMap::new();
     let mut ways = HashMap::from([(start.clone(), None)]);
@@ -190,7 +190,7 @@ fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
             let outstanding = from.iter().map(State::waits).collect();
             let case = (to, from[to], what, answers, outstanding);
             let then = *cases.entry(case).or_insert_with(|| {
-                let (mut run, mut at) = replay(speech, world, guarded, &ways, &from);
+                let (mut run, mut at) = replay(spec, world, guarded, &ways, &from);
                 assert_eq!(at, from, "a replay is not deterministic");
                 at[to] = run.deliver(to, Some(what), at[to]);
                 at[to]
@@ -237,7 +237,7 @@ type Ways = HashMap<Vec<State>, Option<(Vec<State>, usize, Frame)>>;
 
 /// Returns real sessions in the state `state`.
 fn replay(
-    speech: Speech,
+    spec: SessionSpec,
     world: &World,
     guarded: bool,
     ways: &Ways,
@@ -249,7 +249,7 @@ fn replay(
         path.push((*to, *what));
         at = from;
     }
-    let mut run = Run::new(speech, world, guarded);
+    let mut run = Run::new(spec, world, guarded);
     let mut now = vec![State::default(); world.len()];
     (0..world.len()).for_each(|at| now[at] = run.deliver(at, None, now[at]));
     for (to, what) in path.into_iter().rev() {

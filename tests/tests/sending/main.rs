@@ -4,18 +4,18 @@ mod call;
 mod sender;
 
 use countersign::Protocol;
-use countersign_tests::{Cover, Speech, config, framing, multiprocessing, role};
+use countersign_tests::{FrameProtection, SessionSpec, config, framing, multiprocessing, role};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use call::{Call, calls};
 use sender::Sender;
 
-fn speech() -> impl Strategy<Value = Speech> {
+fn session_spec() -> impl Strategy<Value = SessionSpec> {
     prop_oneof![
-        3 => framing().prop_map(Speech::None),
+        3 => framing().prop_map(SessionSpec::None),
         1 => multiprocessing(),
-        3 => select(&Cover::ALL[..]).prop_map(Speech::Mutual),
+        3 => select(&FrameProtection::ALL[..]).prop_map(SessionSpec::Mutual),
     ]
 }
 
@@ -24,12 +24,12 @@ proptest! {
 
     #[test]
     fn accepted_chunks_are_sent_whole_and_nothing_else_is(
-        speech in speech(),
+        spec in session_spec(),
         role in role(),
         capacity in prop_oneof![Just(64_usize), 64..150_usize],
         calls in calls(),
     ) {
-        let mut sender = Sender::new(speech, role, capacity);
+        let mut sender = Sender::new(spec, role, capacity);
         for call in &calls {
             sender.call(call);
         }
@@ -40,7 +40,7 @@ proptest! {
         sender.call(&Call::Poll);
         sender.call(&Call::Transmit(1));
         prop_assert_eq!(sender.pending(), 0);
-        if speech.is_mutual() {
+        if spec.is_mutual() {
             prop_assert_eq!(&sender.payload_received, &sender.payload_sent);
         }
         prop_assert_eq!(sender.promised, 0);

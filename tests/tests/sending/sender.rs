@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign::{
     CloseReason, Event, Framing, Instant, Protocol, Remaining, Role, SendError, Session,
 };
-use countersign_tests::{Action, HonestPeer, Pools, Region, SECRET, Speech, receive};
+use countersign_tests::{Action, HonestPeer, LeasedBuffer, Pools, SECRET, SessionSpec, receive};
 
 use crate::call::{Call, Follows};
 
@@ -23,10 +23,10 @@ enum Control {
 }
 
 pub(crate) struct Sender {
-    pub(crate) session: Session<Region>,
+    pub(crate) session: Session<LeasedBuffer>,
     peer: HonestPeer,
     pub(crate) pools: Pools,
-    speech: Speech,
+    spec: SessionSpec,
     now: Instant,
     capacity: usize,
     /// The frames of everything accepted. `None` stands for a byte that depends on the key.
@@ -52,19 +52,19 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(speech: Speech, role: Role, capacity: usize) -> Self {
+    pub(crate) fn new(spec: SessionSpec, role: Role, capacity: usize) -> Self {
         let pools = Pools::default();
-        let config = speech
+        let config = spec
             .config(role, HonestPeer::HEARTBEAT)
             .with_stall_timeout(Duration::from_secs(1 << 20));
         let sizes = (config.receive_len(), capacity);
-        let mut session = speech.session(role, &config, &pools, sizes);
-        let (peer, _) = HonestPeer::connected(speech, &mut session);
+        let mut session = spec.session(role, &config, &pools, sizes);
+        let (peer, _) = HonestPeer::connected(spec, &mut session);
         Self {
             session,
             peer,
             pools,
-            speech,
+            spec,
             now: Instant::EPOCH,
             capacity,
             accepted: Vec::new(),
@@ -85,11 +85,11 @@ impl Sender {
     }
 
     fn framing(&self) -> Framing {
-        self.speech.framing()
+        self.spec.framing()
     }
 
     fn tag(&self) -> usize {
-        if self.speech.is_tagged() { TAG } else { 0 }
+        if self.spec.is_tagged() { TAG } else { 0 }
     }
 
     /// Returns the frame of that type and payload.
@@ -337,7 +337,7 @@ impl Sender {
     fn heartbeat(&mut self) {
         let cut_off = self.finished && self.in_message;
         // A peer that receives nothing for seven intervals closes the session.
-        if !self.speech.is_mutual() || self.aborted || cut_off || self.silent_intervals > 5 {
+        if !self.spec.is_mutual() || self.aborted || cut_off || self.silent_intervals > 5 {
             return;
         }
         self.silent_intervals += 1;
@@ -348,8 +348,8 @@ impl Sender {
         self.session.handle_timeout(self.now);
         // A session with an answer to send need not send a PING.
         let ping = [self.peer.output(), self.peer.perform(&Action::Ping)].concat();
-        let ring = self.speech.ring(SECRET);
-        for (event, _) in receive(&mut self.session, &ring, &ping, self.now) {
+        let keys = self.spec.keys(SECRET);
+        for (event, _) in receive(&mut self.session, &keys, &ping, self.now) {
             self.on_event(event);
         }
         self.queue_control(Control::Pong);

@@ -1,5 +1,5 @@
-//! The same crowds, inside TLS. What is random there comes from the system: a seed gives the same
-//! network, choices and lengths, and other bytes.
+//! The simulations of the parent module inside TLS. TLS takes its randomness from the system: a seed
+//! determines the network, all choices and all lengths, but not the bytes.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,26 +13,26 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::{
-    all_are_served, assert_all_served, for_some, no_answer_is_cut_short, seeds, setup, silent,
-    slow, stopping, strangers_are_out, the_others_are_served, the_silent_are_given_up, with_resets,
-    with_strangers,
+    assert_all_served, check_all_served, check_hostile_clients_ended, check_no_reply_truncated,
+    check_others_served, check_silent_peers_timed_out, for_seeds, seed_count, setup,
+    with_frozen_links, with_hostile_clients, with_resets, with_slow_application, with_stop,
 };
 
 const NAME: &str = "server.example";
 
-struct Ends {
+struct TlsConfigs {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
 
-/// Keys whose signatures are all of one length.
+/// Makes a key. All signatures with it have one length.
 fn key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ED25519).unwrap()
 }
 
-fn ends() -> &'static Ends {
-    static ENDS: OnceLock<Ends> = OnceLock::new();
-    ENDS.get_or_init(|| {
+fn tls_configs() -> &'static TlsConfigs {
+    static CONFIGS: OnceLock<TlsConfigs> = OnceLock::new();
+    CONFIGS.get_or_init(|| {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_key = key();
@@ -65,53 +65,54 @@ fn ends() -> &'static Ends {
             .unwrap();
         (client.require_ems, server.require_ems) = (true, true);
         client.resumption = rustls::client::Resumption::disabled();
-        Ends { client: Arc::new(client), server: Arc::new(server) }
+        TlsConfigs { client: Arc::new(client), server: Arc::new(server) }
     })
 }
 
-fn inside(role: Role, machine: BoxedProtocol) -> BoxedProtocol {
-    let Ends { client, server } = ends();
+/// Puts `protocol` inside TLS.
+fn wrap(role: Role, protocol: BoxedProtocol) -> BoxedProtocol {
+    let TlsConfigs { client, server } = tls_configs();
     match role {
         Role::Client => {
             let name = ServerName::try_from(NAME).unwrap();
-            Box::new(Tls::client(client.clone(), name, machine).unwrap())
+            Box::new(Tls::client(client.clone(), name, protocol).unwrap())
         }
-        Role::Server => Box::new(Tls::server(server.clone(), machine).unwrap()),
+        Role::Server => Box::new(Tls::server(server.clone(), protocol).unwrap()),
     }
 }
 
-/// A tenth of the seeds: handshakes take their time.
-fn for_all(make: impl Fn(&mut Rng) -> Setup, check: impl Fn(&Setup, &Outcome)) {
-    let make = |rng: &mut Rng| Setup { inside: Some(inside), ..make(rng) };
-    for_some(seeds().div_ceil(10), make, check);
+/// Checks a tenth of the seeds, because TLS handshakes are slow.
+fn for_all_seeds(make: impl Fn(&mut Rng) -> Setup, check: impl Fn(&Setup, &Outcome)) {
+    let make = |rng: &mut Rng| Setup { wrap: Some(wrap), ..make(rng) };
+    for_seeds(seed_count().div_ceil(10), make, check);
 }
 
 #[test]
-fn every_honest_client_of_a_crowd_is_served_inside_tls_though_buffers_are_few() {
-    for_all(setup, all_are_served);
+fn honest_clients_are_served_inside_tls() {
+    for_all_seeds(setup, check_all_served);
 }
 
 #[test]
-fn strangers_to_tls_are_out_by_the_deadline_and_harm_nobody() {
-    for_all(with_strangers, strangers_are_out);
+fn hostile_tls_clients_end_by_the_deadline() {
+    for_all_seeds(with_hostile_clients, check_hostile_clients_ended);
 }
 
 #[test]
-fn a_broken_link_breaks_only_its_own_tls_connection() {
-    for_all(with_resets, the_others_are_served);
+fn reset_tls_link_ends_only_its_own_connection() {
+    for_all_seeds(with_resets, check_others_served);
 }
 
 #[test]
-fn an_orderly_stop_inside_tls_cuts_no_answer_short() {
-    for_all(stopping, no_answer_is_cut_short);
+fn orderly_stop_inside_tls_truncates_no_reply() {
+    for_all_seeds(with_stop, check_no_reply_truncated);
 }
 
 #[test]
-fn a_peer_inside_tls_behind_a_slow_application_is_not_given_up() {
-    for_all(slow, assert_all_served);
+fn tls_peer_of_a_slow_application_is_not_disconnected() {
+    for_all_seeds(with_slow_application, assert_all_served);
 }
 
 #[test]
-fn a_peer_inside_tls_that_falls_silent_is_given_up() {
-    for_all(silent, the_silent_are_given_up);
+fn silent_tls_peer_times_out() {
+    for_all_seeds(with_frozen_links, check_silent_peers_timed_out);
 }

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use countersign::{Error, Event, Instant, Protocol};
 use countersign_tls::Tls;
 
-use crate::common::Ring;
+use crate::common::KeySet;
 use crate::observed_session::{Log, ObservedSession};
 
 /// A change of the bytes in transit.
@@ -48,7 +48,7 @@ impl Endpoint {
         }
     }
 
-    fn event(&mut self, ring: &Ring, now: Instant) -> bool {
+    fn event(&mut self, keys: &KeySet, now: Instant) -> bool {
         match self.protocol.poll_event(now) {
             Ok(None) => {
                 assert_eq!(self.error, None, "the error disappeared");
@@ -59,7 +59,7 @@ impl Endpoint {
                 match event {
                     Event::KeyNeeded => {
                         let request = self.protocol.key_request().expect("a request");
-                        let answer = ring.answer(&request);
+                        let answer = keys.answer(&request);
                         self.protocol.provide_key(answer, now).expect("a key of the right purpose");
                     }
                     Event::Chunk { .. } => {
@@ -82,13 +82,13 @@ impl Endpoint {
     }
 
     /// Polls all events. Returns whether there were any.
-    pub fn events(&mut self, ring: &Ring, now: Instant) -> bool {
+    pub fn events(&mut self, keys: &KeySet, now: Instant) -> bool {
         let before = self.error;
         let mut moved = false;
-        while self.event(ring, now) {
+        while self.event(keys, now) {
             moved = true;
         }
-        assert!(!self.event(ring, now), "an event after the last");
+        assert!(!self.event(keys, now), "an event after the last");
         moved || self.error != before
     }
 

@@ -20,7 +20,7 @@ mod observed_session;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use common::{Ring, Speech};
+use common::{KeySet, SessionSpec};
 use countersign::{CloseReason, Config, Instant, Protocol, Role};
 use countersign_tls::Tls;
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +33,7 @@ use observed_session::{Log, ObservedSession};
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Setup {
-    speech: Speech,
+    spec: SessionSpec,
     /// TLS 1.2.
     tls12: bool,
     /// The client must present a certificate.
@@ -70,7 +70,7 @@ enum Action<'a> {
 }
 
 struct Fuzz {
-    ring: Ring,
+    keys: KeySet,
     now: Instant,
     /// Client and server.
     endpoints: [Endpoint; 2],
@@ -83,14 +83,14 @@ struct Fuzz {
 
 impl Fuzz {
     fn new(setup: Setup) -> Self {
-        let Setup { speech, tls12, client_auth, .. } = setup;
+        let Setup { spec, tls12, client_auth, .. } = setup;
         let configs = configs(tls12, client_auth);
         let base = allocated();
         let mut buffers = 0;
         let mut observed = |role| {
-            let config = speech.config(role);
+            let config = spec.config(role);
             let extra = (setup.receive.into(), setup.send.into());
-            let session = speech.session(role, &config, extra);
+            let session = spec.session(role, &config, extra);
             // The session's own three, and the receive space of the observer.
             buffers += config.handshake_len() + 2 * (config.receive_len() + extra.0);
             buffers += Config::MIN_BUFFER + extra.1;
@@ -105,8 +105,8 @@ impl Fuzz {
         let (inner, log) = observed(Role::Server);
         let server = Tls::server(configs.server.clone(), inner).expect("a server");
         let server = Endpoint::new(server, log);
-        let (endpoints, ring, now) = ([client, server], speech.ring(), Instant::EPOCH);
-        Self { ring, now, endpoints, undisturbed: true, base, buffers }
+        let (endpoints, keys, now) = ([client, server], spec.keys(), Instant::EPOCH);
+        Self { keys, now, endpoints, undisturbed: true, base, buffers }
     }
 
     /// Checks what holds at any time.
@@ -153,7 +153,7 @@ impl Fuzz {
             let mut moved = false;
             for at in [0, 1] {
                 let end = &mut self.endpoints[at];
-                moved |= end.events(&self.ring, self.now);
+                moved |= end.events(&self.keys, self.now);
                 if std::mem::take(&mut end.holds_chunk) {
                     end.protocol.consume(self.now);
                     moved = true;
@@ -176,7 +176,7 @@ impl Fuzz {
         match action {
             Action::Exchange => self.exchange(),
             Action::Events => {
-                end.events(&self.ring, now);
+                end.events(&self.keys, now);
             }
             Action::Transmit(limit) => {
                 self.transmit(at, limit.into());
@@ -263,8 +263,8 @@ impl Fuzz {
 /// Makes everything that is made once, so that it is not counted.
 fn warm_up() {
     for tls12 in [false, true] {
-        let (speech, client_auth, established) = (Speech::U32, true, true);
-        Fuzz::new(Setup { speech, tls12, client_auth, established, receive: 0, send: 0 })
+        let (spec, client_auth, established) = (SessionSpec::U32, true, true);
+        Fuzz::new(Setup { spec, tls12, client_auth, established, receive: 0, send: 0 })
             .exchange();
     }
 }

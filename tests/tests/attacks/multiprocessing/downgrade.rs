@@ -3,7 +3,7 @@
 use countersign::{Digest, Error, Event, Mac, Role};
 use countersign_tests::Policy;
 use countersign_tests::frame;
-use countersign_tests::python::PYTHONS;
+use countersign_tests::python::PYTHON_DIGESTS;
 
 use super::{
     FAILURE_FRAME, WELCOME_FRAME, challenge_frame, challenge_message, label, message, received_by,
@@ -49,8 +49,11 @@ fn welcoming(digest: Digest) -> Endpoint {
 
 /// Returns all pairs of different digests.
 fn pairs() -> impl Iterator<Item = (Digest, Digest)> {
-    let others = |ours| PYTHONS.iter().map(move |(theirs, _)| (ours, *theirs));
-    PYTHONS.iter().flat_map(move |(ours, _)| others(*ours)).filter(|(ours, theirs)| ours != theirs)
+    let others = |ours| PYTHON_DIGESTS.iter().map(move |(theirs, _)| (ours, *theirs));
+    PYTHON_DIGESTS
+        .iter()
+        .flat_map(move |(ours, _)| others(*ours))
+        .filter(|(ours, theirs)| ours != theirs)
 }
 
 #[test]

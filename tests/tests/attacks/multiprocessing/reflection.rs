@@ -58,7 +58,7 @@ impl Process {
 /// A connection of the process, with the attacker as its peer.
 struct AttackedConnection {
     connection: ServiceConnection<BoxedProtocol, Recorder, Infallible>,
-    wire: Wire,
+    transport: MemoryTransport,
     keys: KeyList,
 }
 
@@ -81,12 +81,12 @@ impl StreamService for Recorder {
 }
 
 #[derive(Default)]
-struct Wire {
+struct MemoryTransport {
     input: VecDeque<u8>,
     output: Vec<u8>,
 }
 
-impl Io for Wire {
+impl Io for MemoryTransport {
     type Error = Infallible;
 
     fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Infallible> {
@@ -108,16 +108,20 @@ impl Io for Wire {
 impl AttackedConnection {
     fn new(protocol: BoxedProtocol) -> Self {
         let connection = ServiceConnection::new(protocol, Recorder::default());
-        Self { connection, wire: Wire::default(), keys: keys(SECRET).into_iter().collect() }
+        Self {
+            connection,
+            transport: MemoryTransport::default(),
+            keys: keys(SECRET).into_iter().collect(),
+        }
     }
 
     /// Lets the connection receive `bytes` and returns its output.
     fn exchange(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.wire.input.extend(bytes);
+        self.transport.input.extend(bytes);
         while let Progress::Event(_) | Progress::Yield =
-            self.connection.poll(&mut self.wire, &self.keys, NOW)
+            self.connection.poll(&mut self.transport, &self.keys, NOW)
         {}
-        std::mem::take(&mut self.wire.output)
+        std::mem::take(&mut self.transport.output)
     }
 
     /// Returns the challenge of a server.

@@ -5,7 +5,7 @@ use countersign::{
     Mutual, Name, Nonce, ProcessId, Protocol, Role, Scheme, Session,
 };
 
-use crate::{HonestPeer, Pools, Region, drain, python};
+use crate::{HonestPeer, LeasedBuffer, Pools, drain, python};
 
 /// The key of both endpoints.
 pub const SECRET: &[u8] = b"the key of both ends";
@@ -14,14 +14,14 @@ pub const ANOTHER_SECRET: &[u8] = b"another key than that";
 /// The TLS exporter of both endpoints where sessions are bound to a channel.
 pub const EXPORTER: [u8; 32] = [0xeb; 32];
 /// The key id of mutual clients.
-pub const KID: &str = "k1";
+pub const KEY_ID: &str = "k1";
 
 /// The framings that can be combined with schemes other than `mutual`.
 pub const FRAMINGS: [Framing; 3] = [Framing::Raw, Framing::U32, Framing::Multiprocessing];
 
-/// What two endpoints speak: a scheme, its parameters, and a framing.
+/// What a client and a server agree on: a scheme, its parameters, and a framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub enum SessionSpec {
     /// The scheme `none`.
     None(Framing),
     /// The scheme `challenge`.
@@ -29,7 +29,7 @@ pub enum Speech {
     /// The scheme `multiprocessing`.
     Multiprocessing(Policy, Framing),
     /// The scheme `mutual`.
-    Mutual(Cover),
+    Mutual(FrameProtection),
 }
 
 /// Which proofs endpoints of `multiprocessing` give and accept.
@@ -56,25 +56,25 @@ impl Policy {
     }
 }
 
-/// The keys with which an endpoint answers key requests.
-pub type Ring = Result<Vec<Key>, KeyRejection>;
+/// The keys of an endpoint, or why it has none.
+pub type KeySet = Result<Vec<Key>, KeyRejection>;
 
-/// Returns the key of `ring` that is made for the purpose of `request`, whatever its key id.
+/// Returns the key in `keys` for the purpose of `request`. The key id does not matter.
 ///
 /// # Errors
 /// No key has that purpose.
-pub fn answer<'a>(
-    ring: &'a Ring,
+pub fn candidates<'a>(
+    keys: &'a KeySet,
     request: &KeyRequest<'_>,
 ) -> Result<Candidates<'a>, KeyRejection> {
-    let keys = ring.as_ref().map_err(|&why| why)?;
+    let keys = keys.as_ref().map_err(|&why| why)?;
     let key = keys.iter().find(|key| key.purpose() == request.purpose);
     key.map(Candidates::one).ok_or(KeyRejection::Unknown)
 }
 
 /// What protects the frames of `mutual`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cover {
+pub enum FrameProtection {
     /// Their tags.
     Tags,
     /// Their tags, in a session bound to a TLS channel.
@@ -83,30 +83,30 @@ pub enum Cover {
     Untagged,
 }
 
-impl Cover {
+impl FrameProtection {
     /// All variants.
     pub const ALL: [Self; 3] = [Self::Tags, Self::Bound, Self::Untagged];
 }
 
-/// Returns the other role.
+/// Returns the role of the peer of an endpoint of `role`.
 #[must_use]
-pub const fn other(role: Role) -> Role {
+pub const fn peer_role(role: Role) -> Role {
     match role {
         Role::Client => Role::Server,
         Role::Server => Role::Client,
     }
 }
 
-/// Returns the name of the endpoint of `role`, where endpoints have names.
+/// Returns the name of the endpoint of `role` in schemes with names.
 #[must_use]
-pub const fn name(role: Role) -> &'static str {
+pub const fn endpoint_name(role: Role) -> &'static str {
     match role {
         Role::Client => "the-client",
         Role::Server => "the-server",
     }
 }
 
-impl Speech {
+impl SessionSpec {
     /// Returns the framing of messages.
     #[must_use]
     pub const fn framing(self) -> Framing {
@@ -127,18 +127,18 @@ impl Speech {
     /// Whether both endpoints are inside TLS.
     #[must_use]
     pub const fn is_bound(self) -> bool {
-        matches!(self, Self::Mutual(Cover::Bound | Cover::Untagged))
+        matches!(self, Self::Mutual(FrameProtection::Bound | FrameProtection::Untagged))
     }
 
     /// Whether frames carry tags that only a holder of the key can make.
     #[must_use]
     pub const fn is_tagged(self) -> bool {
-        matches!(self, Self::Mutual(Cover::Tags | Cover::Bound))
+        matches!(self, Self::Mutual(FrameProtection::Tags | FrameProtection::Bound))
     }
 
-    /// Whether the peer of an endpoint of `role` has to prove itself.
+    /// Whether an endpoint of `role` authenticates its peer.
     #[must_use]
-    pub const fn proves_to(self, role: Role) -> bool {
+    pub const fn authenticates_peer(self, role: Role) -> bool {
         match self {
             Self::None(_) => false,
             Self::Challenge(..) => matches!(role, Role::Server),
@@ -150,7 +150,7 @@ impl Speech {
     /// heartbeats.
     #[must_use]
     pub fn config(self, role: Role, heartbeat: Duration) -> Config {
-        let (cover, framing) = match self {
+        let (protection, framing) = match self {
             Self::None(framing) => return Config::new(Scheme::None).with_framing(framing),
             Self::Challenge(digest, framing) => {
                 return Config::new(Scheme::Challenge { digest }).with_framing(framing);
@@ -159,25 +159,25 @@ impl Speech {
                 let scheme = Scheme::Multiprocessing(policy.of(role));
                 return Config::new(scheme).with_framing(framing);
             }
-            Self::Mutual(cover) => (cover, Framing::Sealed),
+            Self::Mutual(protection) => (protection, Framing::Sealed),
         };
         let process_id = ProcessId::from_bytes(&[role as u8; ProcessId::LEN]);
-        let mutual = Mutual::new(Name::new(name(role)).unwrap(), process_id)
-            .with_key_id(KID.parse().unwrap())
+        let mutual = Mutual::new(Name::new(endpoint_name(role)).unwrap(), process_id)
+            .with_key_id(KEY_ID.parse().unwrap())
             .with_heartbeat(heartbeat);
-        let mutual = match cover {
-            Cover::Tags => mutual,
-            Cover::Bound => mutual.with_channel_binding(),
-            Cover::Untagged => mutual.with_channel_binding().without_tags(),
+        let mutual = match protection {
+            FrameProtection::Tags => mutual,
+            FrameProtection::Bound => mutual.with_channel_binding(),
+            FrameProtection::Untagged => mutual.with_channel_binding().without_tags(),
         };
         Config::new(Scheme::Mutual(mutual)).with_framing(framing)
     }
 
-    /// Returns the keys made from `secret` that endpoints need.
+    /// Returns the keys that endpoints need, made from `secret`.
     ///
     /// # Errors
     /// The scheme has no keys.
-    pub fn ring(self, secret: &[u8]) -> Ring {
+    pub fn keys(self, secret: &[u8]) -> KeySet {
         let challenge = |digest| Key::challenge(digest, secret).unwrap();
         match self {
             Self::None(_) => Err(KeyRejection::Unknown),
@@ -192,11 +192,11 @@ impl Speech {
     /// Whether an endpoint of `role` must accept the bytes `received`, given the bytes of an
     /// `honest` peer.
     #[must_use]
-    pub fn proves(self, role: Role, honest: &[u8], received: &[u8]) -> bool {
+    pub fn must_accept(self, role: Role, honest: &[u8], received: &[u8]) -> bool {
         let Self::Multiprocessing(policy, _) = self else { return received.starts_with(honest) };
         let config = self.config(role, HonestPeer::HEARTBEAT);
         let end = self.unbound_session(role, &config, &Pools::default(), (64, 64));
-        python::proves(policy.of(role), role, end.challenge().unwrap(), (honest, received))
+        python::must_accept(policy.of(role), role, end.challenge().unwrap(), (honest, received))
     }
 
     /// Returns what an endpoint of `role` sends before it receives anything.
@@ -222,7 +222,7 @@ impl Speech {
         config: &Config,
         pools: &Pools,
         (receive, send): (usize, usize),
-    ) -> Session<Region> {
+    ) -> Session<LeasedBuffer> {
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
@@ -239,7 +239,7 @@ impl Speech {
         config: &Config,
         pools: &Pools,
         sizes: (usize, usize),
-    ) -> Session<Region> {
+    ) -> Session<LeasedBuffer> {
         let mut session = self.unbound_session(role, config, pools, sizes);
         if self.is_bound() {
             session.bind_channel(&EXPORTER, Instant::EPOCH);

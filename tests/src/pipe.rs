@@ -1,15 +1,15 @@
 use std::collections::VecDeque;
 
-/// One direction of a connection in memory, without a limit.
+/// One direction of a connection in memory, of unlimited capacity.
 #[derive(Debug, Default)]
-pub struct Wire {
+pub struct Pipe {
     waiting: VecDeque<u8>,
     written: Vec<u8>,
     shut: bool,
 }
 
-impl Wire {
-    /// Makes a wire that carries `bytes` and then the end of the stream.
+impl Pipe {
+    /// Makes a pipe that carries `bytes` and then the end of the stream.
     #[must_use]
     pub fn with(bytes: &[u8]) -> Self {
         Self { waiting: bytes.iter().copied().collect(), written: bytes.to_vec(), shut: true }
@@ -48,40 +48,5 @@ impl Wire {
     #[must_use]
     pub fn written(&self) -> &[u8] {
         &self.written
-    }
-}
-
-/// How many bytes move per step: the given numbers in a cycle.
-#[derive(Clone, Debug)]
-pub struct Pace {
-    pieces: Vec<usize>,
-    next: usize,
-}
-
-impl Pace {
-    /// No limit.
-    #[must_use]
-    pub fn whole() -> Self {
-        Self::pieces(vec![usize::MAX])
-    }
-
-    /// A cycle of `pieces`. Some of them may be 0, but not all.
-    #[must_use]
-    pub fn pieces(pieces: Vec<usize>) -> Self {
-        assert!(pieces.iter().any(|&piece| piece > 0), "a pace of zeros only");
-        Self { pieces, next: 0 }
-    }
-
-    /// Returns the next number.
-    pub fn step(&mut self) -> usize {
-        let piece = self.pieces[self.next % self.pieces.len()];
-        self.next += 1;
-        piece
-    }
-
-    /// Returns the length of the cycle.
-    #[must_use]
-    pub fn period(&self) -> usize {
-        self.pieces.len()
     }
 }

@@ -7,7 +7,7 @@ use countersign::{Buffers, Storage};
 #[derive(Debug, Default)]
 pub struct Pool {
     held: Cell<usize>,
-    dry: Cell<bool>,
+    exhausted: Cell<bool>,
 }
 
 impl Pool {
@@ -18,27 +18,27 @@ impl Pool {
     }
 
     /// Makes the pool refuse new leases, or grant them again.
-    pub fn set_exhausted(&self, dry: bool) {
-        self.dry.set(dry);
+    pub fn set_exhausted(&self, exhausted: bool) {
+        self.exhausted.set(exhausted);
     }
 }
 
 /// A buffer that has bytes only while it is leased, filled with garbage at first. It detects use
 /// without a lease and trust in earlier contents.
 #[derive(Debug)]
-pub struct Region {
+pub struct LeasedBuffer {
     pool: Rc<Pool>,
     capacity: usize,
     bytes: Vec<u8>,
 }
 
-impl Storage for Region {
+impl Storage for LeasedBuffer {
     fn capacity(&self) -> usize {
         self.capacity
     }
 
     fn lease(&mut self) -> bool {
-        if self.bytes.is_empty() && !self.pool.dry.get() {
+        if self.bytes.is_empty() && !self.pool.exhausted.get() {
             self.bytes = vec![0xa5; self.capacity];
             self.pool.held.set(self.pool.held.get() + 1);
         }
@@ -74,13 +74,16 @@ pub struct Pools {
 impl Pools {
     /// Returns buffers of these pools, with lengths in bytes for receiving and sending.
     #[must_use]
-    pub fn buffers(&self, receive: usize, send: usize) -> Buffers<Region> {
-        let region =
-            |pool: &Rc<Pool>, capacity| Region { pool: pool.clone(), capacity, bytes: Vec::new() };
+    pub fn buffers(&self, receive: usize, send: usize) -> Buffers<LeasedBuffer> {
+        let buffer = |pool: &Rc<Pool>, capacity| LeasedBuffer {
+            pool: pool.clone(),
+            capacity,
+            bytes: Vec::new(),
+        };
         Buffers {
-            handshake: region(&self.handshake, 1024),
-            receive: region(&self.receive, receive),
-            send: region(&self.send, send),
+            handshake: buffer(&self.handshake, 1024),
+            receive: buffer(&self.receive, receive),
+            send: buffer(&self.send, send),
         }
     }
 

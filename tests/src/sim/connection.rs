@@ -1,4 +1,4 @@
-//! A connection as an adapter drives it.
+//! A connection, driven as an adapter drives it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +14,14 @@ use countersign_driver::{
 use countersign_host::{BoxedProtocol, MessageBytes, MessageMemory};
 
 use super::network::{Reset, Socket};
-use crate::{Met, Ring, answer};
+use crate::{KeySet, PeerInfo, candidates};
 
-/// Keys that answer to whatever id they are asked for by.
-struct OfAnyId<'a>(&'a Ring);
+/// Keys for any key id.
+struct AnyKeyId<'a>(&'a KeySet);
 
-impl Keys for OfAnyId<'_> {
+impl Keys for AnyKeyId<'_> {
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
-        answer(self.0, request)
+        candidates(self.0, request)
     }
 
     fn hold(&self, peer: &Peer<'_>) -> bool {
@@ -30,22 +30,22 @@ impl Keys for OfAnyId<'_> {
     }
 }
 
-/// A service of the server: of chunks or of whole messages.
+/// A service of the server. It receives chunks or whole messages.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ServerService {
     Echo(Echo),
     Upper(Upper),
-    WholeEcho(MessageService<Echo, MessageBytes>),
-    WholeUpper(MessageService<Upper, MessageBytes>),
+    EchoMessages(MessageService<Echo, MessageBytes>),
+    UpperMessages(MessageService<Upper, MessageBytes>),
 }
 
-impl Answer {
-    pub(crate) fn new(upper: bool, whole: Option<&MessageMemory>) -> Self {
-        match (upper, whole) {
+impl ServerService {
+    pub(crate) fn new(upper: bool, messages: Option<&MessageMemory>) -> Self {
+        match (upper, messages) {
             (false, None) => Self::Echo(Echo),
             (true, None) => Self::Upper(Upper),
-            (false, Some(memory)) => Self::WholeEcho(memory.service(Echo)),
-            (true, Some(memory)) => Self::WholeUpper(memory.service(Upper)),
+            (false, Some(memory)) => Self::EchoMessages(memory.service(Echo)),
+            (true, Some(memory)) => Self::UpperMessages(memory.service(Upper)),
         }
     }
 
@@ -53,8 +53,8 @@ impl Answer {
         match self {
             Self::Echo(service) => service,
             Self::Upper(service) => service,
-            Self::WholeEcho(service) => service,
-            Self::WholeUpper(service) => service,
+            Self::EchoMessages(service) => service,
+            Self::UpperMessages(service) => service,
         }
     }
 
@@ -62,13 +62,13 @@ impl Answer {
         match self {
             Self::Echo(service) => service,
             Self::Upper(service) => service,
-            Self::WholeEcho(service) => service,
-            Self::WholeUpper(service) => service,
+            Self::EchoMessages(service) => service,
+            Self::UpperMessages(service) => service,
         }
     }
 }
 
-impl StreamService for Answer {
+impl StreamService for ServerService {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         self.service().on_open(peer, out, now);
     }
@@ -98,47 +98,49 @@ impl StreamService for Answer {
     }
 }
 
+/// Set when the connection is woken.
 #[derive(Default)]
-pub(crate) struct Woken(pub(crate) AtomicBool);
+pub(crate) struct WakeFlag(pub(crate) AtomicBool);
 
-impl Wake for Woken {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A connection, and what it waits for; `None` once it is over.
-pub(crate) struct Driven<S> {
-    /// Dropped when it is over, as adapters do: what it has leased goes back.
-    pub(crate) connection: Option<ServiceConnection<BoxedProtocol, Watched<S>, Reset>>,
-    pub(crate) wait: Option<Interest>,
-    pub(crate) woken: Arc<Woken>,
-    pub(crate) over: Option<(S, Ended)>,
+/// A connection, and what it waits for.
+pub(crate) struct Connection<S> {
+    /// Dropped at its end, as adapters do, so that its leases return to the pools.
+    pub(crate) connection: Option<ServiceConnection<BoxedProtocol, RecordingService<S>, Reset>>,
+    /// `None` after its end.
+    pub(crate) interest: Option<Interest>,
+    pub(crate) wake_flag: Arc<WakeFlag>,
+    pub(crate) end: Option<(S, ConnectionEnd)>,
     failed_at: Option<Instant>,
 }
 
 /// How a connection ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
-    /// In order, or why not.
-    pub how: Result<(), Failure<Reset>>,
-    /// Whom it met, if the handshake was ever over.
-    pub met: Option<Met>,
-    /// When it was known to have failed.
+pub struct ConnectionEnd {
+    /// In order, or the failure.
+    pub result: Result<(), Failure<Reset>>,
+    /// What it knew about its peer, if the handshake was complete.
+    pub peer: Option<PeerInfo>,
+    /// When the failure was detected.
     pub failed_at: Option<Instant>,
-    /// When it was over.
+    /// When the connection ended.
     pub at: Instant,
 }
 
-/// A service that notes whom it met, and is slow with the first part if it is to be.
+/// Records the peer, and holds the first chunk if `hold` says so.
 #[derive(Debug)]
-pub(crate) struct Watched<S> {
+pub(crate) struct RecordingService<S> {
     inner: S,
-    met: Option<Met>,
+    peer: Option<PeerInfo>,
     hold: Hold,
 }
 
-/// For how long the first part is held.
+/// How long the first chunk is held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hold {
     Not,
@@ -146,9 +148,9 @@ pub(crate) enum Hold {
     Until(Instant),
 }
 
-impl<S: StreamService> StreamService for Watched<S> {
+impl<S: StreamService> StreamService for RecordingService<S> {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
-        assert!(self.met.replace((*peer).into()).is_none(), "it was opened twice");
+        assert!(self.peer.replace((*peer).into()).is_none(), "on_open was called twice");
         self.inner.on_open(peer, out, now);
     }
 
@@ -189,30 +191,35 @@ impl<S: StreamService> StreamService for Watched<S> {
         }
     }
 
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        self.inner.on_closed(why);
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.inner.on_closed(result);
     }
 }
 
-impl<S: StreamService> Driven<S> {
-    pub(crate) fn new(protocol: BoxedProtocol, inner: S, hold: Hold, woken: Arc<Woken>) -> Self {
-        // The first turn needs no reason.
-        let wait = Some(Interest { read: true, write: true, until: Some(Instant::EPOCH) });
-        let service = Watched { inner, met: None, hold };
+impl<S: StreamService> Connection<S> {
+    pub(crate) fn new(
+        protocol: BoxedProtocol,
+        inner: S,
+        hold: Hold,
+        wake_flag: Arc<WakeFlag>,
+    ) -> Self {
+        // The first poll needs no reason.
+        let interest = Some(Interest { read: true, write: true, until: Some(Instant::EPOCH) });
+        let service = RecordingService { inner, peer: None, hold };
         let connection = Some(ServiceConnection::new(protocol, service));
-        Self { connection, wait, woken, over: None, failed_at: None }
+        Self { connection, interest, wake_flag, end: None, failed_at: None }
     }
 
-    /// Takes a turn if there is a reason to.
-    pub(crate) fn turn(&mut self, socket: &mut Socket<'_>, ring: &Ring) -> bool {
-        let (Some(wait), Some(connection)) = (self.wait, &mut self.connection) else {
+    /// Polls the connection if there is a reason to. Returns whether there was.
+    pub(crate) fn poll(&mut self, socket: &mut Socket<'_>, keys: &KeySet) -> bool {
+        let (Some(interest), Some(connection)) = (self.interest, &mut self.connection) else {
             return false;
         };
-        let woken = self.woken.0.swap(false, Ordering::Relaxed);
+        let woken = self.wake_flag.0.swap(false, Ordering::Relaxed);
         let due = woken
-            || (wait.read && socket.inbound.is_readable(socket.now))
-            || (wait.write && socket.outbound.is_writable(socket.quality))
-            || wait.until.is_some_and(|at| at <= socket.now);
+            || (interest.read && socket.inbound.is_readable(socket.now))
+            || (interest.write && socket.outbound.is_writable(socket.link))
+            || interest.until.is_some_and(|at| at <= socket.now);
         if !due {
             return false;
         }
@@ -220,22 +227,22 @@ impl<S: StreamService> Driven<S> {
             connection.wake();
         }
         let progress = loop {
-            match connection.poll(socket, &OfAnyId(ring), socket.now) {
+            match connection.poll(socket, &AnyKeyId(keys), socket.now) {
                 Progress::Event(_) => {}
                 progress => break progress,
             }
         };
-        self.wait = match progress {
+        self.interest = match progress {
             Progress::Event(_) | Progress::Yield => {
-                Some(Interest { until: Some(Instant::EPOCH), ..wait })
+                Some(Interest { until: Some(Instant::EPOCH), ..interest })
             }
-            Progress::Wait(wait) => Some(wait),
-            Progress::Closed(how) => {
+            Progress::Wait(interest) => Some(interest),
+            Progress::Closed(result) => {
                 let at = socket.now;
-                let failed_at = self.failed_at.or(how.is_err().then_some(at));
-                self.over =
+                let failed_at = self.failed_at.or(result.is_err().then_some(at));
+                self.end =
                     self.connection.take().map(ServiceConnection::into_service).map(|service| {
-                        (service.inner, Ended { how, met: service.met, failed_at, at })
+                        (service.inner, ConnectionEnd { result, peer: service.peer, failed_at, at })
                     });
                 None
             }
@@ -250,7 +257,7 @@ impl<S: StreamService> Driven<S> {
         true
     }
 
-    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
-        self.wait?.until.filter(|at| *at > now)
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        self.interest?.until.filter(|at| *at > now)
     }
 }

@@ -1,12 +1,12 @@
 use countersign::{Event, Instant, Protocol};
 
-use crate::{Ring, answer};
+use crate::{KeySet, candidates};
 
-/// Lets `session` receive as much of `bytes` as it wants, and consumes every chunk. Returns the
-/// events and the chunk of each.
+/// Passes `bytes` to `session` until it wants no more, answers its key requests, and consumes every
+/// chunk. Returns the events and the chunk of each.
 pub fn receive<M: Protocol + ?Sized>(
     session: &mut M,
-    ring: &Ring,
+    keys: &KeySet,
     mut bytes: &[u8],
     now: Instant,
 ) -> Vec<(Event, Vec<u8>)> {
@@ -14,7 +14,7 @@ pub fn receive<M: Protocol + ?Sized>(
     loop {
         while let Ok(Some(event)) = session.poll_event(now) {
             if event == Event::KeyNeeded {
-                let answer = answer(ring, &session.key_request().unwrap());
+                let answer = candidates(keys, &session.key_request().unwrap());
                 session.provide_key(answer, now).unwrap();
                 continue;
             }
