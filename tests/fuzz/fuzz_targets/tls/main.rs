@@ -264,8 +264,7 @@ impl Fuzz {
 fn warm_up() {
     for tls12 in [false, true] {
         let (spec, client_auth, established) = (SessionSpec::U32, true, true);
-        Fuzz::new(Setup { spec, tls12, client_auth, established, receive: 0, send: 0 })
-            .exchange();
+        Fuzz::new(Setup { spec, tls12, client_auth, established, receive: 0, send: 0 }).exchange();
     }
 }
 
