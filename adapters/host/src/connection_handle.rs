@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -23,6 +24,9 @@ struct Shared {
     id: u64,
     addr: PeerAddr,
     server: ServerHandle,
+    /// Messages are queued, or the connection is to be closed. Written under the lock, read without it: a
+    /// service looks at this twice for each message.
+    pending: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -115,7 +119,7 @@ impl ConnectionHandle {
         waker: ConnectionWaker,
     ) -> Self {
         let state = Mutex::new(State { waker: Some(waker), ..State::default() });
-        Self(Arc::new(Shared { id, addr, server, state }))
+        Self(Arc::new(Shared { id, addr, server, pending: AtomicBool::new(false), state }))
     }
 
     /// The server that it is a connection of.
@@ -176,6 +180,7 @@ impl ConnectionHandle {
         }
         queue.bytes = bytes;
         queue.messages.push_back(message);
+        self.set_pending(&state);
         drop(state);
         self.wake();
         Ok(())
@@ -199,6 +204,7 @@ impl ConnectionHandle {
         if state.close.is_none() || matches!(close, Close::Abort(_)) {
             state.close = Some(close);
         }
+        self.set_pending(&state);
         drop(state);
         self.wake();
     }
@@ -250,18 +256,34 @@ impl ConnectionHandle {
         let message = queue.messages.pop_front();
         match &message {
             Some(message) => queue.bytes -= message.len() + ENTRY,
-            None => state.queue = None,
+            None => {
+                state.queue = None;
+                self.set_pending(&state);
+            }
         }
         message
     }
 
+    fn set_pending(&self, state: &State) {
+        let pending = state.queue.is_some() || state.close.is_some();
+        self.0.pending.store(pending, Ordering::Release);
+    }
+
+    /// Whether there may be something in the queue, or a request to close. The thread that
+    /// adds it wakes the connection afterwards.
+    fn is_pending(&self) -> bool {
+        self.0.pending.load(Ordering::Acquire)
+    }
+
     /// The service has finished: closes the connection as [`close`](Self::close) does.
     fn set_finishing(&self) {
-        self.state().close.get_or_insert(Close::Finish);
+        let mut state = self.state();
+        state.close.get_or_insert(Close::Finish);
+        self.set_pending(&state);
     }
 
     pub(crate) fn close_request(&self) -> Option<Close> {
-        self.state().close
+        if self.is_pending() { self.state().close } else { None }
     }
 
     /// What a stream service is to do.
@@ -274,7 +296,8 @@ impl ConnectionHandle {
     }
 
     fn has_queued(&self) -> bool {
-        self.state().queue.as_ref().is_some_and(|queue| !queue.messages.is_empty())
+        self.is_pending()
+            && self.state().queue.as_ref().is_some_and(|queue| !queue.messages.is_empty())
     }
 }
 
@@ -344,7 +367,7 @@ impl<S> HandledService<S> {
         if cx.take_finish() {
             self.handle.set_finishing();
         }
-        self.drain(cx)
+        if self.handle.is_pending() { self.drain(cx) } else { Ok(()) }
     }
 
     /// Sends what is queued, one message after the other has left the queue of the connection.
