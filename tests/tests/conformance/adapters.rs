@@ -1,4 +1,4 @@
-//! The adapters. To test one more: implement [`Adapter`], and name it below.
+//! The adapters under test. To add one, implement [`Adapter`] and name it in `adapters!`.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,12 +11,12 @@ use countersign_host::{
 };
 use smol::block_on;
 
-use crate::PATIENCE;
-use crate::looped::Looped;
+use crate::TEST_TIMEOUT;
+use crate::mio_client::MioClient;
 
-/// A runtime's server and its client.
+/// The server and the client of one adapter.
 pub(crate) trait Adapter {
-    /// Serves on a thread of its own until `ServerHandle::stop`.
+    /// Starts a server on a new thread, which runs until `ServerHandle::stop`.
     fn serve<F: ServiceFactory<Service: 'static> + 'static>(
         listeners: Vec<Listener>,
         factory: Arc<dyn ProtocolFactory>,
@@ -25,47 +25,48 @@ pub(crate) trait Adapter {
         options: ServerOptions,
     ) -> (ServerHandle, JoinHandle<()>);
 
-    /// Connects, and returns when the handshake is over.
-    fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error>;
+    /// Connects, and returns after the handshake.
+    fn connect(address: &Address, client_setup: &ClientSetup) -> Result<Box<dyn Client>, Error>;
 }
 
 /// What a client needs to connect.
 #[derive(Clone)]
-pub(crate) struct With {
+pub(crate) struct ClientSetup {
     pub(crate) factory: Arc<dyn ProtocolFactory>,
     pub(crate) keys: Arc<dyn Keys + Send + Sync>,
 }
 
-impl With {
-    /// To `address`, with a limit for each call.
+impl ClientSetup {
+    /// Returns a connector to `address` with a timeout for each call.
     pub(crate) fn connector(&self, address: &Address) -> Connector {
         let mut options = ConnectionOptions::default();
-        options.timeout = Some(PATIENCE);
+        options.timeout = Some(TEST_TIMEOUT);
         Connector::of(address.clone(), self.factory.clone(), self.keys.clone())
             .with_options(options)
     }
 }
 
-/// A client's connection, used by several threads at once. Errors are those of the protocol; a
-/// transport that fails is [`Error::Transport`].
+/// A client's connection, usable by several threads at once. Failures of the transport are
+/// [`Error::Transport`].
 pub(crate) trait Client: Send + Sync {
-    /// Returns when the message has been taken.
+    /// Sends a message. Returns once the connection has accepted it.
     fn send(&self, message: &[u8]) -> Result<(), Error>;
-    /// The next message, of a byte stream whatever has arrived; `None` when no more come.
+    /// Returns the next message, or in a byte stream the bytes that have arrived. `None` once the
+    /// server has finished.
     fn recv(&self) -> Result<Option<Vec<u8>>, Error>;
-    /// No more messages from this side.
+    /// Finishes: the client sends no more messages.
     fn finish(&self) -> Result<(), Error>;
 }
 
-pub(crate) type Connect = fn(&Address, &With) -> Result<Box<dyn Client>, Error>;
+pub(crate) type Connect = fn(&Address, &ClientSetup) -> Result<Box<dyn Client>, Error>;
 
 macro_rules! adapters {
     ($d:tt $($module:ident: $adapter:ty,)*) => {
-        /// How each of them connects.
+        /// The name of each adapter's client, and how it connects.
         pub(crate) const CLIENTS: &[(&str, Connect)] =
             &[$((stringify!($module), <$adapter as Adapter>::connect)),*];
 
-        /// Makes a test of each function, for each adapter.
+        /// Makes a test of each function for each adapter.
         macro_rules! on_every_adapter {
             ($d($d test:ident),* $d(,)?) => {
                 $(
@@ -104,8 +105,8 @@ impl Adapter for Mio {
         (server.handle(), thread::spawn(move || server.run_with(&services).unwrap()))
     }
 
-    fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
-        Looped::connect(to, with).map(|client| Box::new(client) as _)
+    fn connect(address: &Address, client_setup: &ClientSetup) -> Result<Box<dyn Client>, Error> {
+        MioClient::connect(address, client_setup).map(|client| Box::new(client) as _)
     }
 }
 
@@ -123,8 +124,9 @@ impl Adapter for Smol {
         (server.handle(), thread::spawn(move || block_on(server.run_with(&services))))
     }
 
-    fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
-        let connection = block_on(countersign_smol::Connection::connect(&with.connector(to)));
+    fn connect(address: &Address, client_setup: &ClientSetup) -> Result<Box<dyn Client>, Error> {
+        let connection =
+            block_on(countersign_smol::Connection::connect(&client_setup.connector(address)));
         connection.map(|connection| Box::new(connection) as _).map_err(protocol_error)
     }
 }
@@ -157,8 +159,8 @@ impl Adapter for Std {
         (server.handle(), thread::spawn(move || server.run_with(&services)))
     }
 
-    fn connect(to: &Address, with: &With) -> Result<Box<dyn Client>, Error> {
-        let connection = countersign_std::Connection::connect(&with.connector(to));
+    fn connect(address: &Address, client_setup: &ClientSetup) -> Result<Box<dyn Client>, Error> {
+        let connection = countersign_std::Connection::connect(&client_setup.connector(address));
         connection.map(|connection| Box::new(connection) as _).map_err(protocol_error)
     }
 }
@@ -177,7 +179,7 @@ impl Client for countersign_std::Connection {
     }
 }
 
-/// The protocol's error in a client's.
+/// Returns the protocol error in `error`, or [`Error::Transport`] if the transport failed.
 pub(crate) fn protocol_error(error: CallError) -> Error {
     match error {
         CallError::Protocol(error) => error,

@@ -1,56 +1,56 @@
-//! Ends in one direction, in both, and without a word.
+//! The end of connections: half-close, truncation and resets.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use countersign::{Error, Instant, Outbox, Peer as Who, Truncated};
+use countersign::{Error, Instant, Outbox, Peer, Truncated};
 use countersign_driver::services::Echo;
 use countersign_driver::{Chunk, Flow, StreamService};
 use countersign_host::{ConnectionHandle, Streams};
 
 use crate::adapters::{Adapter, CLIENTS};
-use crate::peer::{Peer, answer, frame};
-use crate::running::Setup;
-use crate::services::Reporting;
-use crate::ways::Way;
-use crate::{PATIENCE, at_once};
+use crate::protocol_spec::ProtocolSpec;
+use crate::server::ServerSetup;
+use crate::services::ReportEnd;
+use crate::socket_peer::{SocketPeer, frame, response};
+use crate::{TEST_TIMEOUT, for_each_concurrently};
 
 on_every_adapter! {
-    a_client_that_finishes_first_still_has_its_answers,
-    a_server_that_finishes_first_still_hears_everything,
-    what_is_cut_off_is_not_taken_for_an_end,
-    a_reset_at_any_stage_harms_nobody_else,
+    client_that_finishes_first_receives_all_replies,
+    server_that_finishes_first_receives_everything,
+    truncation_is_not_an_orderly_end,
+    reset_at_any_stage_disturbs_no_other_connection,
 }
 
-fn a_client_that_finishes_first_still_has_its_answers<A: Adapter>() {
+fn client_that_finishes_first_receives_all_replies<A: Adapter>() {
     const LONG: usize = 3 << 20;
-    for at in [0, 1] {
-        let (ended, how) = channel();
-        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
-        let server = Setup::new(Way::FRAMES).start::<A>(open);
-        let peer = Peer::connect(&server.at[at]);
+    for transport in [0, 1] {
+        let (end_sender, ends) = channel();
+        let services = Streams(move |_: ConnectionHandle| ReportEnd(Echo, end_sender.clone()));
+        let server = ServerSetup::new(ProtocolSpec::NONE).start::<A>(services);
+        let peer = SocketPeer::connect(&server.addresses[transport]);
         let all = [frame(b"one"), frame(b""), frame(&vec![b'x'; LONG])].concat();
         thread::scope(|scope| {
             scope.spawn(|| {
                 peer.send(&all);
-                peer.finish();
+                peer.shut_write();
             });
-            assert!(peer.remaining() == all);
+            assert!(peer.read_to_end() == all);
         });
-        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
-        // One that has nothing to say is no different.
-        let peer = Peer::connect(&server.at[at]);
-        peer.finish();
-        assert!(peer.remaining().is_empty());
-        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Ok(()));
+        assert_eq!(ends.recv_timeout(TEST_TIMEOUT).unwrap(), Ok(()));
+        // The same without messages.
+        let peer = SocketPeer::connect(&server.addresses[transport]);
+        peer.shut_write();
+        assert!(peer.read_to_end().is_empty());
+        assert_eq!(ends.recv_timeout(TEST_TIMEOUT).unwrap(), Ok(()));
     }
 }
 
-/// Says a word, finishes, and hears all that is still said.
-struct Deaf(Sender<Vec<u8>>);
+/// Sends a message, finishes, and forwards everything that it receives afterwards.
+struct FinishFirst(Sender<Vec<u8>>);
 
-impl StreamService for Deaf {
-    fn on_open(&mut self, _: &Who<'_>, out: &mut Outbox<'_>, _: Instant) {
+impl StreamService for FinishFirst {
+    fn on_open(&mut self, _: &Peer<'_>, out: &mut Outbox<'_>, _: Instant) {
         out.send(b"this is all").unwrap();
         out.finish();
     }
@@ -65,25 +65,25 @@ impl StreamService for Deaf {
     }
 }
 
-fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
-    // A TLS connection ends as a whole for rustls's peers only if they want it to: so here as well.
-    at_once(Way::all(), |&way| {
-        let (said, heard) = channel();
-        let server =
-            Setup::new(way).start::<A>(Streams(move |_: ConnectionHandle| Deaf(said.clone())));
-        for (&(name, connect), at) in CLIENTS.iter().zip(server.at.iter().cycle()) {
-            let client = connect(at, &way.client()).unwrap();
-            let mut word = Vec::new();
+fn server_that_finishes_first_receives_everything<A: Adapter>() {
+    // In TLS too, the end of one direction leaves the other open.
+    for_each_concurrently(ProtocolSpec::all(), |&spec| {
+        let (sender, received) = channel();
+        let server = ServerSetup::new(spec)
+            .start::<A>(Streams(move |_: ConnectionHandle| FinishFirst(sender.clone())));
+        for (&(name, connect), address) in CLIENTS.iter().zip(server.addresses.iter().cycle()) {
+            let client = connect(address, &spec.client()).unwrap();
+            let mut message = Vec::new();
             while let Some(chunk) = client.recv().unwrap() {
-                word.extend(chunk);
+                message.extend(chunk);
             }
-            assert_eq!(word, b"this is all", "{name}");
+            assert_eq!(message, b"this is all", "{name}");
             let message = vec![b'x'; 100_000];
             client.send(&message).unwrap();
             client.finish().unwrap();
             let mut all = Vec::new();
             loop {
-                let chunk = heard.recv_timeout(PATIENCE).unwrap();
+                let chunk = received.recv_timeout(TEST_TIMEOUT).unwrap();
                 if chunk == b"finished" {
                     break;
                 }
@@ -91,83 +91,88 @@ fn a_server_that_finishes_first_still_hears_everything<A: Adapter>() {
             }
             assert!(all == message, "{name}: {} bytes", all.len());
         }
-        server.until_empty();
+        server.wait_until_empty();
     });
 }
 
-fn what_is_cut_off_is_not_taken_for_an_end<A: Adapter>() {
-    for at in [0, 1] {
-        let (ended, how) = channel();
-        let open = Streams(move |_: ConnectionHandle| Reporting(Echo, ended.clone()));
-        let server = Setup::new(Way::FRAMES).start::<A>(open.clone());
-        let peer = Peer::connect(&server.at[at]);
+fn truncation_is_not_an_orderly_end<A: Adapter>() {
+    for transport in [0, 1] {
+        let (end_sender, ends) = channel();
+        let services = Streams(move |_: ConnectionHandle| ReportEnd(Echo, end_sender.clone()));
+        let server = ServerSetup::new(ProtocolSpec::NONE).start::<A>(services.clone());
+        let peer = SocketPeer::connect(&server.addresses[transport]);
         peer.send(&[frame(b"one"), frame(b"two")[..6].to_vec()].concat());
-        peer.finish();
-        assert_eq!(peer.remaining(), frame(b"one"));
-        assert_eq!(how.recv_timeout(PATIENCE).unwrap(), Err(Error::Truncated(Truncated::Message)));
-
-        let server = Setup::new(Way::CHALLENGE).start::<A>(open);
-        let peer = Peer::connect(&server.at[at]);
-        let challenge = peer.read(32);
-        peer.send(&answer(&challenge)[..31]);
-        peer.finish();
-        assert!(peer.remaining().is_empty());
+        peer.shut_write();
+        assert_eq!(peer.read_to_end(), frame(b"one"));
         assert_eq!(
-            how.recv_timeout(PATIENCE).unwrap(),
+            ends.recv_timeout(TEST_TIMEOUT).unwrap(),
+            Err(Error::Truncated(Truncated::Message))
+        );
+
+        let server = ServerSetup::new(ProtocolSpec::CHALLENGE).start::<A>(services);
+        let peer = SocketPeer::connect(&server.addresses[transport]);
+        let challenge = peer.read(32);
+        peer.send(&response(&challenge)[..31]);
+        peer.shut_write();
+        assert!(peer.read_to_end().is_empty());
+        assert_eq!(
+            ends.recv_timeout(TEST_TIMEOUT).unwrap(),
             Err(Error::Truncated(Truncated::Handshake))
         );
     }
 }
 
-fn a_reset_at_any_stage_harms_nobody_else<A: Adapter>() {
-    for at in [0, 1] {
-        let server = Setup::new(Way::CHALLENGE).start::<A>(Streams(|_: ConnectionHandle| Echo));
-        let at = &server.at[at];
-        let neighbour = Peer::enter(at);
-        let is_well = || {
-            neighbour.send(b"hello");
-            assert_eq!(neighbour.read(5), b"hello");
+fn reset_at_any_stage_disturbs_no_other_connection<A: Adapter>() {
+    for transport in [0, 1] {
+        let server = ServerSetup::new(ProtocolSpec::CHALLENGE)
+            .start::<A>(Streams(|_: ConnectionHandle| Echo));
+        let address = &server.addresses[transport];
+        let other = SocketPeer::connect_with_challenge(address);
+        let check_other = || {
+            other.send(b"hello");
+            assert_eq!(other.read(5), b"hello");
         };
         for _ in 0..5 {
-            Peer::connect(at).reset();
-            let peer = Peer::connect(at);
+            SocketPeer::connect(address).reset();
+            let peer = SocketPeer::connect(address);
             peer.read(32);
             peer.reset();
-            let peer = Peer::connect(at);
-            let right = answer(&peer.read(32));
+            let peer = SocketPeer::connect(address);
+            let right = response(&peer.read(32));
             peer.send(&right[..16]);
             peer.reset();
-            let peer = Peer::connect(at);
+            let peer = SocketPeer::connect(address);
             peer.send(&[0; 32]);
             peer.reset();
-            Peer::enter(at).reset();
-            is_well();
-            // With answers on their way that nobody reads.
-            let peer = Peer::enter(at);
+            SocketPeer::connect_with_challenge(address).reset();
+            check_other();
+            // The peer has not read the replies.
+            let peer = SocketPeer::connect_with_challenge(address);
             peer.send(&[b'x'; 100_000]);
             peer.reset();
-            let peer = Peer::enter(at);
+            let peer = SocketPeer::connect_with_challenge(address);
             peer.send(b"hello");
             assert_eq!(peer.read(5), b"hello");
             peer.reset();
-            is_well();
+            check_other();
         }
-        // With the server stuck on them.
-        let peer = Peer::enter(at);
+        // The server cannot send more replies.
+        let peer = SocketPeer::connect_with_challenge(address);
         peer.send_until_stuck(&[b'x'; 60_000], 64 << 20);
         peer.reset();
-        is_well();
-        server.until_open(1);
-        drop(neighbour);
-        server.until_empty();
+        check_other();
+        server.wait_until_open(1);
+        drop(other);
+        server.wait_until_empty();
 
-        let server = Setup::new(Way::FRAMES).start::<A>(Streams(|_: ConnectionHandle| Echo));
+        let server =
+            ServerSetup::new(ProtocolSpec::NONE).start::<A>(Streams(|_: ConnectionHandle| Echo));
         for len in [2, 4, 9] {
-            let peer = Peer::connect(server.tcp());
+            let peer = SocketPeer::connect(server.tcp());
             peer.send(&frame(b"hello, hello")[..len]);
             peer.reset();
         }
-        assert_eq!(Peer::connect(server.tcp()).ask(b"hello"), b"hello");
-        server.until_empty();
+        assert_eq!(SocketPeer::connect(server.tcp()).request(b"hello"), b"hello");
+        server.wait_until_empty();
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that others send by the handle of a connection.
+//! Messages sent through the handle of a connection.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -7,26 +7,26 @@ use countersign_driver::{Context, Service, ServiceError};
 use countersign_host::{ConnectionHandle, HandleError, MessageMemory, Messages};
 
 use crate::adapters::Adapter;
-use crate::peer::{Peer, frame};
-use crate::running::Setup;
-use crate::ways::Way;
-use crate::{PATIENCE, until};
+use crate::protocol_spec::ProtocolSpec;
+use crate::server::ServerSetup;
+use crate::socket_peer::{SocketPeer, frame};
+use crate::{TEST_TIMEOUT, wait_until};
 
 on_every_adapter! {
-    queued_messages_precede_the_end_that_answers_the_peers,
-    message_after_a_stop_leaves_the_end_in_order,
+    queued_messages_are_sent_before_the_end,
+    message_after_a_stop_does_not_disturb_the_end,
 }
 
-/// More than the buffers of the system hold.
+/// Longer than the socket buffers, in bytes.
 const LONG: usize = 8 << 20;
 
-/// Answers by its handle, and reports how its connection ended.
-struct Pushing {
+/// Replies through the handle of its connection, and reports the end of the connection.
+struct ReplyByHandle {
     handle: ConnectionHandle,
-    ended: Sender<Result<(), Error>>,
+    end_sender: Sender<Result<(), Error>>,
 }
 
-impl Service for Pushing {
+impl Service for ReplyByHandle {
     fn on_message(&mut self, _: &[u8], _: &mut Context<'_>) -> Result<(), ServiceError> {
         self.handle.send(vec![7; LONG]).unwrap();
         self.handle.send(*b"last").unwrap();
@@ -34,43 +34,45 @@ impl Service for Pushing {
     }
 
     fn on_closed(&mut self, result: Result<(), Error>) {
-        self.ended.send(result).unwrap();
+        self.end_sender.send(result).unwrap();
     }
 }
 
 fn services(
-    ended: Sender<Result<(), Error>>,
-) -> Messages<impl Fn(ConnectionHandle) -> Pushing + Send + Sync> {
-    let create = move |handle| Pushing { handle, ended: ended.clone() };
+    end_sender: Sender<Result<(), Error>>,
+) -> Messages<impl Fn(ConnectionHandle) -> ReplyByHandle + Send + Sync> {
+    let create = move |handle| ReplyByHandle { handle, end_sender: end_sender.clone() };
     Messages::new(create, MessageMemory::default())
 }
 
-fn queued_messages_precede_the_end_that_answers_the_peers<A: Adapter>() {
-    let (ended, how) = channel();
-    let server = Setup::new(Way::FRAMES).with_system_buffers(4096).start::<A>(services(ended));
-    for at in &server.at {
-        let peer = Peer::with_buffers(at, Some(4096)).unwrap();
+fn queued_messages_are_sent_before_the_end<A: Adapter>() {
+    let (end_sender, ends) = channel();
+    let server = ServerSetup::new(ProtocolSpec::NONE)
+        .with_system_buffers(4096)
+        .start::<A>(services(end_sender));
+    for address in &server.addresses {
+        let peer = SocketPeer::with_buffers(address, Some(4096)).unwrap();
         peer.send(&frame(b"go"));
-        peer.finish();
-        assert_eq!(peer.hear(), vec![7; LONG]);
-        assert_eq!(peer.hear(), b"last");
-        assert_eq!(peer.remaining(), b"");
-        assert_eq!(how.recv_timeout(PATIENCE), Ok(Ok(())));
+        peer.shut_write();
+        assert_eq!(peer.read_frame(), vec![7; LONG]);
+        assert_eq!(peer.read_frame(), b"last");
+        assert_eq!(peer.read_to_end(), b"");
+        assert_eq!(ends.recv_timeout(TEST_TIMEOUT), Ok(Ok(())));
     }
 }
 
-fn message_after_a_stop_leaves_the_end_in_order<A: Adapter>() {
-    let (ended, how) = channel();
-    let server = Setup::new(Way::FRAMES).start::<A>(services(ended));
-    let peer = Peer::connect(server.tcp());
-    until("it is open", || server.handle.connections().len() == 1);
+fn message_after_a_stop_does_not_disturb_the_end<A: Adapter>() {
+    let (end_sender, ends) = channel();
+    let server = ServerSetup::new(ProtocolSpec::NONE).start::<A>(services(end_sender));
+    let peer = SocketPeer::connect(server.tcp());
+    wait_until("the connection is open", || server.handle.connections().len() == 1);
     let connection = server.handle.connections().remove(0);
     server.handle.stop();
     // The server has finished.
-    assert_eq!(peer.remaining(), b"");
-    // It may not know yet that nobody takes it.
+    assert_eq!(peer.read_to_end(), b"");
+    // The handle may not know yet that the server has finished.
     assert!(matches!(connection.send(*b"late"), Ok(()) | Err(HandleError::Closed)));
-    peer.finish();
-    assert_eq!(how.recv_timeout(PATIENCE), Ok(Ok(())));
+    peer.shut_write();
+    assert_eq!(ends.recv_timeout(TEST_TIMEOUT), Ok(Ok(())));
     assert_eq!(connection.send(*b"later"), Err(HandleError::Closed));
 }

@@ -1,52 +1,54 @@
-//! What every adapter has to do, over real sockets: each test here runs on each of them.
+//! Conformance tests of the adapters, over real sockets. Each test runs on every adapter.
 //!
-//! The adapters are listed in `adapters.rs`, and what is spoken in `ways.rs`. A test is a function of
-//! an adapter; `on_every_adapter!` names it once for each.
+//! `adapters.rs` lists the adapters, and `protocol_spec.rs` the protocols. A test is a function
+//! that is generic over the adapter; `on_every_adapter!` makes a `#[test]` of it for each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[macro_use]
 mod adapters;
 
-mod answers;
+mod backpressure;
 mod closing;
-mod crowds;
 mod deadlines;
 mod devices;
-mod files;
+mod file_descriptors;
 mod handles;
 mod keys;
-mod looped;
-mod peer;
-mod pressure;
-mod running;
+mod limits;
+mod load;
+mod mio_client;
+mod protocol_spec;
+mod replies;
+mod server;
 mod services;
-mod shared;
+mod socket_peer;
 mod stopping;
-mod ways;
+mod wakes_and_panics;
 
 use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For anything that must happen; never how long it is expected to take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Limit for anything that must happen, much longer than it is expected to take.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits until `done`, of which nothing tells.
+/// Polls `done` until it returns true. For conditions without an event. `what` describes it in the
+/// failure.
 #[track_caller]
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !done() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Runs `each` on all `cases`, several at once, and says of which it failed.
-pub(crate) fn at_once<T: Debug + Send>(
+/// Runs `each` on all `cases`, several at a time. Names the case that fails.
+pub(crate) fn for_each_concurrently<T: Debug + Send>(
     cases: impl IntoIterator<Item = T, IntoIter: Send>,
     each: impl Fn(&T) + Sync,
 ) {
-    /// Most of what they do is waiting.
+    /// More than processors, because the cases mostly wait.
     const THREADS: usize = 12;
     let cases = std::sync::Mutex::new(cases.into_iter());
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Services beside those of the crates: answers that come later, and endings that are reported.
+//! Services of these tests: delayed replies, replies on demand, and reports of ends.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,75 +11,75 @@ use std::time::Duration;
 use countersign::{Error, Instant, Outbox, Peer, Remaining, SendError};
 use countersign_driver::{Chunk, Flow, StreamService};
 
-/// Answers in capitals, one part at a time, later.
-pub(crate) struct Later {
-    how: How,
+/// Replies in upper case to one chunk at a time, with a delay.
+pub(crate) struct DelayedUpper {
+    delay: Delay,
     stage: Stage,
     finishing: bool,
 }
 
-/// Who has the answer.
-pub(crate) enum How {
-    /// Another thread, which then wakes the connection: as a gateway's.
+/// What the reply waits for.
+pub(crate) enum Delay {
+    /// Until another thread has made the reply. It then wakes the connection.
     Worker(Waker),
-    /// The clock.
+    /// For this time.
     Timer(Duration),
 }
 
 enum Stage {
     Idle,
-    /// The other thread has it.
-    Asked(Remaining, Slot),
-    /// It is ready then.
-    Due(Instant, Vec<u8>, Remaining),
-    /// There was no room for it yet.
+    /// The other thread makes the reply.
+    Working(Remaining, Slot),
+    /// The reply is due at that time.
+    Delayed(Instant, Vec<u8>, Remaining),
+    /// The reply does not fit into the send buffer yet.
     Ready(Vec<u8>, Remaining),
 }
 
 type Slot = Arc<Mutex<Option<Vec<u8>>>>;
 
 struct Job {
-    question: Vec<u8>,
+    request: Vec<u8>,
     slot: Slot,
     wake: Waker,
 }
 
-/// The thread that answers for everybody.
+/// The jobs of the thread that makes the replies of all connections.
 static WORKER: LazyLock<Mutex<Sender<Job>>> = LazyLock::new(|| {
     let (jobs, work) = channel::<Job>();
     thread::spawn(move || {
-        for Job { question, slot, wake } in work {
-            *slot.lock().unwrap() = Some(question.to_ascii_uppercase());
+        for Job { request, slot, wake } in work {
+            *slot.lock().unwrap() = Some(request.to_ascii_uppercase());
             wake.wake();
         }
     });
     Mutex::new(jobs)
 });
 
-impl Later {
-    pub(crate) fn new(how: How) -> Self {
-        Self { how, stage: Stage::Idle, finishing: false }
+impl DelayedUpper {
+    pub(crate) fn new(delay: Delay) -> Self {
+        Self { delay, stage: Stage::Idle, finishing: false }
     }
 
-    /// Sends the answer if it is there.
+    /// Sends the reply if it is ready.
     fn flush(&mut self, out: &mut Outbox<'_>, now: Instant) {
-        let (answer, remaining) = match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Asked(remaining, slot) => match slot.lock().unwrap().take() {
-                Some(answer) => (answer, remaining),
+        let (reply, remaining) = match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Working(remaining, slot) => match slot.lock().unwrap().take() {
+                Some(reply) => (reply, remaining),
                 None => {
-                    self.stage = Stage::Asked(remaining, slot.clone());
+                    self.stage = Stage::Working(remaining, slot.clone());
                     return;
                 }
             },
-            Stage::Due(at, answer, remaining) if at <= now => (answer, remaining),
-            Stage::Ready(answer, remaining) => (answer, remaining),
+            Stage::Delayed(at, reply, remaining) if at <= now => (reply, remaining),
+            Stage::Ready(reply, remaining) => (reply, remaining),
             other => {
                 self.stage = other;
                 return self.finish(out);
             }
         };
-        if out.send_chunk(&answer, remaining) == Err(SendError::Full) {
-            self.stage = Stage::Ready(answer, remaining);
+        if out.send_chunk(&reply, remaining) == Err(SendError::Full) {
+            self.stage = Stage::Ready(reply, remaining);
         }
         self.finish(out);
     }
@@ -91,19 +91,19 @@ impl Later {
     }
 }
 
-impl StreamService for Later {
+impl StreamService for DelayedUpper {
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, now: Instant) -> Flow {
         self.flush(out, now);
         let Stage::Idle = self.stage else { return Flow::Backpressure };
-        self.stage = match &self.how {
-            How::Worker(wake) => {
+        self.stage = match &self.delay {
+            Delay::Worker(wake) => {
                 let slot = Slot::default();
                 let job =
-                    Job { question: chunk.bytes.to_vec(), slot: slot.clone(), wake: wake.clone() };
+                    Job { request: chunk.bytes.to_vec(), slot: slot.clone(), wake: wake.clone() };
                 WORKER.lock().unwrap().send(job).unwrap();
-                Stage::Asked(chunk.remaining, slot)
+                Stage::Working(chunk.remaining, slot)
             }
-            How::Timer(time) => Stage::Due(
+            Delay::Timer(time) => Stage::Delayed(
                 now.saturating_add(*time),
                 chunk.bytes.to_ascii_uppercase(),
                 chunk.remaining,
@@ -125,7 +125,7 @@ impl StreamService for Later {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if let Stage::Due(at, ..) = self.stage { Some(at) } else { None }
+        if let Stage::Delayed(at, ..) = self.stage { Some(at) } else { None }
     }
 
     fn is_idle(&self) -> bool {
@@ -138,10 +138,10 @@ impl StreamService for Later {
     }
 }
 
-/// Any service, and how its connection came to its end.
-pub(crate) struct Reporting<S>(pub(crate) S, pub(crate) Sender<Result<(), Error>>);
+/// Wraps a service, and reports the result of its connection.
+pub(crate) struct ReportEnd<S>(pub(crate) S, pub(crate) Sender<Result<(), Error>>);
 
-impl<S: StreamService> StreamService for Reporting<S> {
+impl<S: StreamService> StreamService for ReportEnd<S> {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         self.0.on_open(peer, out, now);
     }
@@ -174,56 +174,56 @@ impl<S: StreamService> StreamService for Reporting<S> {
         self.0.poll_timeout()
     }
 
-    fn on_closed(&mut self, why: Result<(), Error>) {
-        self.0.on_closed(why);
-        // A test that has seen enough does not listen any more.
-        let _ = self.1.send(why);
+    fn on_closed(&mut self, result: Result<(), Error>) {
+        self.0.on_closed(result);
+        // The test may have dropped the receiver.
+        let _ = self.1.send(result);
     }
 }
 
-/// Hands each question out, and answers it, as it was asked, once it is told to.
-pub(crate) struct Sleeper {
+/// Echoes each chunk once the test releases the reply.
+pub(crate) struct ManualEcho {
     waker: Waker,
-    out: Sender<Asked>,
-    asked: VecDeque<(Vec<u8>, Arc<AtomicBool>)>,
+    out: Sender<PendingReply>,
+    pending: VecDeque<(Vec<u8>, Arc<AtomicBool>)>,
 }
 
-/// A question that a [`Sleeper`] was asked.
-pub(crate) struct Asked {
+/// A reply that a [`ManualEcho`] holds back.
+pub(crate) struct PendingReply {
     waker: Waker,
-    told: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
 }
 
-impl Asked {
-    /// Has it answered.
-    pub(crate) fn tell(self) {
-        self.told.store(true, Ordering::SeqCst);
+impl PendingReply {
+    /// Lets the service send the reply.
+    pub(crate) fn release(self) {
+        self.released.store(true, Ordering::SeqCst);
         self.waker.wake();
     }
 }
 
-impl Sleeper {
-    pub(crate) fn new(waker: Waker, out: Sender<Asked>) -> Self {
-        Self { waker, out, asked: VecDeque::new() }
+impl ManualEcho {
+    pub(crate) fn new(waker: Waker, out: Sender<PendingReply>) -> Self {
+        Self { waker, out, pending: VecDeque::new() }
     }
 }
 
-impl StreamService for Sleeper {
+impl StreamService for ManualEcho {
     fn on_chunk(&mut self, chunk: Chunk<'_>, _: &mut Outbox<'_>, _: Instant) -> Flow {
-        let told = Arc::<AtomicBool>::default();
-        self.asked.push_back((chunk.bytes.to_vec(), told.clone()));
-        self.out.send(Asked { waker: self.waker.clone(), told }).unwrap();
+        let released = Arc::<AtomicBool>::default();
+        self.pending.push_back((chunk.bytes.to_vec(), released.clone()));
+        self.out.send(PendingReply { waker: self.waker.clone(), released }).unwrap();
         Flow::Consumed
     }
 
     fn on_wake(&mut self, out: &mut Outbox<'_>, _: Instant) {
-        while self.asked.front().is_some_and(|(_, told)| told.load(Ordering::SeqCst)) {
-            let (answer, _) = self.asked.pop_front().unwrap();
-            out.send(&answer).unwrap();
+        while self.pending.front().is_some_and(|(_, released)| released.load(Ordering::SeqCst)) {
+            let (reply, _) = self.pending.pop_front().unwrap();
+            out.send(&reply).unwrap();
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.asked.is_empty()
+        self.pending.is_empty()
     }
 }

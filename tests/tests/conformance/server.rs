@@ -1,4 +1,4 @@
-//! A server of an adapter's, as it runs.
+//! A server of the adapter under test: [`ServerSetup`] and [`RunningServer`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use countersign_host::{
 use countersign_tests::SECRET;
 
 use crate::adapters::Adapter;
-use crate::ways::Way;
-use crate::{PATIENCE, until};
+use crate::protocol_spec::ProtocolSpec;
+use crate::{TEST_TIMEOUT, wait_until};
 
-/// Length of a server's buffers: most messages here are longer.
+/// Length of the server's buffers in bytes. Many messages in these tests are longer.
 pub(crate) const BUFFER: usize = 4096;
 
-/// Buffers enough for everybody.
+/// Returns more buffers than any test needs.
 pub(crate) fn pools() -> Pools {
     pools_of(1024, BUFFER)
 }
 
-/// As many of each kind, of this length.
+/// Returns pools of `count` buffers of `len` bytes in each direction.
 pub(crate) fn pools_of(count: usize, len: usize) -> Pools {
     let mut options = PoolOptions::default();
     (options.receiving, options.sending, options.buffer_len) = (count, count, len);
     Pools::new(&options)
 }
 
-/// Of a server that never gives up: its clients lose patience first.
+/// Returns options with a stop timeout that exceeds the timeouts of clients and tests.
 pub(crate) fn options() -> ServerOptions {
     let mut options = ServerOptions::default();
-    options.stop_timeout = 10 * PATIENCE;
+    options.stop_timeout = 10 * TEST_TIMEOUT;
     options
 }
 
-/// What a server is made of.
-pub(crate) struct Setup {
-    pub(crate) way: Way,
+/// Parameters of a server.
+pub(crate) struct ServerSetup {
+    pub(crate) spec: ProtocolSpec,
     pub(crate) config: fn(Config) -> Config,
     pub(crate) pools: Pools,
     pub(crate) options: ServerOptions,
@@ -50,11 +50,11 @@ pub(crate) struct Setup {
     system_buffers: Option<usize>,
 }
 
-impl Setup {
-    /// Nothing out of the ordinary.
-    pub(crate) fn new(way: Way) -> Self {
+impl ServerSetup {
+    /// Makes default parameters.
+    pub(crate) fn new(spec: ProtocolSpec) -> Self {
         Self {
-            way,
+            spec,
             config: |config| config,
             pools: pools(),
             options: options(),
@@ -64,19 +64,19 @@ impl Setup {
         }
     }
 
-    /// Its connections have buffers of about `len` bytes in the system, each way.
+    /// Sets the length of the socket buffers in each direction, about `len` bytes.
     pub(crate) fn with_system_buffers(mut self, len: usize) -> Self {
         self.system_buffers = Some(len);
         self
     }
 
-    /// Starts it, on a TCP port and on a Unix socket.
+    /// Starts the server on a TCP port and on a Unix socket.
     pub(crate) fn start<A: Adapter>(
         self,
         services: impl ServiceFactory<Service: 'static> + 'static,
-    ) -> Running {
+    ) -> RunningServer {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let Self { way, config, pools, options, keys, heartbeat, system_buffers } = self;
+        let Self { spec, config, pools, options, keys, heartbeat, system_buffers } = self;
         let name =
             format!("cs-conf-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -89,20 +89,28 @@ impl Setup {
                 socket.set_recv_buffer_size(len).unwrap();
             }
         }
-        let at = [0, 1].map(|it: usize| listeners[it].address().unwrap());
+        let addresses = [0, 1].map(|index: usize| listeners[index].address().unwrap());
         let connection_limit = options.connection_limit.clone();
-        let keys = keys.unwrap_or_else(|| Arc::new(way.keys(SECRET)).into());
-        let factory = way.server(&pools, config(way.config(heartbeat)));
+        let keys = keys.unwrap_or_else(|| Arc::new(spec.keys(SECRET)).into());
+        let factory = spec.server_factory(&pools, config(spec.config(heartbeat)));
         let (handle, thread) = A::serve(listeners, factory, keys, services, options);
-        Running { way, at, pools, connection_limit, handle, path, thread: Some(thread) }
+        RunningServer {
+            spec,
+            addresses,
+            pools,
+            connection_limit,
+            handle,
+            path,
+            thread: Some(thread),
+        }
     }
 }
 
-/// A server that runs, and is stopped and waited for in the end.
-pub(crate) struct Running {
-    pub(crate) way: Way,
-    /// Over TCP and over a Unix socket.
-    pub(crate) at: [Address; 2],
+/// A running server. Dropping it stops the server and waits for its thread.
+pub(crate) struct RunningServer {
+    pub(crate) spec: ProtocolSpec,
+    /// Its TCP address and its Unix socket.
+    pub(crate) addresses: [Address; 2],
     pub(crate) pools: Pools,
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) handle: ServerHandle,
@@ -110,43 +118,44 @@ pub(crate) struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
-    /// Its TCP address.
+impl RunningServer {
+    /// Returns its TCP address.
     pub(crate) fn tcp(&self) -> &Address {
-        &self.at[0]
+        &self.addresses[0]
     }
 
-    /// Waits until it has `open` connections.
-    pub(crate) fn until_open(&self, open: usize) {
-        until(&format!("{open} connections, not {}", self.connection_limit.open()), || {
-            self.connection_limit.open() == open
-        });
+    /// Waits until the server has `open` connections.
+    pub(crate) fn wait_until_open(&self, open: usize) {
+        wait_until(
+            &format!("{open} connections are open, not {}", self.connection_limit.open()),
+            || self.connection_limit.open() == open,
+        );
     }
 
-    /// Waits until nobody is here, and then nothing may be kept for anybody.
-    pub(crate) fn until_empty(&self) {
-        self.until_open(0);
+    /// Waits until the server has no connections and has released all buffers.
+    pub(crate) fn wait_until_empty(&self) {
+        self.wait_until_open(0);
         let Pools { handshake, receive, send } = &self.pools;
-        // The last connection's socket and its buffers go one after the other.
-        until("buffers come back", || {
+        // A connection is closed before its buffers are released.
+        wait_until("all buffers are released", || {
             [handshake, receive, send].iter().all(|pool| pool.leased() == 0)
         });
     }
 
-    /// Waits until it has stopped, as it was told to.
+    /// Waits until the server has stopped. The caller has stopped it.
     pub(crate) fn join(mut self) {
         let thread = self.thread.take().unwrap();
-        until("the server stops", || thread.is_finished());
+        wait_until("the server stops", || thread.is_finished());
         thread.join().unwrap();
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
         if let Some(thread) = self.thread.take() {
             self.handle.stop();
-            // A test that fails has connections open, for which the server would wait.
+            // The connections of a failed test may be open, and the server would wait for them.
             if !thread::panicking() {
                 thread.join().unwrap();
             }

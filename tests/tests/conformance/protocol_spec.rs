@@ -1,4 +1,4 @@
-//! What is spoken: every scheme with every framing that it can have, inside TLS and not.
+//! [`ProtocolSpec`]: every combination of scheme and framing, plain and inside TLS.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -11,55 +11,55 @@ use countersign_tests::{FRAMINGS, FrameProtection, Policy, SECRET, SessionSpec};
 use countersign_tls::{Credentials, TlsFactory};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-use crate::adapters::With;
-use crate::running::pools;
+use crate::adapters::ClientSetup;
+use crate::server::pools;
 
 const SHA256: Digest = Digest::Sha256;
 const NAME: &str = "server.example";
 
-/// A scheme, a framing, and whether all of it is inside TLS.
+/// A protocol: a session, plain or inside TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Way {
-    pub(crate) spec: SessionSpec,
+pub(crate) struct ProtocolSpec {
+    pub(crate) session: SessionSpec,
     pub(crate) tls: bool,
 }
 
-impl fmt::Debug for Way {
+impl fmt::Debug for ProtocolSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}{}", self.spec, if self.tls { " in TLS" } else { "" })
+        write!(f, "{:?}{}", self.session, if self.tls { " in TLS" } else { "" })
     }
 }
 
-impl Way {
-    /// Messages with their lengths, from anybody.
-    pub(crate) const FRAMES: Self = Self::plain(SessionSpec::None(Framing::U32));
-    /// A byte stream behind a challenge.
+impl ProtocolSpec {
+    /// The scheme `none`, in `u32` frames.
+    pub(crate) const NONE: Self = Self::plain(SessionSpec::None(Framing::U32));
+    /// The scheme `challenge`, with a raw byte stream.
     pub(crate) const CHALLENGE: Self = Self::plain(SessionSpec::Challenge(SHA256, Framing::Raw));
-    /// The whole of `mutual`.
+    /// The scheme `mutual`.
     pub(crate) const MUTUAL: Self = Self::plain(SessionSpec::Mutual(FrameProtection::Tags));
-    /// As Python speaks.
-    pub(crate) const PYTHON: Self =
+    /// The scheme `multiprocessing` with its own framing.
+    pub(crate) const MULTIPROCESSING: Self =
         Self::plain(SessionSpec::Multiprocessing(Policy::Strict(SHA256), Framing::Multiprocessing));
-    /// One of each scheme, and one inside TLS.
-    pub(crate) const FEW: [Self; 5] =
-        [Self::FRAMES, Self::CHALLENGE, Self::PYTHON, Self::MUTUAL, Self::MUTUAL.in_tls()];
+    /// One combination of each scheme, and `mutual` inside TLS.
+    pub(crate) const EACH_SCHEME: [Self; 5] =
+        [Self::NONE, Self::CHALLENGE, Self::MULTIPROCESSING, Self::MUTUAL, Self::MUTUAL.in_tls()];
 
-    pub(crate) const fn plain(spec: SessionSpec) -> Self {
-        Self { spec, tls: false }
+    pub(crate) const fn plain(session: SessionSpec) -> Self {
+        Self { session, tls: false }
     }
 
     pub(crate) const fn in_tls(self) -> Self {
-        let spec = match self.spec {
-            // In TLS it is tied to it.
+        let session = match self.session {
+            // Inside TLS, `mutual` is bound to the channel.
             SessionSpec::Mutual(FrameProtection::Tags) => {
                 SessionSpec::Mutual(FrameProtection::Bound)
             }
             other => other,
         };
-        Self { spec, tls: true }
+        Self { session, tls: true }
     }
 
-    /// All there are.
+    /// Returns all combinations.
     pub(crate) fn all() -> Vec<Self> {
         let mut all =
             vec![Self::MUTUAL, Self::plain(SessionSpec::Mutual(FrameProtection::Untagged))];
@@ -71,29 +71,29 @@ impl Way {
             );
             all.extend(policies.map(|it| Self::plain(SessionSpec::Multiprocessing(it, framing))));
         }
-        let tls: Vec<_> = all.iter().map(|way| way.in_tls()).collect();
-        all.retain(|way| way.spec != SessionSpec::Mutual(FrameProtection::Untagged));
+        let tls: Vec<_> = all.iter().map(|spec| spec.in_tls()).collect();
+        all.retain(|spec| spec.session != SessionSpec::Mutual(FrameProtection::Untagged));
         all.extend(tls);
         all
     }
 
-    /// Whether messages keep their bounds.
+    /// Whether the framing has message boundaries.
     pub(crate) fn has_messages(self) -> bool {
-        self.spec.framing() != Framing::Raw
+        self.session.framing() != Framing::Raw
     }
 
-    /// Whether anything is proved.
+    /// Whether the scheme has a key.
     pub(crate) fn has_key(self) -> bool {
-        !matches!(self.spec, SessionSpec::None(_))
+        !matches!(self.session, SessionSpec::None(_))
     }
 
-    /// How a server is configured that asks for this heartbeat.
+    /// Returns the configuration of a server with this heartbeat interval.
     pub(crate) fn config(self, heartbeat: Duration) -> Config {
-        self.spec.config(Role::Server, heartbeat)
+        self.session.config(Role::Server, heartbeat)
     }
 
-    /// What a server speaks, with buffers from `pools`.
-    pub(crate) fn server(self, pools: &Pools, config: Config) -> Arc<dyn ProtocolFactory> {
+    /// Returns the factory of a server with buffers from `pools`.
+    pub(crate) fn server_factory(self, pools: &Pools, config: Config) -> Arc<dyn ProtocolFactory> {
         let sessions = SessionFactory::new(config, pools.clone());
         if self.tls {
             Arc::new(TlsFactory::server(sessions, &CREDENTIALS.0).unwrap())
@@ -102,42 +102,45 @@ impl Way {
         }
     }
 
-    /// A client that holds the server's key.
-    pub(crate) fn client(self) -> With {
-        self.client_that(|config| config)
+    /// Returns a client with the server's key.
+    pub(crate) fn client(self) -> ClientSetup {
+        self.client_with_config(|config| config)
     }
 
-    /// One that holds `secret`.
-    pub(crate) fn client_with(self, secret: &[u8]) -> With {
-        With { keys: Arc::new(self.keys(secret)), ..self.client_that(|config| config) }
+    /// Returns a client whose keys are made from `secret`.
+    pub(crate) fn client_with_secret(self, secret: &[u8]) -> ClientSetup {
+        ClientSetup {
+            keys: Arc::new(self.keys(secret)),
+            ..self.client_with_config(|config| config)
+        }
     }
 
-    /// One that is configured otherwise.
-    pub(crate) fn client_that(self, change: impl FnOnce(Config) -> Config) -> With {
-        let config = self.spec.config(Role::Client, Duration::ZERO);
+    /// Returns a client whose configuration `change` modifies.
+    pub(crate) fn client_with_config(self, change: impl FnOnce(Config) -> Config) -> ClientSetup {
+        let config = self.session.config(Role::Client, Duration::ZERO);
         let sessions = SessionFactory::new(change(config), pools())
-            // What a process says to itself is refused, and here one plays both ends.
+            // Endpoints that share their outstanding challenges refuse each other, and the client
+            // and the server are in one process here.
             .with_outstanding(OutstandingChallenges::new());
         let factory: Arc<dyn ProtocolFactory> = if self.tls {
             Arc::new(TlsFactory::client(sessions, &CREDENTIALS.1, NAME).unwrap())
         } else {
             Arc::new(sessions)
         };
-        With { factory, keys: Arc::new(self.keys(SECRET)) }
+        ClientSetup { factory, keys: Arc::new(self.keys(SECRET)) }
     }
 
-    /// Keys made of `secret`.
-    pub(crate) fn keys(self, secret: &[u8]) -> KeySet {
-        KeySet(self.spec.keys(secret).unwrap_or_default().into_iter().collect())
+    /// Returns keys made from `secret`.
+    pub(crate) fn keys(self, secret: &[u8]) -> AnyKeyId {
+        AnyKeyId(self.session.keys(secret).unwrap_or_default().into_iter().collect())
     }
 }
 
-/// The keys of an end, whatever id they are asked for by.
-pub(crate) struct KeySet(KeyList);
+/// Keys for any key id.
+pub(crate) struct AnyKeyId(KeyList);
 
-impl Keys for KeySet {
+impl Keys for AnyKeyId {
     fn candidates(&self, request: &KeyRequest<'_>) -> Result<Candidates<'_>, KeyRejection> {
-        // The key id does not matter here.
         let mut request = *request;
         request.key_id = None;
         self.0.candidates(&request)
@@ -148,7 +151,7 @@ impl Keys for KeySet {
     }
 }
 
-/// Of a server and of a client, each of which asks for the other's.
+/// Credentials of a server and of a client. Each authenticates the other.
 static CREDENTIALS: LazyLock<(Credentials, Credentials)> = LazyLock::new(|| {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();

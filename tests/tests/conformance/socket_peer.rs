@@ -1,4 +1,5 @@
-//! The other end of a connection, by plain sockets: knows nothing of the program's own machines.
+//! [`SocketPeer`]: a client that reads and writes the bytes of a socket, without the project's
+//! protocols.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -9,35 +10,36 @@ use countersign_host::Address;
 use countersign_tests::SECRET;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::PATIENCE;
+use crate::TEST_TIMEOUT;
 
-pub(crate) struct Peer(pub(crate) Socket);
+/// A connected socket.
+pub(crate) struct SocketPeer(pub(crate) Socket);
 
-/// `message` behind its length.
+/// Returns `message` preceded by its length.
 pub(crate) fn frame(message: &[u8]) -> Vec<u8> {
     let len = u32::try_from(message.len()).unwrap();
     [&len.to_be_bytes(), message].concat()
 }
 
-/// The right answer to `challenge`.
-pub(crate) fn answer(challenge: &[u8]) -> Vec<u8> {
+/// Returns the right response to `challenge`.
+pub(crate) fn response(challenge: &[u8]) -> Vec<u8> {
     Mac::new(Digest::Sha256, SECRET).tag(challenge).bytes().to_vec()
 }
 
-impl Peer {
-    pub(crate) fn connect(at: &Address) -> Self {
-        Self::try_connect(at).unwrap()
+impl SocketPeer {
+    pub(crate) fn connect(address: &Address) -> Self {
+        Self::try_connect(address).unwrap()
     }
 
-    pub(crate) fn try_connect(at: &Address) -> io::Result<Self> {
-        Self::with_buffers(at, None)
+    pub(crate) fn try_connect(address: &Address) -> io::Result<Self> {
+        Self::with_buffers(address, None)
     }
 
-    /// With buffers of about this many bytes in the system, each way.
-    pub(crate) fn with_buffers(at: &Address, len: Option<usize>) -> io::Result<Self> {
-        let (domain, address) = match at {
+    /// Connects with socket buffers of about `len` bytes in each direction.
+    pub(crate) fn with_buffers(address: &Address, len: Option<usize>) -> io::Result<Self> {
+        let (domain, address) = match address {
             Address::Tcp { .. } => {
-                let address: std::net::SocketAddr = at.to_string().parse().unwrap();
+                let address: std::net::SocketAddr = address.to_string().parse().unwrap();
                 (Domain::for_address(address), address.into())
             }
             Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
@@ -51,16 +53,16 @@ impl Peer {
         if domain != Domain::UNIX {
             socket.set_tcp_nodelay(true)?;
         }
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TEST_TIMEOUT))?;
+        socket.set_write_timeout(Some(TEST_TIMEOUT))?;
         Ok(Self(socket))
     }
 
-    /// One that is through the handshake of `challenge`.
-    pub(crate) fn enter(at: &Address) -> Self {
-        let peer = Self::connect(at);
+    /// Connects, and completes the handshake of `challenge`.
+    pub(crate) fn connect_with_challenge(address: &Address) -> Self {
+        let peer = Self::connect(address);
         let challenge = peer.read(32);
-        peer.send(&answer(&challenge));
+        peer.send(&response(&challenge));
         peer
     }
 
@@ -68,8 +70,8 @@ impl Peer {
         (&self.0).write_all(bytes).unwrap();
     }
 
-    /// Sends `message` over and over, at most some `limit` bytes, until the other end has taken
-    /// nothing for a while. Returns how many bytes are on their way.
+    /// Sends `message` repeatedly until the server accepts nothing for half a second, or about
+    /// `limit` bytes are sent. Returns the number of bytes sent.
     pub(crate) fn send_until_stuck(&self, message: &[u8], limit: usize) -> usize {
         self.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let mut sent = 0;
@@ -80,7 +82,7 @@ impl Peer {
                 Err(error) => panic!("{error}"),
             }
         }
-        self.0.set_write_timeout(Some(PATIENCE)).unwrap();
+        self.0.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         sent
     }
 
@@ -90,32 +92,32 @@ impl Peer {
         bytes
     }
 
-    /// The next frame's message.
-    pub(crate) fn hear(&self) -> Vec<u8> {
+    /// Reads a frame. Returns its message.
+    pub(crate) fn read_frame(&self) -> Vec<u8> {
         let len = self.read(4).try_into().map(u32::from_be_bytes).unwrap();
         self.read(len as usize)
     }
 
-    /// Sends `message` in a frame, and returns the reply's.
-    pub(crate) fn ask(&self, message: &[u8]) -> Vec<u8> {
+    /// Sends `message` in a frame. Returns the message of the reply.
+    pub(crate) fn request(&self, message: &[u8]) -> Vec<u8> {
         self.send(&frame(message));
-        self.hear()
+        self.read_frame()
     }
 
-    /// No more from us.
-    pub(crate) fn finish(&self) {
+    /// Shuts down the write side.
+    pub(crate) fn shut_write(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// All that still comes, until an orderly end.
-    pub(crate) fn remaining(&self) -> Vec<u8> {
+    /// Reads until the end of the stream.
+    pub(crate) fn read_to_end(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         (&self.0).read_to_end(&mut bytes).unwrap();
         bytes
     }
 
-    /// All that still comes, until an end of any kind.
-    pub(crate) fn remaining_or_reset(&self) -> Vec<u8> {
+    /// Reads until the end of the stream or a reset.
+    pub(crate) fn read_to_end_or_reset(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match (&self.0).read_to_end(&mut bytes) {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
@@ -123,7 +125,7 @@ impl Peer {
         }
     }
 
-    /// Leaves with a reset; a Unix socket has none, but its other end notices as soon.
+    /// Closes a TCP connection with a reset. A Unix socket has no reset and is only closed.
     pub(crate) fn reset(self) {
         let _ = self.0.set_linger(Some(Duration::ZERO));
     }
