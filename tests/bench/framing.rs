@@ -1,9 +1,10 @@
-//! The time to write messages as frames, and to read them from a stream, for each framing of a session.
+//! The time to write messages as frames, and to read them from a stream, for each framing of a
+//! session.
 //!
 //! * `codec` is tokio-util's `LengthDelimitedCodec`, which does the same as `u32`.
 //! * `sealed` has a tag on each frame, and `untagged` is the same without tags. `tag_by_hmac` and
-//!   `tag_by_ring` compute the tags alone, by the crates that we use and by ring, with the key absorbed
-//!   beforehand.
+//!   `tag_by_ring` compute the tags alone, by the crates that the core uses and by ring. The key is
+//!   absorbed beforehand.
 //!
 //! `cargo bench -p countersign-tests --bench framing`
 #![allow(clippy::unwrap_used)]
@@ -37,8 +38,8 @@ fn with_counters<'a, 'b>(bencher: Bencher<'a, 'b>, len: usize) -> Bencher<'a, 'b
     bencher.counter(BytesCount::new(BATCH)).counter(ItemsCount::new(BATCH / len))
 }
 
-/// The number of messages to write before the output is discarded: as many as fit into the buffer with
-/// every framing.
+/// The number of messages to write before the output is discarded: as many as fit into the buffer
+/// with every framing.
 fn messages_per_write(len: usize) -> usize {
     if len > BUFFER / 2 { 1 } else { BATCH / 8 / len }
 }
@@ -90,7 +91,8 @@ fn read(bencher: Bencher<'_, '_>, len: usize, config: &PairConfig, max_chunk: us
     };
     let bencher = with_counters(bencher, len);
     if config.is_tagged() {
-        // A tagged frame is valid only once, as the next of its session, so each iteration needs new ones.
+        // A tagged frame is valid only once, as the next of its session, so each iteration needs
+        // new ones.
         bencher.with_inputs(inputs).bench_local_values(|bytes| {
             receive(&bytes);
             bytes
@@ -112,8 +114,9 @@ fn tags<T>(bencher: Bencher<'_, '_>, len: usize, mut tag: impl FnMut(&[u8; 8], &
     });
 }
 
-/// The benchmarks `write` and `read` of one framing. `$max_chunk` is the most bytes of one read, given the
-/// length of a message: a raw stream has no message boundaries, so its chunks are the messages.
+/// The benchmarks `write` and `read` of one framing. `$max_chunk` is the most bytes of one read,
+/// given the length of a message: a raw stream has no message boundaries, so its chunks are the
+/// messages.
 macro_rules! framing {
     ($name:ident, $config:expr, $max_chunk:expr) => {
         mod $name {

@@ -1,6 +1,7 @@
-//! The computing time of handshakes, client and server together, without any transport: from buffers to
-//! two established sessions. For comparison, `…_hashes` computes only the HMACs and hashes that the
-//! handshake needs, by the same crates: the difference is the cost of the protocol code.
+//! The computing time of handshakes, client and server together, without any transport: from
+//! buffers to two established sessions. For comparison, `…_hashes` computes only the HMACs and
+//! hashes that the handshake needs, by the same crates: the difference is the cost of the protocol
+//! code.
 //!
 //! `cargo bench -p countersign-tests --bench handshake`
 #![allow(clippy::unwrap_used)]
@@ -63,8 +64,8 @@ fn hmac(keyed: &KeyedHmac, inputs: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The responses to `messages`, each computed by one endpoint to send and by the other to compare. Keys are
-/// absorbed when they are loaded, not for each handshake.
+/// The responses to `messages`, each computed by one endpoint to send and by the other to compare.
+/// Keys are absorbed when they are loaded, not for each handshake.
 fn responses(bencher: Bencher<'_, '_>, messages: &[&[u8]]) {
     let keys = [keyed(SECRET), keyed(SECRET)];
     bencher.bench_local(|| {
@@ -163,10 +164,10 @@ struct Derived {
 
 /// An imported key. The names are those of docs/PROTOCOL.md, "Keys".
 ///
-/// This is the least work that the protocol needs: each endpoint absorbs each key once, since an absorbed
-/// key can be used again, and hashes each byte of the transcript once, since a hash can be both finished
-/// and continued. Of a secret, prk is kept from one handshake to the next. (An implementation could also
-/// keep k0, kc and ks for each key and key id.)
+/// This is the least work that the protocol needs: each endpoint absorbs each key once, since an
+/// absorbed key can be used again, and hashes each byte of the transcript once, since a hash can be
+/// both finished and continued. Of a secret, prk is kept from one handshake to the next. (An
+/// implementation could also keep k0, kc and ks for each key and key id.)
 struct ImportedKey {
     k0: KeyedHmac,
 }
@@ -186,8 +187,8 @@ impl ImportedKey {
     }
 }
 
-/// The work of either endpoint after the client's proof: the server's proof, to send or to compare, and the
-/// keys of the session.
+/// The work of either endpoint after the client's proof: the server's proof, to send or to compare,
+/// and the keys of the session.
 fn finish_handshake(
     key: &ImportedKey,
     hash: &Sha256,
@@ -201,8 +202,8 @@ fn finish_handshake(
     let th = hash.chain_update(proof_of(m3)).finalize();
     // Derives master, and absorbs it.
     let master = keyed(&hmac(&key.k0, &[b"session", &th, &[1]]));
-    // For each direction: Expand(master, "c2s"), absorbed, gives c2s. Absorbing c2s is part of the first
-    // frame.
+    // For each direction: Expand(master, "c2s"), absorbed, gives c2s. Absorbing c2s is part of the
+    // first frame.
     let traffic = [b"c2s", b"s2c"].map(|direction| {
         let expanded = keyed(&hmac(&master, &[direction, &[1]]));
         hmac(&expanded, &[b"key", &[1]])
@@ -224,8 +225,8 @@ fn client(prk: &[u8; 32], messages: &[Vec<u8>; 3]) -> Derived {
     finish_handshake(&key, &hash, proof, messages)
 }
 
-/// The server computes the client's proof under two keys, even if it has only one (docs/PROTOCOL.md,
-/// "What the server does").
+/// The server computes the client's proof under two keys, even if it has only one
+/// (docs/PROTOCOL.md, "What the server does").
 fn server(prk: &[u8; 32], other: &[u8; 32], messages: &[Vec<u8>; 3]) -> Derived {
     let hash = hash_until_m2(messages);
     let [(key, proof), _] = [prk, other].map(|prk| {

@@ -1,18 +1,20 @@
-//! Instruction counts of framings and handshakes, measured by valgrind. The count is the same in each run
-//! of the same program, whatever the load of the computer, so that small regressions show.
+//! Instruction counts of framings and handshakes, measured by valgrind. The count is the same in
+//! each run of the same program, whatever the load of the computer, so that small regressions show.
 //!
-//! `cargo bench -p countersign-tests --bench instructions` compares the counts with `instructions.txt` in
-//! this directory, and fails if they differ. With `-- --renew` it rewrites that file. With
-//! `-- --output-format=default` gungraun prints its own report, and compares with the last run. The
-//! benchmark needs valgrind, and gungraun-runner of the version that Cargo.lock has for gungraun.
+//! `cargo bench -p countersign-tests --bench instructions` compares the counts with
+//! `instructions.txt` in this directory, and fails if they differ. With `-- --renew` it rewrites that
+//! file. With `-- --output-format=default` gungraun prints its own report, and compares with the last
+//! run. The benchmark needs valgrind, and gungraun-runner of the version that Cargo.lock has for
+//! gungraun.
 //!
-//! valgrind has no SHA instructions, so that SHA-256 runs in software: 3,400 instructions a block, which
-//! hide everything else. Benchmarks that hash are therefore in a group of their own, `hashing`.
+//! valgrind has no SHA instructions, so that SHA-256 runs in software: 3,400 instructions a block,
+//! which hide everything else. Benchmarks that hash are therefore in a group of their own,
+//! `hashing`.
 #![allow(clippy::unwrap_used)]
 // For the code that gungraun's macros generate.
 #![allow(missing_docs, unreachable_pub, unused_qualifications)]
 
-mod instruction_counts;
+mod instruction_baseline;
 mod pair_config;
 
 use std::env;
@@ -31,15 +33,15 @@ const LEN: usize = 64;
 const BUFFER: usize = 2 * MESSAGES * LEN;
 
 fn main() -> ExitCode {
-    // `instruction_counts` starts this program again as gungraun's front end, and gungraun-runner starts it
-    // once for each benchmark.
+    // `instruction_baseline` starts this program again as gungraun's front end, and gungraun-runner
+    // starts it once for each benchmark.
     let is_gungraun = |arg: &String| arg == "--gungraun-run" || arg.starts_with("--output-format");
     let args: Vec<_> = env::args().collect();
     if args.iter().any(is_gungraun) {
         gungraun_main::run();
         return ExitCode::SUCCESS;
     }
-    instruction_counts::compare(&args)
+    instruction_baseline::compare(&args)
 }
 
 mod gungraun_main {

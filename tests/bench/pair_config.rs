@@ -1,5 +1,5 @@
-//! [`PairConfig`]: two endpoints in memory, for several benchmarks. Once the buffers are made, nothing
-//! here allocates.
+//! [`PairConfig`]: two endpoints in memory, for several benchmarks. Once the buffers are made,
+//! nothing here allocates.
 // No benchmark uses all of it.
 #![allow(dead_code)]
 
@@ -55,8 +55,8 @@ impl PairConfig {
         Self::new(scheme.clone(), scheme, &[Purpose::Mac(Digest::Sha256)])
     }
 
-    /// Compatible endpoints: the client's challenge uses md5, as Python's did up to 3.11, and the server's
-    /// uses sha256.
+    /// Compatible endpoints: the client's challenge uses md5, as Python's did up to 3.11, and the
+    /// server's uses sha256.
     pub(crate) fn multiprocessing_compatible() -> Self {
         let [client, server] =
             [Digest::Md5, Digest::Sha256].map(|digest| Multiprocessing::new(digest).compatible());

@@ -1,6 +1,7 @@
-//! Round-trip times of messages in the scheme `multiprocessing`, over TCP on the loopback interface:
-//! between our client and server, ours and Python's, and Python's alone; and between two bare sockets, the
-//! floor. A message of which Nagle's algorithm delays the last segment takes 40 ms longer.
+//! Round-trip times of messages in the scheme `multiprocessing`, over TCP on the loopback
+//! interface: between our client and server, ours and Python's, and Python's alone; and between two
+//! bare sockets, the floor. A message of which Nagle's algorithm delays the last segment takes 40
+//! ms longer.
 //!
 //! `cargo bench -p countersign-tests --bench round_trip`
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -173,7 +174,7 @@ fn main() {
             pairs.push(("ours to Python", || with_python_server(our_client)));
             pairs.push(("Python to Python", || with_python_server(python_client)));
         }
-        _ => println!("left out: Python: python3 is not installed"),
+        _ => println!("skipped: needs python3: the pairs with Python"),
     }
     let mut all: Vec<Vec<RoundTrips>> = vec![Vec::new(); pairs.len()];
     for _ in 0..ROUNDS {

@@ -1,5 +1,5 @@
-//! The floor: single-threaded echo loops over mio without a protocol, which read and write the same bytes
-//! as a server of ours. One uses TCP alone, the other rustls.
+//! The floor: single-threaded echo loops over mio without a protocol, which read and write the same
+//! bytes as a server of ours. One uses TCP alone, the other rustls.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ trait Connection: Sized {
     fn echo(&mut self, buffer: &mut [u8]) -> io::Result<bool>;
 }
 
-/// Runs the floor for `scheme`: inside TLS for `tls`; after a challenge for `challenge`, which accepts any
-/// response; without a handshake for all others.
+/// Runs the floor for `scheme`: inside TLS for `tls`; after a challenge for `challenge`, which
+/// accepts any response; without a handshake for all others.
 pub(crate) fn run(scheme: &str) {
     match scheme {
         "tls" => {

@@ -1,6 +1,6 @@
-//! The processor time of our servers, compared with other echo servers: the floor, a bare loop over the same
-//! sockets; the same loop with rustls; servers in Python. They are measured alternately under the same load,
-//! `countersign bench`, which runs on another processor if there is one.
+//! The processor time of our servers, compared with other echo servers: the floor, a bare loop over
+//! the same sockets; the same loop with rustls; servers in Python. They are measured alternately
+//! under the same load, `countersign bench`, which runs on another processor if there is one.
 //!
 //! `cargo bench -p countersign-tests --bench compare -- [--rounds N] [--seconds S] [--plot FILE.svg] [CASE]`
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -138,15 +138,16 @@ fn processors() -> Option<[CpuSet; 2]> {
     Some([each.next()?, load])
 }
 
-/// Raises the limit of open files to its maximum, for this process and its children. Returns the limit.
+/// Raises the limit of open files to its maximum, for this process and its children. Returns the
+/// limit.
 fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The time in microseconds of two HMACs over a sealed frame with `len` bytes of payload: one to make its tag,
-/// and one to verify it.
+/// The time in microseconds of two HMACs over a sealed frame with `len` bytes of payload: one to
+/// make its tag, and one to verify it.
 fn two_hmacs(len: usize) -> f64 {
     let (frame, start, mut count) = (vec![7; 8 + 5 + len], Instant::now(), 0);
     while start.elapsed() < Duration::from_millis(200) {

@@ -85,12 +85,13 @@ impl Spread {
 pub(crate) struct Report(Vec<(&'static Case, Results)>);
 
 impl Report {
-    /// A report on the cases whose title contains `filter`, and that need at most `max_files` open files.
+    /// A report on the cases whose title contains `filter`, and that need at most `max_files` open
+    /// files.
     pub(crate) fn new(filter: &str, max_files: u64) -> Self {
         let can_run = |case: &&Case| {
             let files = case.open_files();
             if files > max_files {
-                println!("left out: {}: it needs {files} open files", case.title);
+                println!("skipped: needs {files} open files: {}", case.title);
             }
             files <= max_files
         };

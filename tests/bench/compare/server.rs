@@ -74,7 +74,7 @@ pub(crate) fn has_python() -> bool {
             true
         }
         _ => {
-            println!("left out: the servers in Python: python3 is not installed");
+            println!("skipped: needs python3: the servers in Python");
             false
         }
     }

@@ -1,16 +1,16 @@
-//! [`InstructionCounts`]: compares instruction counts with those in `instructions.txt`.
+//! Compares instruction counts with the baseline in `instructions.txt`.
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fmt, fs};
 
-/// How far a count may differ in either direction, with the tools that the file names. Without a change
-/// of the code, counts are equal to the instruction, in any directory. The tolerance is for what a change
-/// makes the compiler do to other code.
+/// How far a count may differ in either direction, with the tools that the file names. Without a
+/// change of the code, counts are equal to the instruction, in any directory. The tolerance is for
+/// what a change makes the compiler do to other code.
 const TOLERANCE: f64 = 0.03;
-/// How much larger a count may be with other tools than the file names: more than a different compiler
-/// alone would cause.
-const TOLERANCE_OF_OTHERS: f64 = 0.5;
+/// How much larger a count may be with other tools than the file names: more than a different
+/// compiler alone would cause.
+const TOLERANCE_WITH_OTHER_TOOLS: f64 = 0.5;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/instructions.txt");
 const RENEW: &str = "cargo bench -p countersign-tests --bench instructions -- --renew";
@@ -22,8 +22,8 @@ struct InstructionCounts {
     counts: BTreeMap<String, u64>,
 }
 
-/// Counts the instructions of this program's benchmarks, and compares them with the file. With `--renew`
-/// in `args`, writes the file instead.
+/// Counts the instructions of this program's benchmarks, and compares them with the file. With
+/// `--renew` in `args`, writes the file instead.
 pub(crate) fn compare(args: &[String]) -> ExitCode {
     // `cargo test` runs this program without `--bench`.
     if !args.iter().any(|arg| arg == "--bench") {
@@ -32,8 +32,8 @@ pub(crate) fn compare(args: &[String]) -> ExitCode {
     let tools = match tools() {
         Ok(tools) => tools,
         Err(missing) => {
-            println!("left out: instructions are not counted: {missing} is not installed");
-            // In CI nothing may be left out.
+            println!("skipped: needs {missing}");
+            // In CI nothing may be skipped.
             return ExitCode::from(u8::from(env::var_os("COUNTERSIGN_NO_SKIP").is_some()));
         }
     };
@@ -46,25 +46,23 @@ pub(crate) fn compare(args: &[String]) -> ExitCode {
         println!("{} counts are in {FILE}", now.counts.len());
         return ExitCode::SUCCESS;
     }
-    let kept = InstructionCounts::parse(&fs::read_to_string(FILE).unwrap());
+    let baseline = InstructionCounts::parse(&fs::read_to_string(FILE).unwrap());
     println!("{:<44}{:>10}{:>10}", "instructions", "now", "in file");
     for (name, &count) in &now.counts {
         print!("{name:<44}{count:>10}");
-        match kept.counts.get(name) {
-            Some(&kept) => println!("{kept:>10}{:>+8.1} %", percent_more(count, kept)),
+        match baseline.counts.get(name) {
+            Some(&baseline) => println!("{baseline:>10}{:>+8.1} %", percent_more(count, baseline)),
             None => println!("{:>10}", "-"),
         }
     }
-    let wrong = now.differences(&kept);
-    if now.tools != kept.tools {
+    let wrong = now.differences(&baseline);
+    if now.tools != baseline.tools {
+        println!("The file was made with other tools. Counts may differ for this reason, and fail");
         println!(
-            "The file was made with other tools, so counts differ with nothing wrong, and fail"
+            "only if they are {:.0} % larger on the same kind of processor.",
+            100.0 * TOLERANCE_WITH_OTHER_TOOLS
         );
-        println!(
-            "only if they are {:.0} % larger, on such a processor.",
-            100.0 * TOLERANCE_OF_OTHERS
-        );
-        println!("    in file: {}\n    now:     {}", kept.tools, now.tools);
+        println!("    in file: {}\n    now:     {}", baseline.tools, now.tools);
     }
     if wrong.is_empty() {
         return ExitCode::SUCCESS;
@@ -74,9 +72,9 @@ pub(crate) fn compare(args: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// By how many percent `count` is larger than `kept`.
-fn percent_more(count: u64, kept: u64) -> f64 {
-    100.0 * (count as f64 / kept as f64 - 1.0)
+/// By how many percent `count` is larger than `baseline`.
+fn percent_more(count: u64, baseline: u64) -> f64 {
+    100.0 * (count as f64 / baseline as f64 - 1.0)
 }
 
 /// What the counts depend on besides our code. An error is the name of a program that is missing.
@@ -88,8 +86,8 @@ fn tools() -> Result<String, &'static str> {
     };
     version("gungraun-runner", "--version")?;
     let valgrind = version("valgrind", "--version")?;
-    // The C library chooses its copying functions by the processor that valgrind emulates, which is the
-    // same on every processor with AVX2.
+    // The C library chooses its copying functions by the processor that valgrind emulates, which is
+    // the same on every processor with AVX2.
     let libc = version("getconf", "GNU_LIBC_VERSION").unwrap_or_default();
     let avx2 = fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" avx2"));
     let processor = if avx2 { "AVX2" } else { env::consts::ARCH };
@@ -127,37 +125,37 @@ impl InstructionCounts {
         Self { tools, counts: lines.map(count).collect() }
     }
 
-    /// Describes each difference from `kept` that exceeds the tolerance.
-    fn differences(&self, kept: &Self) -> Vec<String> {
-        let same_tools = self.tools == kept.tools;
+    /// Describes each difference from `baseline` that exceeds the tolerance.
+    fn differences(&self, baseline: &Self) -> Vec<String> {
+        let same_tools = self.tools == baseline.tools;
         let processor = |tools: &str| tools.rsplit(", ").next().map(str::to_owned);
         let limit = 100.0
-            * match (same_tools, processor(&self.tools) == processor(&kept.tools)) {
+            * match (same_tools, processor(&self.tools) == processor(&baseline.tools)) {
                 (true, _) => TOLERANCE,
-                (false, true) => TOLERANCE_OF_OTHERS,
+                (false, true) => TOLERANCE_WITH_OTHER_TOOLS,
                 // Counts of different processors are not comparable.
                 (false, false) => f64::INFINITY,
             };
         let mut wrong = Vec::new();
         for (name, &count) in &self.counts {
-            let Some(&kept) = kept.counts.get(name) else {
+            let Some(&baseline) = baseline.counts.get(name) else {
                 wrong.push(format!("{name}: {count} instructions, not in the file"));
                 continue;
             };
-            let more = percent_more(count, kept);
+            let more = percent_more(count, baseline);
             if more > limit {
-                let was = format!("{more:.1} % more than the {kept} in the file");
+                let change = format!("{more:.1} % more than the {baseline} in the file");
                 wrong.push(format!(
-                    "{name}: {count} instructions, {was}; the limit is {limit:.0} %"
+                    "{name}: {count} instructions, {change}; the limit is {limit:.0} %"
                 ));
             } else if same_tools && more < -limit {
                 // An outdated count would hide a later regression by as much.
-                let was = format!("{:.1} % less than the {kept} in the file", -more);
-                wrong.push(format!("{name}: {count} instructions, {was}: the file is outdated"));
+                let change = format!("{:.1} % less than the {baseline} in the file", -more);
+                wrong.push(format!("{name}: {count} instructions, {change}: the file is outdated"));
             }
         }
-        let gone = kept.counts.keys().filter(|name| !self.counts.contains_key(*name));
-        wrong.extend(gone.map(|name| format!("{name}: in the file, but no longer a benchmark")));
+        let removed = baseline.counts.keys().filter(|name| !self.counts.contains_key(*name));
+        wrong.extend(removed.map(|name| format!("{name}: in the file, but no longer a benchmark")));
         wrong
     }
 }
