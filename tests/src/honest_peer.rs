@@ -101,7 +101,8 @@ impl HonestPeer {
         drain(&mut self.session, self.now)
     }
 
-    /// Performs `action`. Returns the bytes sent, which are none where the framing cannot express it.
+    /// Performs `action`. Returns the bytes sent, which are none where the framing cannot express
+    /// it.
     pub fn perform(&mut self, action: &Action) -> Vec<u8> {
         let mutual = self.spec.is_mutual();
         match action {

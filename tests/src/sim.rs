@@ -1,8 +1,9 @@
-//! Simulation of many connections in virtual time, over a network that delays, splits, joins, resets,
-//! freezes and truncates. The seed of a run determines it completely.
+//! Simulation of many connections in virtual time, over a network that delays, splits, joins,
+//! resets, freezes and truncates. The seed of a run determines it completely.
 //!
-//! A connection is polled as an adapter polls it, and only for a reason that it said it waits for. A
-//! connection that names no reason, or does not wake another, stalls, and the run fails.
+//! A connection is polled as an adapter polls it, and only for an event in which it has declared
+//! interest. A connection that declares too little interest, or does not wake another, stalls, and
+//! the run fails.
 
 mod clients;
 mod connection;

@@ -1,5 +1,5 @@
-//! A device and its server during days of virtual time on an unreliable network; properties of their
-//! messages.
+//! A device and its server during days of virtual time on an unreliable network; properties of
+//! their messages.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -310,7 +310,8 @@ fn device_sends_heartbeats_for_days_on_unreliable_network() {
     for seed in number("COUNTERSIGN_SEED").map_or(0..seeds, |seed| seed..seed + 1) {
         let _printed_on_panic = Seed(seed);
         let outcome = Simulation::new(seed).run(3);
-        // In three days the network is up for about 10 minutes, then down for 2.5 minutes, and so on.
+        // In three days the network is up for about 10 minutes, then down for 2.5 minutes, and so
+        // on.
         assert!(outcome.registrations > 100 && outcome.heartbeats > 40_000, "{outcome:?}");
         assert!(outcome.timed_out > 0, "{outcome:?}");
         assert!(outcome.longest_delay > CAP / 2, "{outcome:?}");

@@ -97,10 +97,10 @@ fn readme_names_exactly_the_existing_examples() {
     assert_eq!(named, existing);
 }
 
-/// Each adapter waits in its own way. What they share is in the libraries.
+/// The adapters. Code that they share is in the libraries.
 const ADAPTERS: [&str; 5] = ["std", "mio", "smol", "futures", "embedded-io"];
 
-/// The limit of each, in lines of code.
+/// Most lines of code of an adapter.
 const MAX_LINES: usize = 500;
 
 /// The other crates in `adapters/`: libraries of the adapters, and TLS as a protocol around

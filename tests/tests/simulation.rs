@@ -24,8 +24,8 @@ fn for_all_seeds(make: impl Fn(&mut Rng) -> Setup, check: impl Fn(&Setup, &Outco
     for_seeds(seed_count(), make, check);
 }
 
-/// Runs `check` on the outcomes of `seeds` seeds, or of the seed in `COUNTERSIGN_SEED` alone. Prints the
-/// seed that fails.
+/// Runs `check` on the outcomes of `seeds` seeds, or of the seed in `COUNTERSIGN_SEED` alone.
+/// Prints the seed that fails.
 fn for_seeds(seeds: u64, make: impl Fn(&mut Rng) -> Setup, check: impl Fn(&Setup, &Outcome)) {
     struct Seed(u64);
     impl Drop for Seed {
@@ -246,8 +246,8 @@ fn check_no_reply_truncated(setup: &Setup, outcome: &Outcome) {
                     | Error::Aborted(CloseReason::Shutdown),
                 ),
             ) => true,
-            // A TLS 1.3 client is established before the server has its certificate. If the server stops
-            // in between, the client receives an end of stream without close_notify.
+            // A TLS 1.3 client is established before the server has its certificate. If the server
+            // stops in between, the client receives an end of stream without close_notify.
             Some(Err(Error::Truncated(Truncated::Stream))) => {
                 setup.wrap.is_some() && server.peer.is_none()
             }
@@ -275,8 +275,8 @@ fn peer_of_a_slow_application_is_not_disconnected() {
 fn with_slow_application(rng: &mut Rng) -> Setup {
     Setup {
         heartbeat: Duration::from_secs(1),
-        // Longer than the timeout of a silent peer. The holds of both endpoints and the network delays
-        // together are shorter than the stall timeout.
+        // Longer than the timeout of a silent peer. The holds of both endpoints and the network
+        // delays together are shorter than the stall timeout.
         hold: Duration::from_secs(10),
         // A held chunk keeps its buffer.
         buffers: 8,
@@ -294,7 +294,8 @@ fn with_frozen_links(rng: &mut Rng) -> Setup {
         // All messages are sent long before.
         linger: Duration::from_secs(1000),
         freeze_by: Some(Instant::EPOCH.saturating_add(FREEZE)),
-        // Enough, because the time in which a session waits for a buffer is not charged to the peer.
+        // Enough, because the time in which a session waits for a buffer is not charged to the
+        // peer.
         buffers: 8,
         ..with_heartbeats(rng)
     }
@@ -333,8 +334,8 @@ fn link_frozen_at_any_point_times_out() {
                 expected_reply(setup, &served.service.sent()).starts_with(&served.service.received)
             );
             for end in [&served.client, &served.server] {
-                // The stall timeout is 30 s. The time in which a session does not read, or waits for a
-                // buffer that another stalled peer holds, is not charged to the peer.
+                // The stall timeout is 30 s. The time in which a session does not read, or waits
+                // for a buffer that another stalled peer holds, is not charged to the peer.
                 let stalls = setup.honest.div_ceil(setup.buffers) as u32;
                 let latest =
                     at.saturating_add(Duration::from_secs(30) * stalls + peer_timeout(setup));

@@ -1,4 +1,4 @@
-//! The duration of a refusal tells a stranger nothing.
+//! The duration of a refusal is independent of its reason.
 //!
 //! The method is that of dudect (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?"):
 //! one operation on inputs of two classes in random order; the slowest tenth of the measurements,

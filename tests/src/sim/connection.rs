@@ -132,7 +132,7 @@ pub struct ConnectionEnd {
     pub at: Instant,
 }
 
-/// Records the peer, and holds the first chunk if `hold` says so.
+/// Records the peer, and holds the first chunk for the time in `hold`.
 #[derive(Debug)]
 pub(crate) struct RecordingService<S> {
     inner: S,

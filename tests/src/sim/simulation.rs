@@ -50,7 +50,8 @@ pub struct Setup {
     pub hostile: usize,
     /// A third of the honest clients' links is reset.
     pub resets: bool,
-    /// Each honest client's link freezes in the second half of the time until then: nothing arrives.
+    /// Each honest client's link freezes in the second half of the time until then: nothing
+    /// arrives.
     pub freeze_by: Option<Instant>,
     /// When the server stops.
     pub stop_at: Option<Instant>,
@@ -123,7 +124,8 @@ pub struct Simulation {
     keys: Keys,
     pools: Pools,
     memory: MessageMemory,
-    /// The server's challenges, and those of all clients. Each side stands for a process of its own.
+    /// The server's challenges, and those of all clients. Each side stands for a process of its
+    /// own.
     outstanding: [OutstandingChallenges; 2],
     pairs: Vec<Pair>,
     stopped: bool,

@@ -19,7 +19,7 @@ fn inside_tls(party: Party) -> Party {
 }
 
 /// Returns `m1` with other suites.
-fn offering(m1: &[u8], suites: &[u8]) -> Vec<u8> {
+fn with_suites(m1: &[u8], suites: &[u8]) -> Vec<u8> {
     let nonce = &m1[m1.len() - 32..];
     let body = [&m1[4..M1_SUITES - 1], &[suites.len() as u8], suites, nonce].concat();
     [&(body.len() as u32).to_be_bytes()[..], &body].concat()
@@ -92,16 +92,16 @@ fn client_refuses_untagged_frames_by_default() {
         [(Party::client(), Party::server()), (bound(Party::client()), bound(Party::server()))]
     {
         for suites in [&[0][..], &[0, 2], &[2], &[0; 8]] {
-            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| with_suites(&m1, suites));
             assert_eq!(refused, ByClient(Error::Incompatible), "{suites:?}");
         }
         // The client accepts the other suite in the offer, but the server did not send that offer.
         for suites in [&[0, 1][..], &[1, 0], &[1, 1], &[2, 1], &[9, 8, 7, 6, 5, 4, 3, 1]] {
-            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| with_suites(&m1, suites));
             assert_eq!(refused, ByServer(Error::WrongKey), "{suites:?}");
         }
         for suites in [&[][..], &[1; 9]] {
-            let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
+            let refused = relay_modified(&client, &server, |m1| with_suites(&m1, suites));
             assert_eq!(refused, ByClient(Error::Malformed), "{suites:?}");
         }
     }
@@ -128,7 +128,7 @@ fn suite_that_was_not_offered_is_refused() {
 fn modified_suite_offer_or_choice_is_refused() {
     let (client, server) = (inside_tls(Party::client()), inside_tls(Party::server()));
     for suites in [&[1][..], &[0], &[1, 0], &[0, 1, 1], &[0, 1, 2]] {
-        let refused = relay_modified(&client, &server, |m1| offering(&m1, suites));
+        let refused = relay_modified(&client, &server, |m1| with_suites(&m1, suites));
         assert_eq!(refused, ByServer(Error::WrongKey), "{suites:?}");
     }
     let (mut client, mut server) = (client.start(), server.start());

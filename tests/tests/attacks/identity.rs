@@ -9,7 +9,7 @@ use crate::endpoint::{Endpoint, Handshake, alert, pair, run_handshake};
 use crate::party::{OTHER, Party, SECRET};
 
 /// Runs a handshake that must fail, and returns both endpoints.
-fn fails(client: &Party, server: &Party) -> (Endpoint, Endpoint, Handshake) {
+fn run_failing_handshake(client: &Party, server: &Party) -> (Endpoint, Endpoint, Handshake) {
     let (mut client, mut server) = (client.start(), server.start());
     let handshake = run_handshake(&mut client, &mut server);
     assert!(!client.is_established() && !server.is_established());
@@ -17,8 +17,8 @@ fn fails(client: &Party, server: &Party) -> (Endpoint, Endpoint, Handshake) {
 }
 
 /// Requires that the server refuses for the reason `why` and sends only that it refuses.
-fn server_refuses(client: &Party, server: &Party, why: Error) {
-    let (client, server, handshake) = fails(client, server);
+fn assert_server_refuses(client: &Party, server: &Party, why: Error) {
+    let (client, server, handshake) = run_failing_handshake(client, server);
     assert_eq!(server.error, Some(why));
     assert!(why.is_authentication_failure());
     assert_eq!(handshake.m3, alert(1));
@@ -29,20 +29,20 @@ fn server_refuses(client: &Party, server: &Party, why: Error) {
 fn server_refuses_a_client_of_its_own_process() {
     let me = Party { name: "carol", process_id: b'c', ..Party::client() };
     let server = Party { name: "dave", process_id: b'c', ..Party::server() };
-    server_refuses(&me, &server, Error::Identity(IdentityError::SameProcess));
+    assert_server_refuses(&me, &server, Error::Identity(IdentityError::SameProcess));
     // If the names are equal too, they are compared first.
     let server = Party { name: "carol", ..server };
-    server_refuses(&me, &server, Error::Identity(IdentityError::SameName));
+    assert_server_refuses(&me, &server, Error::Identity(IdentityError::SameName));
 }
 
 #[test]
 fn server_refuses_a_client_of_its_own_name() {
     let client = Party { name: "carol", process_id: b'c', ..Party::client() };
     let server = Party { name: "carol", process_id: b'd', ..Party::server() };
-    server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
+    assert_server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
     // Expecting one's own name does not avoid the check.
     let client = Party { expected: Some("carol"), ..client };
-    server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
+    assert_server_refuses(&client, &server, Error::Identity(IdentityError::SameName));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn server_refuses_a_client_that_expects_another_name() {
     pair(&client, &Party::server());
     // Names with a common prefix or another case are different names.
     for name in ["mallory", "bo", "bobb", "Bob"] {
-        server_refuses(
+        assert_server_refuses(
             &client,
             &Party { name, ..Party::server() },
             Error::Identity(IdentityError::WrongServer),
@@ -147,7 +147,7 @@ fn endpoints_on_different_channels_refuse_each_other() {
             pair(&client, &server);
         } else {
             // A man in the middle of TLS, or an endpoint that is not aware of its TLS channel.
-            server_refuses(&client, &server, Error::WrongKey);
+            assert_server_refuses(&client, &server, Error::WrongKey);
         }
     }
 }
@@ -210,7 +210,7 @@ fn either_of_two_keys_of_one_id_is_accepted_in_any_order() {
             let server = Party { secrets: Ok(known), ..Party::server() };
             match secret == proves {
                 true => _ = pair(&client, &server),
-                false => server_refuses(&client, &server, Error::WrongKey),
+                false => assert_server_refuses(&client, &server, Error::WrongKey),
             }
         }
     }
@@ -221,5 +221,5 @@ fn server_with_two_keys_refuses_a_third() {
     let client =
         Party { secrets: Ok(&[b"a secret that no server has any more"]), ..Party::client() };
     let server = Party { secrets: Ok(&[SECRET, OTHER]), ..Party::server() };
-    server_refuses(&client, &server, Error::WrongKey);
+    assert_server_refuses(&client, &server, Error::WrongKey);
 }

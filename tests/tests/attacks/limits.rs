@@ -150,14 +150,14 @@ fn max_frame_below_256_is_malformed() {
     let (_, _, whole) = established();
     let values =
         [(0, OUT_OF_BOUNDS), (255, OUT_OF_BOUNDS), (256, IN_BOUNDS), (u32::MAX, IN_BOUNDS)];
-    for (value, becomes) in values {
+    for (value, expected) in values {
         let [_, mut server, mut client] = waiting();
         // Behind the field are a nonce and the proof in M2, and a heartbeat and the proof in M3.
         let sent = server.answer(&field(&whole.m2, 68, value));
-        assert_eq!(server.error, becomes, "{value}");
-        assert_eq!(sent, alert(if becomes == OUT_OF_BOUNDS { 4 } else { 1 }));
+        assert_eq!(server.error, expected, "{value}");
+        assert_eq!(sent, alert(if expected == OUT_OF_BOUNDS { 4 } else { 1 }));
         assert_eq!(client.answer(&field(&whole.m3, 40, value)), b"");
-        assert_eq!(client.error, becomes, "{value}");
+        assert_eq!(client.error, expected, "{value}");
     }
 }
 
@@ -191,12 +191,12 @@ fn heartbeat_is_zero_or_within_one_second_and_one_hour() {
         (3_600_001, OUT_OF_BOUNDS),
         (u32::MAX, OUT_OF_BOUNDS),
     ];
-    for (value, becomes) in values {
+    for (value, expected) in values {
         let [_, _, mut client] = waiting();
         assert_eq!(client.answer(&field(&whole.m3, 36, value)), b"");
-        assert_eq!(client.error, becomes, "{value}");
+        assert_eq!(client.error, expected, "{value}");
         let server = Party { heartbeat_ms: value.into(), ..Party::server() };
-        if becomes == IN_BOUNDS {
+        if expected == IN_BOUNDS {
             // The same value, announced by the server itself.
             let (client, server, _) = pair(&Party::client(), &server);
             let ping = (value > 0)

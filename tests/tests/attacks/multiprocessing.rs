@@ -42,8 +42,8 @@ fn keys(secret: &[u8]) -> Vec<Key> {
 
 /// Makes an endpoint, with its first output ready.
 fn start(policy: Policy, role: Role, nonce: u8, secret: &[u8]) -> Endpoint {
-    let keys = Keyring { key_id: None, keys: Ok(keys(secret)), name_allowed: true };
-    let mut end = Endpoint::new(&config(policy, role), role, nonce, keys);
+    let keyring = Keyring { key_id: None, keys: Ok(keys(secret)), name_allowed: true };
+    let mut end = Endpoint::new(&config(policy, role), role, nonce, keyring);
     end.feed(b"");
     end
 }

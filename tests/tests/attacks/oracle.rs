@@ -34,7 +34,7 @@ fn server(nonce: u8) -> Endpoint {
 }
 
 /// Requires that the server closes without sending anything.
-fn refuses(mut server: Endpoint, answer: &[u8]) {
+fn assert_server_refuses(mut server: Endpoint, answer: &[u8]) {
     server.output();
     assert_eq!(server.answer(answer), b"");
     assert_eq!(server.error, Some(Error::WrongKey));
@@ -52,13 +52,13 @@ fn challenge_response_is_valid_for_one_challenge_and_key() {
             && awaiting_response.session.peer().unwrap().authenticated
     );
 
-    refuses(server(2), &answer);
-    refuses(challenge(Role::Server, 1, OTHER), &answer);
+    assert_server_refuses(server(2), &answer);
+    assert_server_refuses(challenge(Role::Server, 1, OTHER), &answer);
     // The challenge itself is no response.
     let reflected = server(1).output();
-    refuses(server(1), &reflected);
+    assert_server_refuses(server(1), &reflected);
     for (_, flipped) in flips(&answer) {
-        refuses(server(1), &flipped);
+        assert_server_refuses(server(1), &flipped);
     }
     for len in 0..answer.len() {
         let mut server = server(1);
@@ -86,8 +86,8 @@ fn reflected_challenge_can_be_refused_by_the_keys() {
     let config = Config::new(Scheme::Challenge { digest: Digest::Sha256 });
     let outstanding = server(1).output();
     let keys = Err(KeyRejection::Reflected);
-    let keys = Keyring { key_id: None, keys, name_allowed: true };
-    let mut client = Endpoint::new(&config, Role::Client, 9, keys);
+    let keyring = Keyring { key_id: None, keys, name_allowed: true };
+    let mut client = Endpoint::new(&config, Role::Client, 9, keyring);
     assert_eq!(client.answer(&outstanding), b"");
     assert_eq!(client.error, Some(Error::Refused(KeyRejection::Reflected)));
 }
@@ -120,13 +120,13 @@ fn mutual_proof_is_no_challenge_response() {
     let challenge = server(1).output();
     m1[at..].copy_from_slice(&challenge);
     let m2 = Party::client().start().answer(&m1);
-    refuses(server(1), &m2[m2.len() - PROOF_LEN..]);
+    assert_server_refuses(server(1), &m2[m2.len() - PROOF_LEN..]);
     // The proof of the server in such a session is no response either.
     let mut peer = Party { nonce: 1, ..Party::server() }.start();
     assert_eq!(peer.output()[at..], challenge);
     let m3 = peer.answer(&m2);
     assert!(peer.is_established());
-    refuses(server(1), &m3[m3.len() - PROOF_LEN..]);
+    assert_server_refuses(server(1), &m3[m3.len() - PROOF_LEN..]);
 }
 
 /// Keys cannot be mixed up between schemes.
@@ -169,13 +169,13 @@ fn responses(message: &[u8]) -> [Vec<u8>; 2] {
 }
 
 /// Returns their responses to a labelled challenge that ends with `what`, without label and header.
-fn signed(what: &[u8]) -> [Vec<u8>; 2] {
+fn labelled_responses(what: &[u8]) -> [Vec<u8>; 2] {
     let message = [LABEL, what].concat();
     responses(&message).map(|frame| frame[4..].strip_prefix(LABEL).unwrap().to_vec())
 }
 
 /// Requires that a server of `multiprocessing` refuses `response`.
-fn assert_refused(response: &[u8]) {
+fn assert_multiprocessing_refuses(response: &[u8]) {
     let mut server = python::server(1);
     server.output();
     let named = [LABEL, response].concat();
@@ -202,7 +202,7 @@ fn multiprocessing_response_is_no_proof_in_mutual() {
         client_proves,
         server_proves,
     ];
-    for proof in challenges.iter().flat_map(|challenge| signed(challenge)) {
+    for proof in challenges.iter().flat_map(|challenge| labelled_responses(challenge)) {
         assert_eq!(proof.len(), PROOF_LEN);
         let mut server = Party::server().start();
         server.output();
@@ -225,11 +225,11 @@ fn mutual_proof_is_no_multiprocessing_response() {
         let at = m1.len() - 32;
         m1[at..].copy_from_slice(random);
         let m2 = Party::client().start().answer(&m1);
-        assert_refused(&m2[m2.len() - PROOF_LEN..]);
+        assert_multiprocessing_refuses(&m2[m2.len() - PROOF_LEN..]);
     }
     let Handshake { m2, m3, .. } = established().2;
     for message in [m2, m3] {
-        assert_refused(&message[message.len() - PROOF_LEN..]);
+        assert_multiprocessing_refuses(&message[message.len() - PROOF_LEN..]);
     }
 }
 
@@ -240,14 +240,16 @@ fn challenge_and_multiprocessing_responses_are_distinct() {
     let challenge = python::server(1).output();
     let message = challenge_message(&challenge);
     for chunk in [&message[..32], &message[message.len() - 32..]] {
-        assert_refused(&client(9).answer(chunk));
+        assert_multiprocessing_refuses(&client(9).answer(chunk));
     }
     let challenge = server(1).output();
     let mut answering = python::client(9);
     assert_eq!(answering.answer(&challenge_frame(&challenge)), b"");
     assert_eq!((answering.error, answering.events.len()), (Some(Error::Malformed), 0));
-    for response in signed(&challenge).into_iter().chain(signed(&challenge[8..])) {
-        refuses(server(1), &response);
+    for response in
+        labelled_responses(&challenge).into_iter().chain(labelled_responses(&challenge[8..]))
+    {
+        assert_server_refuses(server(1), &response);
     }
 }
 

@@ -159,7 +159,7 @@ fn repeated_client_nonce_still_yields_distinct_sessions() {
 
 /// Two clients that answer one M1 with equal nonces differ in their process ids.
 #[test]
-fn clients_with_one_nonce_are_told_apart_by_process_id() {
+fn clients_with_one_nonce_differ_by_process_id() {
     let (_, _, recorded) = established();
     let mut server = Party::server().start();
     let mut other = Party { process_id: b'c', ..Party::client() }.start();

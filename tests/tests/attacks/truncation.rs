@@ -102,7 +102,7 @@ fn fin_within_a_message_is_an_error() {
 
 /// The connection was lost; the peer did not end the message.
 #[test]
-fn eof_within_a_message_is_told_from_eof_between_messages() {
+fn eof_within_a_message_differs_from_eof_between_messages() {
     let (mut client, mut server, _) = established();
     let (chunk, rest) = (client.send_chunk(b"pay 1"), client.send(b"00"));
     server.feed(&chunk);

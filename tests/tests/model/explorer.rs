@@ -71,7 +71,7 @@ pub(crate) struct EndpointState {
     pub(crate) report: Report,
     /// Client: the M2 that it sent. Server: the M2 that it answered with M3.
     pub(crate) m2: Option<Vec<u8>>,
-    /// Records delivered to it, on the first way here.
+    /// Records delivered to it, on the first path to this state.
     delivered: Vec<usize>,
     /// Records that the attacker has from it.
     gives: RecordSet,

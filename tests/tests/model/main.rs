@@ -84,7 +84,7 @@ type Weakness = (&'static [Protection], fn() -> World, &'static [Violation]);
 
 const WEAKNESSES: &[Weakness] = &[
     // Without the proofs an attacker impersonates either side.
-    (&[ServerVerifiesProof], world::strangers, &[ServerFooled, M2Reused, StrangerAnswered]),
+    (&[ServerVerifiesProof], world::other_key, &[ServerDeceived, M2Reused, WrongClientAnswered]),
     (&[ClientVerifiesProof], world::two_and_two, &[NoPartner]),
     // An M2 is valid on every connection to the server: the server answers one client twice. Where
     // both M3 are equal, frames reach the wrong session.
@@ -105,8 +105,8 @@ const WEAKNESSES: &[Weakness] = &[
     (&[TagCoversSequenceNumber], world::two_and_two, &[WrongMessage]),
     (&[ReceiverVerifiesTag], world::two_and_two, &[WrongMessage]),
     // A man in the middle of TLS relays everything.
-    (&[TranscriptCoversExporter], world::channels, &[StrangerAnswered, ChannelsDiffer]),
-    (&[TranscriptCoversBinding], world::channels, &[StrangerAnswered, ChannelsDiffer]),
+    (&[TranscriptCoversExporter], world::channels, &[WrongClientAnswered, ChannelsDiffer]),
+    (&[TranscriptCoversBinding], world::channels, &[WrongClientAnswered, ChannelsDiffer]),
     // A process under two names recognises itself by the process id alone, two processes of one
     // name by the name alone, and a process of one name by either.
     (&[ServerChecksOwnProcessId], world::one_process, &[SelfAtServer]),
@@ -139,11 +139,11 @@ const WEAKNESSES: &[Weakness] = &[
         world::both_roles,
         &[SelfAtServer],
     ),
-    (&[ServerChecksExpectedName], world::expectations, &[WrongServerAnswers]),
+    (&[ServerChecksExpectedName], world::expectations, &[WrongServerAnswered]),
     (
         &[ServerChecksExpectedName, ClientChecksExpectedName],
         world::expectations,
-        &[WrongServerAnswers, WrongServerAccepted],
+        &[WrongServerAnswered, WrongServerAccepted],
     ),
 ];
 
@@ -168,7 +168,7 @@ fn each_removed_protection_permits_its_attack() {
 
 /// Protections whose removal alone permits no attack within the bound, because others cover them.
 const REDUNDANT: &[&[Protection]] = &[
-    // The types and the number of the messages that a proof covers tell the roles apart too.
+    // The types and the number of the messages that a proof covers also differ between the roles.
     &[ProofsHaveRoleLabels],
     // The server's checks come first.
     &[ClientChecksOwnName, ClientChecksOwnProcessId],
@@ -195,15 +195,15 @@ fn client_checks_hold_without_those_of_the_server() {
         world::Side::Server => weak::driver::run(endpoint, delivered),
     };
     let removed = [ServerChecksOwnName, ServerChecksOwnProcessId, ServerChecksExpectedName];
-    for (world, fooled) in [
+    for (world, deceived) in [
         (world::both_roles(), SelfAtServer),
         (world::one_process(), SelfAtServer),
         (world::one_name(), SelfAtServer),
-        (world::expectations(), WrongServerAnswers),
+        (world::expectations(), WrongServerAnswered),
     ] {
         let found = without(&removed, || explore(&world, run, usize::MAX));
         assert!(found.exhausted);
-        assert!(found.violations.into_keys().eq([fooled]), "{}", world.name);
+        assert!(found.violations.into_keys().eq([deceived]), "{}", world.name);
         assert!(found.completed.iter().copied().eq(world.pairs()), "{}", world.name);
     }
 }

@@ -154,7 +154,7 @@ struct Found {
     /// Established endpoints, and whose response each accepted.
     partners: BTreeSet<(usize, usize)>,
     /// Established endpoints whose challenge was not answered by another process.
-    fooled: BTreeSet<usize>,
+    deceived: BTreeSet<usize>,
     /// Clients and servers that are established with each other.
     pairs: BTreeSet<(usize, usize)>,
 }
@@ -166,16 +166,16 @@ fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
     let mut run = Run::new(spec, world, guarded);
     (0..world.len()).for_each(|at| start[at] = run.deliver(at, None, start[at]));
     let mut cases: HashMap<Case, State> = HashMap::new();
-    let mut ways = HashMap::from([(start.clone(), None)]);
+    let mut paths = HashMap::from([(start.clone(), None)]);
     let mut queue = VecDeque::from([start]);
-    let (mut partners, mut fooled, mut pairs) =
+    let (mut partners, mut deceived, mut pairs) =
         <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
     while let Some(from) = queue.pop_front() {
         let partners_here = established_with(&from);
         for (at, partner) in &partners_here {
             partners.extend(partner.map(|who| (*at, who)));
             if partner.is_none_or(|who| world[who].1 == world[*at].1) {
-                fooled.insert(*at);
+                deceived.insert(*at);
             }
             let both = |who: &usize| partners_here.contains(&(*who, Some(*at)));
             let pair = partner.filter(both).map(|who| (*at, who));
@@ -190,20 +190,20 @@ fn explore(policy: Policy, world: &World, guarded: bool) -> Found {
             let outstanding = from.iter().map(State::waits).collect();
             let case = (to, from[to], what, answers, outstanding);
             let then = *cases.entry(case).or_insert_with(|| {
-                let (mut run, mut at) = replay(spec, world, guarded, &ways, &from);
+                let (mut run, mut at) = replay(spec, world, guarded, &paths, &from);
                 assert_eq!(at, from, "a replay is not deterministic");
                 at[to] = run.deliver(to, Some(what), at[to]);
                 at[to]
             });
             let mut next = from.clone();
             next[to] = then;
-            if !ways.contains_key(&next) {
-                ways.insert(next.clone(), Some((from.clone(), to, what)));
+            if !paths.contains_key(&next) {
+                paths.insert(next.clone(), Some((from.clone(), to, what)));
                 queue.push_back(next);
             }
         }
     }
-    Found { states: ways.len(), cases: cases.len(), partners, fooled, pairs }
+    Found { states: paths.len(), cases: cases.len(), partners, deceived, pairs }
 }
 
 /// Returns the established endpoints, and who answered the challenge of each.
@@ -232,20 +232,20 @@ fn deliveries(state: &[State]) -> Vec<(usize, Frame)> {
         .collect()
 }
 
-/// The first way to each state.
-type Ways = HashMap<Vec<State>, Option<(Vec<State>, usize, Frame)>>;
+/// The predecessor of each state on the first path to it, and the delivery.
+type Paths = HashMap<Vec<State>, Option<(Vec<State>, usize, Frame)>>;
 
 /// Returns real sessions in the state `state`.
 fn replay(
     spec: SessionSpec,
     world: &World,
     guarded: bool,
-    ways: &Ways,
+    paths: &Paths,
     state: &[State],
 ) -> (Run, Vec<State>) {
     let mut path = Vec::new();
     let mut at = state;
-    while let Some((from, to, what)) = &ways[at] {
+    while let Some((from, to, what)) = &paths[at] {
         path.push((*to, *what));
         at = from;
     }
@@ -262,15 +262,15 @@ const CLIENT: Role = Role::Client;
 const SERVER: Role = Role::Server;
 
 /// Two clients and a server of one process.
-const ONE: &World = &[(CLIENT, 0), (CLIENT, 0), (SERVER, 0)];
+const ONE_PROCESS: &World = &[(CLIENT, 0), (CLIENT, 0), (SERVER, 0)];
 
-/// That process beside endpoints of another: the world, whose response each endpoint accepts, and
-/// which clients and servers are established with each other. An endpoint of another process
-/// answers in either role, which is the limit of the scheme; a server answers once it has been
-/// answered.
-type Beside = (&'static World, &'static [(usize, usize)], &'static [(usize, usize)]);
+/// Endpoints of that process and of another: the world, whose response each endpoint accepts, and
+/// which clients and servers are established with each other. An endpoint of the other process
+/// answers challenges in either role, which is the limit of the scheme. A server answers only after
+/// its own challenge was answered.
+type TwoProcesses = (&'static World, &'static [(usize, usize)], &'static [(usize, usize)]);
 
-const BESIDE: [Beside; 3] = [
+const TWO_PROCESSES: [TwoProcesses; 3] = [
     (
         &[(CLIENT, 0), (CLIENT, 0), (SERVER, 0), (CLIENT, 1)],
         &[(0, 3), (1, 3), (2, 3), (3, 0), (3, 1), (3, 2)],
@@ -293,7 +293,7 @@ const POLICIES: [Policy; 2] =
     [Policy::Strict(Digest::Sha256), Policy::Compatible(Digest::Sha256, Digest::Md5)];
 
 /// Explores a world and prints its size.
-fn explored(policy: Policy, world: &World, guarded: bool) -> Found {
+fn explore_and_print(policy: Policy, world: &World, guarded: bool) -> Found {
     let found = explore(policy, world, guarded);
     println!("{policy:?}, {world:?}: {} states, by {} deliveries", found.states, found.cases);
     found
@@ -302,17 +302,17 @@ fn explored(policy: Policy, world: &World, guarded: bool) -> Found {
 #[test]
 fn endpoints_of_one_process_never_authenticate_each_other() {
     for policy in POLICIES {
-        let found = explored(policy, ONE, true);
-        assert!(found.partners.is_empty() && found.fooled.is_empty());
+        let found = explore_and_print(policy, ONE_PROCESS, true);
+        assert!(found.partners.is_empty() && found.deceived.is_empty());
     }
 }
 
 #[test]
 fn established_endpoint_was_answered_by_another_process() {
     for policy in POLICIES {
-        for (world, partners, pairs) in BESIDE {
-            let found = explored(policy, world, true);
-            assert_eq!(found.fooled, BTreeSet::new(), "{world:?}");
+        for (world, partners, pairs) in TWO_PROCESSES {
+            let found = explore_and_print(policy, world, true);
+            assert_eq!(found.deceived, BTreeSet::new(), "{world:?}");
             assert!(found.partners.iter().eq(partners), "{:?}", found.partners);
             assert!(found.pairs.iter().eq(pairs), "{:?}", found.pairs);
         }
@@ -321,6 +321,6 @@ fn established_endpoint_was_answered_by_another_process() {
 
 #[test]
 fn endpoints_without_shared_challenges_answer_each_other() {
-    let found = explored(POLICIES[0], ONE, false);
-    assert_eq!(found.fooled, BTreeSet::from([0, 1, 2]));
+    let found = explore_and_print(POLICIES[0], ONE_PROCESS, false);
+    assert_eq!(found.deceived, BTreeSet::from([0, 1, 2]));
 }

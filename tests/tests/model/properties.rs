@@ -16,7 +16,7 @@ pub(crate) enum Violation {
     /// have different names, key ids, keys or exporters.
     Disagreement,
     /// A server sent M3 for an M2 that no client sent.
-    ServerFooled,
+    ServerDeceived,
     /// A server sent M3 for an M2 that two clients sent, or that two servers answered.
     M2Reused,
     /// A side received a message that its partner did not send, or received one twice.
@@ -26,12 +26,12 @@ pub(crate) enum Violation {
     /// A client is established with a server of its own name or process id.
     SelfAtClient,
     /// A server answered a client that expects another.
-    WrongServerAnswers,
+    WrongServerAnswered,
     /// A client is established with a server that it does not expect.
     WrongServerAccepted,
     /// A server answered a client that is in another TLS channel or holds none of the server's
     /// keys.
-    StrangerAnswered,
+    WrongClientAnswered,
     /// A client is established with a server that is in another TLS channel.
     ChannelsDiffer,
 }
@@ -88,7 +88,7 @@ pub(crate) fn violations(endpoints: &[Endpoint], states: &[&EndpointState]) -> B
         let Some(m2) = &state.m2 else { continue };
         let mut senders = clients.clone().filter(|(_, _, client)| client.m2.as_ref() == Some(m2));
         match senders.next() {
-            None => _ = found.insert(Violation::ServerFooled),
+            None => _ = found.insert(Violation::ServerDeceived),
             Some((_, client, partner)) => {
                 check_server((client, partner), (server, state), &mut found);
             }
@@ -155,9 +155,9 @@ fn check_server(
         found.insert(Violation::SelfAtServer);
     }
     if client.expected.is_some_and(|name| name != server.name) {
-        found.insert(Violation::WrongServerAnswers);
+        found.insert(Violation::WrongServerAnswered);
     }
     if client.channel != server.channel || !server.secrets.contains(&client.secrets[0]) {
-        found.insert(Violation::StrangerAnswered);
+        found.insert(Violation::WrongClientAnswered);
     }
 }

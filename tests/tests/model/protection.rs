@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-/// A check or an input of the protocol that stops an attack. its patch in protections/ states which.
+/// A check or an input of the protocol that stops an attack. Its patch in protections/ states which
+/// attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protection {
     ServerChecksOwnName,

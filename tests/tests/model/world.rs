@@ -178,9 +178,9 @@ fn nodes(nodes: [Node; 2]) -> impl Iterator<Item = Endpoint> {
 
 /// Two clients, one of which expects one server, and that server and another with the same key.
 pub(crate) fn expectations() -> World {
-    let picky = Endpoint { expected: Some("s"), name: "d", process_id: b'd', ..CLIENT };
+    let expecting = Endpoint { expected: Some("s"), name: "d", process_id: b'd', ..CLIENT };
     let other = Endpoint { name: "t", process_id: b't', ..SERVER };
-    World::new("a client that expects one of two servers", [CLIENT, picky, SERVER, other])
+    World::new("a client that expects one of two servers", [CLIENT, expecting, SERVER, other])
 }
 
 /// A key is being rotated: clients with the old and the new one, servers with both, and a server
@@ -194,7 +194,7 @@ pub(crate) fn rotation() -> World {
 }
 
 /// An honest pair, and a process in both roles with another key under the same id.
-pub(crate) fn strangers() -> World {
+pub(crate) fn other_key() -> World {
     let client = Endpoint { name: "x", process_id: b'x', secrets: &[3], ..CLIENT };
     let server = Endpoint { name: "y", process_id: b'y', secrets: &[3], ..SERVER };
     World::new("a node with another key", [CLIENT, client, SERVER, server])
@@ -223,7 +223,7 @@ pub(crate) fn small() -> Vec<World> {
         one_process(),
         one_name(),
         expectations(),
-        strangers(),
+        other_key(),
         two_ids(),
         channels(),
     ]

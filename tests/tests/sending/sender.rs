@@ -272,7 +272,7 @@ impl Sender {
                 }
                 self.check_result(result, expected, (&vec![fill; len], remaining));
             }
-            Call::Leave(len) => {
+            Call::Abandon(len) => {
                 let (header, outstanding, reasons) =
                     self.expect(len, Remaining::End, self.leased());
                 let result = self.session.split().1.send_space(len, Remaining::End).map(|_| ());

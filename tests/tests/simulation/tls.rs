@@ -1,5 +1,5 @@
-//! The simulations of the parent module inside TLS. TLS takes its randomness from the system: a seed
-//! determines the network, all choices and all lengths, but not the bytes.
+//! The simulations of the parent module inside TLS. TLS takes its randomness from the system: a
+//! seed determines the network, all choices and all lengths, but not the bytes.
 
 use std::sync::{Arc, OnceLock};
 

@@ -105,7 +105,7 @@ fn trickle(end: &mut Endpoint, bytes: &[u8]) -> Duration {
     end.now.saturating_duration_since(start)
 }
 
-/// The endpoint sends nothing: a stranger that sends nothing learns nothing.
+/// The endpoint sends nothing, so a peer without the key learns nothing.
 #[test]
 fn handshake_at_one_byte_per_second_times_out() {
     let (_, _, frames) = established();

@@ -292,7 +292,8 @@ fn challenges_can_be_relayed_between_processes() {
     }
 }
 
-/// The same with a server: an attacker to whom a client connects can talk to a server in its place.
+/// The same with a server: an attacker who receives a client's connection reaches a server in its
+/// place.
 #[test]
 fn server_admits_an_attacker_who_relays_its_challenge() {
     for policy in policies() {

@@ -21,7 +21,7 @@ fn awaiting_response(nonce: u8) -> Endpoint {
 }
 
 /// Requires that the endpoint sends only a failure, for the reason `why`.
-fn refuses(mut end: Endpoint, response: &[u8], why: Error) {
+fn assert_refuses(mut end: Endpoint, response: &[u8], why: Error) {
     end.output();
     assert_eq!(end.answer(response), FAILURE_FRAME);
     assert_eq!(end.error, Some(why));
@@ -31,11 +31,11 @@ fn refuses(mut end: Endpoint, response: &[u8], why: Error) {
 #[test]
 fn replayed_response_is_refused() {
     let (_, _, recorded) = established();
-    refuses(server(0xb2), &recorded[RESPONSE], Error::WrongKey);
-    refuses(awaiting_response(0xa2), &recorded[SERVERS_RESPONSE], Error::WrongKey);
+    assert_refuses(server(0xb2), &recorded[RESPONSE], Error::WrongKey);
+    assert_refuses(awaiting_response(0xa2), &recorded[SERVERS_RESPONSE], Error::WrongKey);
     // A response is not valid for the other endpoint of its own session either.
-    refuses(server(0xb1), &recorded[SERVERS_RESPONSE], Error::WrongKey);
-    refuses(awaiting_response(0xa1), &recorded[RESPONSE], Error::WrongKey);
+    assert_refuses(server(0xb1), &recorded[SERVERS_RESPONSE], Error::WrongKey);
+    assert_refuses(awaiting_response(0xa1), &recorded[RESPONSE], Error::WrongKey);
 }
 
 #[test]
@@ -71,14 +71,14 @@ fn non_responses(own: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn server_refuses_welcome_in_place_of_a_response() {
     for sent in non_responses(&server(0xb1).output()) {
-        refuses(server(0xb1), &sent, Error::Malformed);
+        assert_refuses(server(0xb1), &sent, Error::Malformed);
         // The frames that would follow do not help.
         let stream = [&sent[..], &challenge_frame(&message(DIGEST, b'x')), WELCOME_FRAME].concat();
-        refuses(server(0xb1), &stream, Error::Malformed);
+        assert_refuses(server(0xb1), &stream, Error::Malformed);
     }
     let stream =
         [&guess(DIGEST)[..], &challenge_frame(&message(DIGEST, b'x')), WELCOME_FRAME].concat();
-    refuses(server(0xb1), &stream, Error::WrongKey);
+    assert_refuses(server(0xb1), &stream, Error::WrongKey);
 }
 
 #[test]
@@ -87,9 +87,9 @@ fn client_refuses_a_server_that_only_sends_welcome() {
     welcomed.feed(&challenge_frame(&message(DIGEST, b'x')));
     welcomed.output();
     for sent in non_responses(&welcomed.answer(WELCOME_FRAME)) {
-        refuses(awaiting_response(0xa1), &sent, Error::Malformed);
+        assert_refuses(awaiting_response(0xa1), &sent, Error::Malformed);
     }
-    refuses(awaiting_response(0xa1), &guess(DIGEST), Error::WrongKey);
+    assert_refuses(awaiting_response(0xa1), &guess(DIGEST), Error::WrongKey);
     for times in 1..6 {
         let mut client = awaiting_response(0xa1);
         client.feed(&WELCOME_FRAME.repeat(times));
