@@ -51,7 +51,7 @@ struct Adapter {
 const ADAPTERS: [Adapter; 3] = [
     Adapter { name: "mio", files: 1, threads: 0 },
     Adapter { name: "smol", files: 1, threads: 0 },
-    Adapter { name: "std", files: 3, threads: 1 },
+    Adapter { name: "std", files: 2, threads: 1 },
 ];
 
 /// Schemes, outside and inside TLS.

@@ -237,6 +237,14 @@ fn message_that_is_too_long_ends_the_connection() {
 }
 
 #[test]
+fn reply_that_finds_no_memory_ends_as_overload() {
+    let mut pair = Pair::new(Framed::Announced, 1000, 1000);
+    pair.chunk(&[1; 500], Remaining::Bytes(484));
+    pair.chunk(&[2; 484], Remaining::End);
+    assert_eq!(pair.server.service().error(), Some(ServiceError::Overload));
+}
+
+#[test]
 fn longest_message_is_accepted() {
     let mut pair = Pair::new(Framed::Announced, 1000, 2000);
     pair.chunk(&[1; 500], Remaining::Bytes(500));

@@ -269,8 +269,8 @@ impl ConnectionHandle {
         self.0.pending.store(pending, Ordering::Release);
     }
 
-    /// Whether there may be something in the queue, or a request to close. The thread that
-    /// adds it wakes the connection afterwards.
+    /// Whether there may be something in the queue, or a request to close. A thread that adds one wakes the
+    /// connection afterwards.
     fn is_pending(&self) -> bool {
         self.0.pending.load(Ordering::Acquire)
     }

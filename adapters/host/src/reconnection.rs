@@ -105,12 +105,7 @@ impl<C, H: ?Sized> Reconnection<C, H> {
     pub fn note_attempt(&mut self, result: Result<C, CallError>) -> Result<(), CallError> {
         match result {
             Ok(connection) => self.connection = Some(connection),
-            Err(error @ CallError::Start(StartError::Config(config)))
-                if config != ConfigError::Busy =>
-            {
-                return Err(error);
-            }
-            Err(error @ CallError::Start(StartError::Channel)) => return Err(error),
+            Err(error) if is_misconfigured(&error) => return Err(error),
             Err(error) => {
                 self.put_off();
                 let address = self.connector.address();
@@ -174,6 +169,15 @@ impl<C, H: ?Sized> fmt::Debug for Reconnection<C, H> {
     }
 }
 
+/// Whether every other attempt would fail too. A shortage of buffers or of randomness passes.
+fn is_misconfigured(error: &CallError) -> bool {
+    match error {
+        CallError::Start(StartError::Config(error)) => *error != ConfigError::Busy,
+        CallError::Start(StartError::Channel) => true,
+        _ => false,
+    }
+}
+
 /// Whether a connection is of no more use after `error`.
 const fn is_fatal(error: &CallError) -> bool {
     !matches!(
@@ -184,4 +188,31 @@ const fn is_fatal(error: &CallError) -> bool {
             | CallError::MemoryExhausted
             | CallError::Send(SendError::TooLong { .. })
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign::{Config, Scheme};
+    use countersign_driver::NoKeys;
+
+    use super::*;
+    use crate::pool::Pools;
+    use crate::session_factory::SessionFactory;
+
+    #[test]
+    fn shortage_is_retried_and_misconfiguration_is_not() {
+        let factory = SessionFactory::new(Config::new(Scheme::None), Pools::default());
+        let connector = Connector::new("127.0.0.1:1", factory, NoKeys).unwrap();
+        let backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(60));
+        let mut client = Reconnection::<(), ()>::new(connector, backoff, Box::new(()));
+        client.begin_call();
+        let start = |error| Err(CallError::Start(error));
+        client.note_attempt(start(StartError::Config(ConfigError::Busy))).unwrap();
+        assert!(matches!(client.next_attempt(), Ok(Some(Attempt::WaitUntil(_)))));
+        client.note_attempt(start(StartError::Random(getrandom::Error::UNSUPPORTED))).unwrap();
+        client.note_attempt(start(StartError::Channel)).unwrap_err();
+        client.note_attempt(start(StartError::Config(ConfigError::Framing))).unwrap_err();
+    }
 }

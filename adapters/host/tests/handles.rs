@@ -5,13 +5,13 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use countersign::{CloseReason, Error, Peer};
+use countersign::{CloseReason, Error, Peer, SendError};
 use countersign_driver::services::Echo;
-use countersign_driver::{Context, Service, ServiceError};
+use countersign_driver::{Context, QueueError, Service, ServiceError};
 use countersign_host::{
     CallError, ConnectionHandle, HandleError, MessageMemory, Messages, PeerAddr, ServerOptions,
     Step, Streams,
@@ -153,6 +153,47 @@ fn close_follows_what_is_queued() {
     connection.close();
     assert!(!connection.is_open() && server.handle.connections().is_empty());
     assert_eq!(connection.send(&b"late"[..]), Err(HandleError::Closed));
+    assert!(pair.recv().unwrap() == vec![7; 500_000]);
+    assert_eq!(pair.recv().unwrap(), b"last");
+    assert_eq!(pair.recv(), None);
+}
+
+#[test]
+fn service_sends_nothing_after_it_has_finished() {
+    /// Finishes at its first wake-up, and sends at the others.
+    struct Finishes {
+        finished: bool,
+        sent: Arc<Mutex<Vec<Result<(), QueueError>>>>,
+    }
+
+    impl Service for Finishes {
+        fn on_message(&mut self, _: &[u8], _: &mut Context<'_>) -> Result<(), ServiceError> {
+            Ok(())
+        }
+
+        fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
+            if self.finished {
+                self.sent.lock().unwrap().push(cx.send(b"late"));
+            }
+            self.finished = true;
+            cx.finish();
+            Ok(())
+        }
+    }
+
+    let sent = Arc::<Mutex<Vec<_>>>::default();
+    let shared = sent.clone();
+    let create = move |_: ConnectionHandle| Finishes { finished: false, sent: shared.clone() };
+    let server = Server::new(options(1 << 20), Messages::new(create, MessageMemory::default()));
+    let mut pair = server.connect("client");
+    let connection = server.handle.connections().remove(0);
+    connection.send(vec![7; 500_000]).unwrap();
+    connection.send(&b"last"[..]).unwrap();
+    let _ = pair.poll_server();
+    // The client has not read: messages of other threads are still queued.
+    connection.wake();
+    let _ = pair.poll_server();
+    assert_eq!(*sent.lock().unwrap(), [Err(SendError::Finished.into())]);
     assert!(pair.recv().unwrap() == vec![7; 500_000]);
     assert_eq!(pair.recv().unwrap(), b"last");
     assert_eq!(pair.recv(), None);

@@ -13,7 +13,7 @@ use countersign::{Config, Instant, Key, Scheme};
 use countersign_driver::{Keys, NoKeys};
 use countersign_host::{
     CallConnection, CallError, CallTransport, ConnectionOptions, Connector, KeepAlive, PeerAddr,
-    Pools, ServerContext, ServerHandle, ServerOptions, SessionFactory, SharedConnection,
+    Pools, Sending, ServerContext, ServerHandle, ServerOptions, SessionFactory, SharedConnection,
     SharedKeys, Step, Stream,
 };
 
@@ -26,7 +26,7 @@ struct Flood(Arc<AtomicUsize>);
 
 impl CallTransport for Flood {
     fn poll(&mut self, _: &mut CallConnection, _: &dyn Keys, _: Instant, _: &Waker) -> Step {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) < 1000, "polled without end");
         Step::Yield
     }
 }
@@ -88,7 +88,7 @@ fn ended_connection_closes_its_socket_and_gives_back_its_place() {
     let received = connection.poll(&call, Waker::noop(), &mut CallConnection::recv);
     assert!(matches!(received, ControlFlow::Break(Ok(None) | Err(_))), "{received:?}");
     // The application still has the connection.
-    let mut finish = |it: &mut CallConnection, _| it.send(&mut countersign_host::Sending::finish());
+    let mut finish = |it: &mut CallConnection, _| it.send(&mut Sending::finish());
     let _ = connection.poll(&connection.begin_call(), Waker::noop(), &mut finish);
     for _ in 0..100 {
         let _ = connection.keep_alive();
