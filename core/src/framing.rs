@@ -8,8 +8,6 @@ mod length_prefixed;
 mod raw;
 mod sealed;
 
-use core::ops::Range;
-
 use crate::config::{Config, Framing};
 use crate::error::{CloseReason, Error, SendError};
 use crate::event::Remaining;
@@ -144,42 +142,26 @@ pub(crate) enum Encoder {
     Sealed(sealed::Encoder),
 }
 
-/// The layout of a chunk with its header and tag.
+/// Lengths of what surrounds a chunk that is to be sent, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Length of the chunk, in bytes.
-    len: u32,
-    header_len: u8,
-    trailer_len: u8,
-    /// How much of the message follows the chunk.
-    remaining: Remaining,
+    header: usize,
+    trailer: usize,
 }
 
 impl Plan {
-    /// `len` is at most the length of a buffer.
-    const fn new(header_len: usize, len: usize, trailer_len: usize, remaining: Remaining) -> Self {
-        let (header_len, trailer_len) = (header_len as u8, trailer_len as u8);
-        Self { len: len as u32, header_len, trailer_len, remaining }
+    /// For a chunk without a frame.
+    const BARE: Self = Self { header: 0, trailer: 0 };
+
+    /// Length of the frame around a chunk of `len` bytes.
+    pub(crate) const fn whole_len(self, len: usize) -> usize {
+        self.header + len + self.trailer
     }
 
-    /// A chunk without header and tag.
-    const fn bare(len: usize) -> Self {
-        Self::new(0, len, 0, Remaining::Unknown)
-    }
-
-    /// Length of the header, in bytes.
-    fn header_len(&self) -> usize {
-        self.header_len.into()
-    }
-
-    /// Length of the header, the chunk and the tag, in bytes.
-    pub(crate) fn whole_len(&self) -> usize {
-        self.header_len() + self.len as usize + usize::from(self.trailer_len)
-    }
-
-    /// The position of the chunk within the frame.
-    pub(crate) fn chunk(&self) -> Range<usize> {
-        self.header_len()..self.header_len() + self.len as usize
+    /// Where the chunk is in its `frame`.
+    pub(crate) fn chunk(self, frame: &mut [u8]) -> &mut [u8] {
+        let end = frame.len() - self.trailer;
+        &mut frame[self.header..end]
     }
 }
 
@@ -237,7 +219,7 @@ impl Encoder {
     #[inline]
     pub(crate) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
         match self {
-            Self::Raw => Ok(Plan::bare(len)),
+            Self::Raw => Ok(Plan::BARE),
             Self::U32(encoder) => encoder.plan(len, remaining),
             Self::Multiprocessing(encoder) => encoder.plan(len, remaining),
             Self::Sealed(encoder) => encoder.plan(len, remaining),
@@ -248,12 +230,12 @@ impl Encoder {
     /// and is the next to be sent.
     // Inlined for the same reason as `SendBuffer::reserve`.
     #[inline(always)]
-    pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
+    pub(crate) fn commit(&mut self, plan: Plan, remaining: Remaining, frame: &mut [u8]) {
         match self {
             Self::Raw => {}
-            Self::U32(encoder) => encoder.commit(plan, frame),
-            Self::Multiprocessing(encoder) => encoder.commit(plan, frame),
-            Self::Sealed(encoder) => encoder.commit(plan, frame),
+            Self::U32(encoder) => encoder.commit(plan, remaining, frame),
+            Self::Multiprocessing(encoder) => encoder.commit(plan, remaining, frame),
+            Self::Sealed(encoder) => encoder.commit(remaining, frame),
         }
     }
 

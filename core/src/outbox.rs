@@ -4,7 +4,6 @@ use core::fmt;
 
 use crate::error::{CloseReason, SendError};
 use crate::event::Remaining;
-use crate::framing::Plan;
 use crate::send_buffer::SendBuffer;
 use crate::storage::Storage;
 
@@ -29,12 +28,11 @@ use crate::storage::Storage;
 pub struct Outbox<'a> {
     buffer: &'a mut SendBuffer,
     storage: &'a mut dyn Storage,
-    reserved: Option<Plan>,
 }
 
 impl<'a> Outbox<'a> {
     pub(crate) fn new(buffer: &'a mut SendBuffer, storage: &'a mut dyn Storage) -> Self {
-        Self { buffer, storage, reserved: None }
+        Self { buffer, storage }
     }
 
     /// The same outbox for a shorter time, for another owner.
@@ -60,36 +58,25 @@ impl<'a> Outbox<'a> {
     /// # Errors
     /// Every [`SendError`].
     pub fn send_chunk(&mut self, chunk: &[u8], remaining: Remaining) -> Result<(), SendError> {
-        self.reserved = None;
-        let plan = self.buffer.reserve(self.storage, chunk.len(), remaining)?;
-        let frame = self.buffer.frame(self.storage, &plan);
-        frame[plan.chunk()].copy_from_slice(chunk);
-        self.buffer.commit(&plan, frame);
-        Ok(())
+        self.buffer.send(self.storage, chunk.len(), remaining, |space| space.copy_from_slice(chunk))
     }
 
-    /// Reserves `len` zero bytes for a chunk of which `remaining` follows, to be written in place.
-    ///
-    /// [`commit`](Self::commit) queues the chunk. Any other call discards the reservation.
+    /// Queues a chunk of `len` bytes that `fill` writes in place, over zeros. `remaining` follows of its
+    /// message, as in [`send_chunk`](Self::send_chunk). Without room `fill` is not called.
     ///
     /// # Errors
     /// Every [`SendError`].
-    pub fn send_space(&mut self, len: usize, remaining: Remaining) -> Result<&mut [u8], SendError> {
-        self.reserved = None;
-        let plan = self.buffer.reserve(self.storage, len, remaining)?;
-        self.reserved = Some(plan);
-        let space = &mut self.buffer.frame(self.storage, &plan)[plan.chunk()];
-        // A shared buffer may still hold the bytes of another connection.
-        space.fill(0);
-        Ok(space)
-    }
-
-    /// Queues the chunk of the last [`send_space`](Self::send_space). No effect without one.
-    pub fn commit(&mut self) {
-        if let Some(plan) = self.reserved.take() {
-            let frame = self.buffer.frame(self.storage, &plan);
-            self.buffer.commit(&plan, frame);
-        }
+    pub fn send_with(
+        &mut self,
+        len: usize,
+        remaining: Remaining,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
+        self.buffer.send(self.storage, len, remaining, |space| {
+            // A shared buffer may still hold the bytes of another connection.
+            space.fill(0);
+            fill(space);
+        })
     }
 
     /// The longest chunk that an empty send buffer takes, in bytes. No received chunk is longer.
@@ -101,14 +88,12 @@ impl<'a> Outbox<'a> {
     /// Ends the session, in both directions, with [`Error::Aborted`](crate::Error::Aborted).
     /// Queued bytes are still sent. See [`Protocol::abort`](crate::Protocol::abort).
     pub fn abort(&mut self, why: CloseReason) {
-        self.reserved = None;
         self.buffer.abort(why);
     }
 
     /// Ends the sending direction. Queued messages are still sent. Idempotent. See
     /// [`Protocol::finish`](crate::Protocol::finish).
     pub fn finish(&mut self) {
-        self.reserved = None;
         self.buffer.finish(self.storage);
     }
 }

@@ -180,9 +180,9 @@ impl SendBuffer {
     }
 
     /// Makes room behind the queued bytes for a chunk of `len` bytes with its header and tag.
-    // Inlined: called for each message from two places, where a call would copy its result.
+    // Inlined: called for each message, where a call would copy its result.
     #[inline(always)]
-    pub(crate) fn reserve(
+    fn reserve(
         &mut self,
         storage: &mut dyn Storage,
         len: usize,
@@ -199,7 +199,7 @@ impl SendBuffer {
         if len > max {
             return Err(SendError::TooLong { max });
         }
-        let needed = plan.whole_len();
+        let needed = plan.whole_len(len);
         if needed == 0 {
             return Ok(plan);
         }
@@ -219,22 +219,26 @@ impl SendBuffer {
         Ok(plan)
     }
 
-    /// The reserved room.
+    /// Queues a chunk of `len` bytes, which `fill` writes, with its header and tag.
     #[inline]
-    pub(crate) fn frame<'a>(&self, storage: &'a mut dyn Storage, plan: &Plan) -> &'a mut [u8] {
-        match plan.whole_len() {
-            0 => &mut [],
-            whole => &mut storage.bytes_mut()[self.queued.end()..][..whole],
+    pub(crate) fn send(
+        &mut self,
+        storage: &mut dyn Storage,
+        len: usize,
+        remaining: Remaining,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendError> {
+        let plan = self.reserve(storage, len, remaining)?;
+        let whole = plan.whole_len(len);
+        if whole == 0 {
+            fill(&mut []);
+            return Ok(());
         }
-    }
-
-    /// Queues `frame`, which contains the chunk.
-    #[inline]
-    pub(crate) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
-        if !frame.is_empty() {
-            self.encoder.commit(plan, frame);
-            self.queued.extend(frame.len());
-        }
+        let frame = &mut storage.bytes_mut()[self.queued.end()..][..whole];
+        fill(plan.chunk(frame));
+        self.encoder.commit(plan, remaining, frame);
+        self.queued.extend(whole);
+        Ok(())
     }
 }
 

@@ -96,9 +96,7 @@ impl<F: FnMut(usize, &mut [u8])> Source for Filled<F> {
         remaining: Remaining,
         out: &mut Outbox<'_>,
     ) -> Result<(), SendError> {
-        (self.fill)(offset, out.send_space(n, remaining)?);
-        out.commit();
-        Ok(())
+        out.send_with(n, remaining, |space| (self.fill)(offset, space))
     }
 
     fn append(
@@ -192,12 +190,27 @@ impl<B: MessageBuffer> SendQueue<B> {
         message: &mut impl Source,
         out: &mut Outbox<'_>,
     ) -> Result<(), QueueError> {
-        let (len, mut sent) = (message.len(), 0);
-        if self.is_empty() {
-            // Room for the rest is taken before the first chunk leaves: no message is sent in part.
-            if len > out.max_chunk() {
-                self.reserve(len)?;
+        let len = message.len();
+        if self.is_empty() && len <= out.max_chunk() {
+            match message.send(0, len, Remaining::End, out) {
+                Err(SendError::Full) => {}
+                result => return result.map_err(QueueError::Send),
             }
+        }
+        self.send_and_queue(message, out)
+    }
+
+    /// Sends what finds room of a message, and queues the rest.
+    #[cold]
+    fn send_and_queue(
+        &mut self,
+        message: &mut impl Source,
+        out: &mut Outbox<'_>,
+    ) -> Result<(), QueueError> {
+        let (len, mut sent) = (message.len(), 0);
+        if self.is_empty() && len > out.max_chunk() {
+            // Room for the rest is taken before the first chunk leaves: no message is sent in part.
+            self.reserve(len)?;
             match send_chunks(out, message, &mut sent) {
                 Err(SendError::Full) => {}
                 result => {

@@ -36,14 +36,8 @@ impl Service for Upper {
 
 impl StreamService for Upper {
     fn on_chunk(&mut self, chunk: Chunk<'_>, out: &mut Outbox<'_>, _: Instant) -> Flow {
-        match out.send_space(chunk.bytes.len(), chunk.remaining) {
-            Ok(space) => {
-                upper(chunk.bytes, space);
-                out.commit();
-                Flow::Consumed
-            }
-            Err(error) => flow(Err(error)),
-        }
+        let Chunk { bytes, remaining, .. } = chunk;
+        flow(out.send_with(bytes.len(), remaining, |space| upper(bytes, space)))
     }
 }
 

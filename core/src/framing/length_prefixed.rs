@@ -112,9 +112,10 @@ impl<P: Prefix> Encoder<P> {
         };
         let total = follows.checked_add(len as u64).ok_or(SendError::LengthNeeded)?;
         if self.due == 0 {
-            Ok(Plan::new(P::len(total).ok_or(SendError::LengthNeeded)?, len, 0, remaining))
+            let header = P::len(total).ok_or(SendError::LengthNeeded)?;
+            Ok(Plan { header, trailer: 0 })
         } else if total == self.due {
-            Ok(Plan::new(0, len, 0, remaining))
+            Ok(Plan::BARE)
         } else {
             Err(SendError::LengthMismatch { due: self.due })
         }
@@ -122,13 +123,14 @@ impl<P: Prefix> Encoder<P> {
 
     /// `frame` holds the chunk, after room for the planned header.
     #[inline]
-    pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
-        self.due = match plan.remaining {
+    pub(super) fn commit(&mut self, plan: Plan, remaining: Remaining, frame: &mut [u8]) {
+        self.due = match remaining {
             Remaining::Bytes(n) => n,
             Remaining::End | Remaining::More | Remaining::Unknown => 0,
         };
-        if plan.header_len() > 0 {
-            P::write(u64::from(plan.len) + self.due, frame);
+        if plan.header > 0 {
+            let len = frame.len() - plan.header;
+            P::write(len as u64 + self.due, frame);
         }
     }
 }

@@ -219,6 +219,11 @@ pub(crate) struct Encoder {
     tag_len: u8,
 }
 
+/// Whether nothing of a message remains. As in the other framings, no remaining bytes mean the end.
+fn is_last(remaining: Remaining) -> bool {
+    matches!(remaining, Remaining::End | Remaining::Bytes(0))
+}
+
 impl Encoder {
     /// Starts to send frames.
     pub(super) fn open(&mut self, sealing: &SealingParams) {
@@ -236,20 +241,18 @@ impl Encoder {
     }
 
     pub(super) fn plan(&self, len: usize, remaining: Remaining) -> Result<Plan, SendError> {
-        // As in the other framings, no remaining bytes mean the end.
-        let remaining = if remaining == Remaining::Bytes(0) { Remaining::End } else { remaining };
         // A PART must not be empty, so an empty chunk that is not the last sends nothing.
-        if len == 0 && remaining != Remaining::End {
-            return Ok(Plan::bare(len));
+        if len == 0 && !is_last(remaining) {
+            return Ok(Plan::BARE);
         }
-        Ok(Plan::new(TYPED_LEN, len, usize::from(self.tag_len), remaining))
+        Ok(Plan { header: TYPED_LEN, trailer: usize::from(self.tag_len) })
     }
 
     /// Seals `frame`, which holds the chunk with room for header and tag and is the next to be sent.
-    pub(super) fn commit(&mut self, plan: &Plan, frame: &mut [u8]) {
-        self.in_message = plan.remaining != Remaining::End;
+    pub(super) fn commit(&mut self, remaining: Remaining, frame: &mut [u8]) {
+        self.in_message = !is_last(remaining);
         let kind = if self.in_message { PART } else { DATA };
-        self.write_header(frame, kind, plan.len as usize);
+        self.write_header(frame, kind, frame.len() - TYPED_LEN - usize::from(self.tag_len));
         self.seal(frame);
     }
 

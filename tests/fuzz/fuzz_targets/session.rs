@@ -35,7 +35,7 @@ enum Step<'a> {
     Events(u8),
     Consume,
     Send(&'a [u8], Tail),
-    Space(u8, Tail, bool),
+    SendWith(u8, Tail),
     Finish,
     Abort(bool),
     Key(u8),
@@ -187,14 +187,10 @@ impl Fuzz {
                 let sent = self.session.split().1.send_chunk(bytes, tail.into());
                 self.sent(sent.map(|()| bytes.len()));
             }
-            Step::Space(len, tail, commit) => {
+            Step::SendWith(len, tail) => {
                 let mut outbox = self.session.split().1;
-                let space = outbox.send_space(len.into(), tail.into()).map(|space| space.fill(7));
-                if commit {
-                    outbox.commit();
-                }
-                let accepted = if commit { len.into() } else { 0 };
-                self.sent(space.map(|()| accepted));
+                let sent = outbox.send_with(len.into(), tail.into(), |space| space.fill(7));
+                self.sent(sent.map(|()| len.into()));
             }
             Step::Finish => self.session.finish(self.now),
             Step::Abort(false) => self.session.abort(CloseReason::Application, self.now),

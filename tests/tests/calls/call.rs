@@ -14,7 +14,7 @@ pub(crate) enum Call {
     Send(Vec<u8>),
     SendChunk(Vec<u8>, Remaining),
     /// Reserves and fills space, but does not commit it.
-    SendSpace(usize, Remaining),
+    SendWith(usize, Remaining),
     OutboxFinish,
     Consume,
     Finish,
@@ -68,7 +68,7 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
         8 => answer.prop_map(Call::ProvideKey),
         6 => bytes(70).prop_map(Call::Send),
         4 => (bytes(70), remaining()).prop_map(|(chunk, then)| Call::SendChunk(chunk, then)),
-        2 => (0..70_usize, remaining()).prop_map(|(len, then)| Call::SendSpace(len, then)),
+        2 => (0..70_usize, remaining()).prop_map(|(len, then)| Call::SendWith(len, then)),
         1 => Just(Call::OutboxFinish),
         12 => Just(Call::Consume),
         1 => Just(Call::Finish),

@@ -68,15 +68,16 @@ impl CheckedSession {
                 let result = self.session.split().1.send_chunk(chunk, *remaining);
                 self.check_send(result);
             }
-            Call::SendSpace(len, remaining) => {
-                let wants_write = self.session.wants_write();
+            Call::SendWith(len, remaining) => {
                 let mut outbox = self.session.split().1;
-                let result = outbox.send_space(*len, *remaining).map(|space| {
-                    assert_eq!(space.len(), *len);
+                let mut filled = false;
+                let result = outbox.send_with(*len, *remaining, |space| {
+                    assert_eq!(space, vec![0; *len]);
                     space.fill(0xee);
+                    filled = true;
                 });
+                assert_eq!(filled, result.is_ok());
                 self.check_send(result);
-                assert_eq!(self.session.wants_write(), wants_write);
             }
             Call::OutboxFinish => {
                 self.session.split().1.finish();

@@ -8,10 +8,8 @@ use proptest::sample::select;
 pub(crate) enum Call {
     /// Sends a chunk of that length; what follows it.
     Chunk(usize, Follows),
-    /// Writes chunks in place: reserves the first without committing it, then commits the second.
-    Space(usize, usize, Follows),
-    /// Reserves space and abandons it.
-    Abandon(usize),
+    /// The same, written in place.
+    InPlace(usize, Follows),
     Transmit(usize),
     Poll,
     /// Makes the pool refuse leases, or grant them again.
@@ -44,8 +42,7 @@ fn call() -> impl Strategy<Value = Call> {
     };
     prop_oneof![
         12 => (len(), follows()).prop_map(|(len, follows)| Call::Chunk(len, follows)),
-        4 => (len(), len(), follows()).prop_map(|(a, b, follows)| Call::Space(a, b, follows)),
-        2 => len().prop_map(Call::Abandon),
+        6 => (len(), follows()).prop_map(|(len, follows)| Call::InPlace(len, follows)),
         10 => (0..90_usize).prop_map(Call::Transmit),
         8 => Just(Call::Poll),
         2 => any::<bool>().prop_map(Call::Exhausted),

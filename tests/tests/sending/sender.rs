@@ -145,12 +145,7 @@ impl Sender {
 
     /// Returns what precedes such a chunk, what is outstanding after it, and every reason for which
     /// it may be refused.
-    fn expect(
-        &self,
-        len: usize,
-        remaining: Remaining,
-        leased: bool,
-    ) -> (Vec<u8>, u64, Vec<SendError>) {
+    fn expect(&self, len: usize, remaining: Remaining) -> (Vec<u8>, u64, Vec<SendError>) {
         let mut reasons = Vec::new();
         if self.aborted {
             reasons.push(SendError::Ended);
@@ -186,7 +181,7 @@ impl Sender {
             reasons.push(SendError::TooLong { max });
         }
         let needed = self.overhead(&header, len, remaining) + len;
-        let awaiting_buffer = self.exhausted && !leased;
+        let awaiting_buffer = self.exhausted && !self.leased();
         if needed > 0 && (awaiting_buffer || self.queued() + needed > self.capacity) {
             reasons.push(SendError::Full);
         }
@@ -249,42 +244,23 @@ impl Sender {
         match *call {
             Call::Chunk(len, follows) => {
                 let remaining = self.remaining(len, follows);
-                let expected = self.expect(len, remaining, self.leased());
+                let expected = self.expect(len, remaining);
                 let bytes = vec![self.fill; len];
                 let result = self.session.split().1.send_chunk(&bytes, remaining);
                 self.check_result(result, expected, (&bytes, remaining));
             }
-            Call::Space(left, len, follows) => {
+            Call::InPlace(len, follows) => {
                 let remaining = self.remaining(len, follows);
-                let first = self.expect(left, Remaining::End, self.leased());
-                let around = self.overhead(&first.0, left, Remaining::End);
-                let takes_lease = first.2.is_empty() && around + left > 0;
-                let expected = self.expect(len, remaining, self.leased() || takes_lease);
+                let expected = self.expect(len, remaining);
                 let fill = self.fill;
-                let mut outbox = self.session.split().1;
-                let before = outbox.send_space(left, Remaining::End).map(|space| space.fill(!fill));
-                let result = outbox.send_space(len, remaining).map(|space| space.fill(fill));
-                outbox.commit();
-                outbox.commit();
-                assert_eq!(before.is_ok(), first.2.is_empty());
-                if before == Err(SendError::Full) {
-                    self.promised = self.promised.max(around + left);
-                }
+                let mut filled = false;
+                let result = self.session.split().1.send_with(len, remaining, |space| {
+                    assert_eq!(space, vec![0; len]);
+                    space.fill(fill);
+                    filled = true;
+                });
+                assert_eq!(filled, result.is_ok());
                 self.check_result(result, expected, (&vec![fill; len], remaining));
-            }
-            Call::Abandon(len) => {
-                let (header, outstanding, reasons) =
-                    self.expect(len, Remaining::End, self.leased());
-                let result = self.session.split().1.send_space(len, Remaining::End).map(|_| ());
-                if result.is_ok() {
-                    assert_eq!(reasons, []);
-                } else {
-                    self.check_result(
-                        result,
-                        (header, outstanding, reasons),
-                        (&vec![0; len], Remaining::End),
-                    );
-                }
             }
             Call::Transmit(limit) => {
                 self.start_control();

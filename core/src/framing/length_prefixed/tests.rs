@@ -51,9 +51,9 @@ fn commit(
 ) -> Result<[u8; 5], SendError> {
     let plan = encoder.plan(len, remaining)?;
     let mut frame = [0; 4 + 0x8000];
-    encoder.commit(&plan, &mut frame[..plan.whole_len()]);
-    let mut header = [plan.header_len() as u8; 5];
-    header[1..=plan.header_len()].copy_from_slice(&frame[..plan.header_len()]);
+    encoder.commit(plan, remaining, &mut frame[..plan.whole_len(len)]);
+    let mut header = [plan.header as u8; 5];
+    header[1..=plan.header].copy_from_slice(&frame[..plan.header]);
     Ok(header)
 }
 

@@ -313,9 +313,9 @@ fn untagged_frames_are_accepted_if_negotiated() {
 /// The frame that `encoder` produces for the chunk `body`.
 fn encode(encoder: &mut Encoder, body: &[u8], remaining: Remaining) -> Vec<u8> {
     let plan = encoder.plan(body.len(), remaining).unwrap();
-    let mut frame = vec![0xee; plan.whole_len()];
-    frame[plan.chunk()].copy_from_slice(body);
-    encoder.commit(&plan, &mut frame);
+    let mut frame = vec![0xee; plan.whole_len(body.len())];
+    plan.chunk(&mut frame).copy_from_slice(body);
+    encoder.commit(remaining, &mut frame);
     frame
 }
 
@@ -334,7 +334,7 @@ fn messages_are_framed_numbered_and_tagged() {
     assert!(encoder.at_boundary());
     for remaining in [Remaining::More, Remaining::Bytes(7)] {
         assert_eq!(
-            encoder.plan(0, remaining).unwrap().whole_len(),
+            encoder.plan(0, remaining).unwrap().whole_len(0),
             0,
             "an empty chunk within a message needs no frame"
         );
@@ -342,7 +342,7 @@ fn messages_are_framed_numbered_and_tagged() {
 }
 
 #[test]
-fn uncommitted_plan_uses_no_sequence_number() {
+fn plan_alone_uses_no_sequence_number() {
     let mut encoder = encoder(true);
     encoder.plan(4, Remaining::More).unwrap();
     assert!(encoder.at_boundary());

@@ -312,10 +312,8 @@ fn sent_chunks_arrive_with_the_same_boundaries() {
     client.send_chunk(b"", Remaining::More).unwrap();
     client.send_chunk(b"be", Remaining::Bytes(6)).unwrap();
     client.send_chunk(b"gun ", Remaining::More).unwrap();
-    client.session.split().1.send_space(2, Remaining::End).unwrap().copy_from_slice(b"no");
-    let (_, mut outbox) = client.session.split();
-    outbox.send_space(2, Remaining::End).unwrap().copy_from_slice(b"do");
-    outbox.commit();
+    let mut outbox = client.session.split().1;
+    outbox.send_with(2, Remaining::End, |space| space.copy_from_slice(b"do")).unwrap();
     server.feed(&client.transmit_all());
     let event = |first, remaining| Event::Chunk { first, remaining };
     assert_eq!(

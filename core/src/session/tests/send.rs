@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn space(endpoint: &mut Endpoint, len: usize) -> Result<usize, SendError> {
-    endpoint.session.split().1.send_space(len, Remaining::End).map(|space| space.len())
-}
-
 #[test]
 fn messages_are_transmitted_in_their_framing() {
     let mut raw = Endpoint::established(&framed(Framing::Raw));
@@ -109,7 +105,8 @@ fn send_after_finish_or_abort_is_rejected() {
     assert_eq!(endpoint.send(b""), Err(SendError::Finished));
     endpoint.session.abort(CloseReason::Application, endpoint.now);
     assert_eq!(endpoint.send(b"more"), Err(SendError::Ended));
-    assert_eq!(space(&mut endpoint, 1), Err(SendError::Ended));
+    let mut outbox = endpoint.session.split().1;
+    assert_eq!(outbox.send_with(1, Remaining::End, |_| unreachable!()), Err(SendError::Ended));
     endpoint.finish();
     assert_eq!(endpoint.send(b"more"), Err(SendError::Ended));
     assert_eq!(endpoint.transmit_all(), b"last");
@@ -182,12 +179,36 @@ fn outbox_abort_ends_the_session() {
 }
 
 #[test]
-fn send_space_is_zeroed() {
-    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
-    endpoint.send(b"another's secret").unwrap();
-    assert_eq!(endpoint.transmit_all(), b"another's secret");
+fn chunk_is_written_in_place_over_zeros() {
+    for framing in [Framing::Raw, Framing::U32] {
+        let mut endpoint = Endpoint::established(&framed(framing));
+        endpoint.send(b"another's secret").unwrap();
+        endpoint.transmit_all();
+        let mut outbox = endpoint.session.split().1;
+        let fill = |space: &mut [u8]| {
+            assert_eq!(space, [0; 16]);
+            space[..3].copy_from_slice(b"own");
+        };
+        outbox.send_with(16, Remaining::End, fill).unwrap();
+        let chunk = b"own\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let expected = if framing == Framing::Raw { chunk.to_vec() } else { frame(chunk) };
+        assert_eq!(endpoint.transmit_all(), expected);
+    }
+}
+
+#[test]
+fn chunk_without_room_is_not_written() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.send(&[1; 50]).unwrap();
     let mut outbox = endpoint.session.split().1;
-    assert_eq!(outbox.send_space(16, Remaining::Unknown).unwrap(), [0; 16]);
+    for (len, remaining, error) in [
+        (20, Remaining::End, SendError::Full),
+        (61, Remaining::End, SendError::TooLong { max: 60 }),
+        (1, Remaining::More, SendError::LengthNeeded),
+    ] {
+        assert_eq!(outbox.send_with(len, remaining, |_| unreachable!()), Err(error));
+    }
+    assert_eq!(endpoint.transmit_all(), frame(&[1; 50]));
 }
 
 #[test]
@@ -203,33 +224,6 @@ fn send_buffer_is_fully_used_at_every_offset() {
     }
     sent.extend(endpoint.transmit_all());
     assert_eq!(sent, expected);
-}
-
-#[test]
-fn uncommitted_send_space_is_not_sent() {
-    for framing in [Framing::Raw, Framing::U32] {
-        let mut endpoint = Endpoint::established(&framed(framing));
-        assert_eq!(space(&mut endpoint, 5), Ok(5));
-        assert!(!endpoint.session.wants_write());
-        assert_eq!(endpoint.transmit_all(), b"");
-        assert_eq!(endpoint.pools.held(), (0, 0, 0));
-        endpoint.session.split().1.commit();
-        assert_eq!(endpoint.transmit_all(), b"");
-    }
-}
-
-#[test]
-fn only_the_last_send_space_is_committed_once() {
-    let mut endpoint = Endpoint::established(&framed(Framing::U32));
-    let mut outbox = endpoint.session.split().1;
-    outbox.send_space(9, Remaining::Bytes(3)).unwrap().fill(b'x');
-    outbox.send_space(2, Remaining::End).unwrap().copy_from_slice(b"ok");
-    outbox.commit();
-    outbox.commit();
-    outbox.send_space(3, Remaining::End).unwrap().fill(b'x');
-    assert!(outbox.send_space(61, Remaining::End).is_err());
-    outbox.commit();
-    assert_eq!(endpoint.transmit_all(), frame(b"ok"));
 }
 
 #[test]

@@ -74,16 +74,6 @@ fn handshake_bytes_after_eof_are_ignored() {
 }
 
 #[test]
-fn finish_discards_reserved_send_space() {
-    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
-    let mut outbox = endpoint.session.split().1;
-    outbox.send_space(2, Remaining::End).unwrap();
-    outbox.finish();
-    outbox.commit();
-    assert_eq!(endpoint.transmit_all(), b"");
-}
-
-#[test]
 fn finish_within_a_message_closes_without_an_error() {
     // The peer reports the truncation; this side ends in order.
     let mut endpoint = Endpoint::established(&framed(Framing::U32));
@@ -121,9 +111,13 @@ fn abort_releases_the_lease_taken_for_writable() {
 }
 
 #[test]
-fn finish_releases_the_lease_of_uncommitted_space() {
+fn finish_releases_the_lease_taken_for_writable() {
     let mut endpoint = Endpoint::established(&framed(Framing::Raw));
-    endpoint.session.split().1.send_space(2, Remaining::End).unwrap();
+    endpoint.pools.send.exhausted.set(true);
+    assert_eq!(endpoint.send(b"m"), Err(SendError::Full));
+    endpoint.pools.send.exhausted.set(false);
+    assert_eq!(endpoint.events(), [Event::Writable]);
+    assert_eq!(endpoint.pools.held(), (0, 0, 1));
     endpoint.finish();
     endpoint.eof();
     assert_eq!(endpoint.events(), [Event::PeerFinished, Event::Closed]);

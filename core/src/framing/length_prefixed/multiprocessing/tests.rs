@@ -72,9 +72,9 @@ fn message_longer_than_i32_max_passes_in_chunks() {
     for first in [true, false] {
         remaining -= 16;
         let plan = encoder.plan(16, Remaining::Bytes(remaining)).unwrap();
-        let header = plan.header_len();
+        let header = plan.header;
         assert_eq!(header, if first { 12 } else { 0 });
-        encoder.commit(&plan, &mut bytes[..header + 16]);
+        encoder.commit(plan, Remaining::Bytes(remaining), &mut bytes[..header + 16]);
         let chunk = Parsed::Chunk {
             header,
             len: 16,
