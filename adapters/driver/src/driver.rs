@@ -262,14 +262,23 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     }
 
     /// The next event, without input or output.
+    // Chunks take the short way, inlined into the loop of the caller.
+    #[inline]
     pub(crate) fn poll_event<K: Keys + ?Sized>(&mut self, keys: &K, now: Instant) -> Option<Event> {
-        self.begin_pass(now);
+        if !self.pass.begun {
+            self.begin_pass(now);
+        }
         while self.is_open() {
             match self.protocol.poll_event(now) {
                 Ok(Some(event)) => {
                     self.pass.moved = true;
-                    if let event @ Some(_) = self.handle_event(event, keys, now) {
-                        return event;
+                    if let Event::Chunk { first, remaining } = event {
+                        self.first = first;
+                        self.stage = Stage::Open { chunk: Some(remaining) };
+                        return Some(event);
+                    }
+                    if self.handle_event(event, keys, now) {
+                        return Some(event);
                     }
                 }
                 Ok(None) => return None,
@@ -282,13 +291,9 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         None
     }
 
-    /// Takes note of an event; returns it if it concerns the application.
-    fn handle_event<K: Keys + ?Sized>(
-        &mut self,
-        event: Event,
-        keys: &K,
-        now: Instant,
-    ) -> Option<Event> {
+    /// Takes note of an event other than a chunk; returns whether it concerns the application.
+    #[cold]
+    fn handle_event<K: Keys + ?Sized>(&mut self, event: Event, keys: &K, now: Instant) -> bool {
         match event {
             Event::KeyNeeded => {
                 let answer = match self.protocol.key_request() {
@@ -299,17 +304,13 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
                     // A key that was made for another purpose is no key for this session.
                     let _ = self.protocol.provide_key(Err(KeyRejection::Unknown), now);
                 }
-                return None;
+                return false;
             }
             Event::Established => {
                 if self.revoke(keys, now) {
-                    return None;
+                    return false;
                 }
                 self.established = true;
-            }
-            Event::Chunk { first, remaining } => {
-                self.first = first;
-                self.stage = Stage::Open { chunk: Some(remaining) };
             }
             Event::Closed => {
                 // Closing with unread input could destroy what the peer has yet to read.
@@ -320,13 +321,11 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             }
             _ => {}
         }
-        Some(event)
+        true
     }
 
+    #[cold]
     fn begin_pass(&mut self, now: Instant) {
-        if self.pass.begun {
-            return;
-        }
         self.pass = Pass { begun: true, opening: !self.established, ..Pass::default() };
         let give_up = match self.stop {
             Stop::No => false,
@@ -511,6 +510,7 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
     }
 
     /// Begins to close: the session ended with `result`.
+    #[cold]
     fn close(&mut self, result: Result<(), Error>) {
         // A peer that had its time to finish gets no more to close, unless nothing of it is awaited.
         if self.stop != Stop::Finished || self.discard == 0 {
@@ -554,6 +554,11 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
         };
         let (first, (bytes, outbox)) = (self.first, self.protocol.split());
         (at_hand.map(|remaining| Chunk { bytes, first, remaining }), outbox)
+    }
+
+    /// The bytes of the chunk at hand, which the event of this moment describes, and where to answer it.
+    pub(crate) fn split_bytes(&mut self) -> (&[u8], Outbox<'_>) {
+        self.protocol.split()
     }
 
     /// Releases the chunk at hand, so that more is read. Poll afterwards.

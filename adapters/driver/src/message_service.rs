@@ -99,6 +99,22 @@ impl<S: Service, B: MessageBuffer> MessageService<S, B> {
     }
 }
 
+/// Adds a part of a message to `incoming`, and passes the message on when it is complete.
+#[cold]
+fn on_part<B: MessageBuffer>(
+    service: &mut impl Service,
+    chunk: Chunk<'_>,
+    incoming: &mut B,
+    cx: &mut Context<'_>,
+) -> Result<(), ServiceError> {
+    if !append(incoming, chunk)? {
+        return Ok(());
+    }
+    let result = service.on_message(incoming.bytes(), cx);
+    incoming.clear();
+    result
+}
+
 impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
     fn on_open(&mut self, peer: &Peer<'_>, out: &mut Outbox<'_>, now: Instant) {
         self.call(out, now, |service, cx, _| service.on_open(peer, cx));
@@ -112,12 +128,7 @@ impl<S: Service, B: MessageBuffer> StreamService for MessageService<S, B> {
             if is_whole(incoming, &chunk) {
                 return service.on_message(chunk.bytes, cx);
             }
-            if append(incoming, chunk)? {
-                let result = service.on_message(incoming.bytes(), cx);
-                incoming.clear();
-                return result;
-            }
-            Ok(())
+            on_part(service, chunk, incoming, cx)
         });
         Flow::Consumed
     }

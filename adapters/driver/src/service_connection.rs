@@ -4,6 +4,7 @@ use core::ops::DerefMut;
 
 use countersign::{CloseReason, Error, Event, Instant, Protocol};
 
+use crate::chunk::Chunk;
 use crate::driver::{Driver, Progress};
 use crate::io::Io;
 use crate::keys::Keys;
@@ -40,12 +41,22 @@ impl<P: DerefMut<Target: Protocol>, S: StreamService, E> ServiceConnection<P, S,
     ) -> Progress<E> {
         let mut timed = false;
         loop {
-            if let Some(event) = self.driver.poll_event(keys, now) {
-                self.handle_event(event, now);
-                if event == Event::Established {
-                    return Progress::Event(event);
+            match self.driver.poll_event(keys, now) {
+                Some(Event::Chunk { first, remaining }) => {
+                    let (bytes, mut out) = self.driver.split_bytes();
+                    let chunk = Chunk { bytes, first, remaining };
+                    let flow = self.service.on_chunk(chunk, &mut out, now);
+                    self.note_flow(flow, now);
+                    continue;
                 }
-                continue;
+                Some(event) => {
+                    self.handle_event(event, now);
+                    if event == Event::Established {
+                        return Progress::Event(event);
+                    }
+                    continue;
+                }
+                None => {}
             }
             self.report_error();
             // After the events: a chunk at hand is gone if the session has failed meanwhile.
@@ -77,6 +88,8 @@ impl<P: DerefMut<Target: Protocol>, S: StreamService, E> ServiceConnection<P, S,
         }
     }
 
+    /// Passes an event other than a chunk on.
+    #[cold]
     fn handle_event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Established => {
@@ -84,7 +97,6 @@ impl<P: DerefMut<Target: Protocol>, S: StreamService, E> ServiceConnection<P, S,
                     self.service.on_open(&peer, &mut out, now);
                 }
             }
-            Event::Chunk { .. } => self.offer(now),
             Event::Writable => {
                 self.service.on_writable(&mut self.driver.outbox(), now);
                 self.retry(now);
@@ -95,20 +107,25 @@ impl<P: DerefMut<Target: Protocol>, S: StreamService, E> ServiceConnection<P, S,
         }
     }
 
-    /// Offers the service the chunk at hand.
-    fn offer(&mut self, now: Instant) {
-        let (chunk, mut out) = self.driver.split();
-        let flow = chunk.map(|chunk| self.service.on_chunk(chunk, &mut out, now));
-        self.blocked = flow == Some(Flow::Backpressure);
-        if flow == Some(Flow::Consumed) {
+    /// Acts on what the service did with the chunk at hand.
+    fn note_flow(&mut self, flow: Flow, now: Instant) {
+        self.blocked = flow == Flow::Backpressure;
+        if flow == Flow::Consumed {
             self.driver.consume(now);
         }
     }
 
-    /// Offers the service again what it refused.
+    /// Offers the service again what it refused, if that is still at hand.
     fn retry(&mut self, now: Instant) {
-        if self.blocked {
-            self.offer(now);
+        if !self.blocked {
+            return;
+        }
+        match self.driver.split() {
+            (Some(chunk), mut out) => {
+                let flow = self.service.on_chunk(chunk, &mut out, now);
+                self.note_flow(flow, now);
+            }
+            (None, _) => self.blocked = false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-use countersign::{CloseReason, Error, Instant, Peer, SendError};
+use countersign::{CloseReason, Error, Instant, Outbox, Peer, SendError};
 use countersign_driver::{Context, QueueError, Service, ServiceError};
 
 use crate::peer_addr::PeerAddr;
@@ -276,6 +276,7 @@ impl ConnectionHandle {
     }
 
     /// The service has finished: closes the connection as [`close`](Self::close) does.
+    #[cold]
     fn set_finishing(&self) {
         let mut state = self.state();
         state.close.get_or_insert(Close::Finish);
@@ -287,7 +288,7 @@ impl ConnectionHandle {
     }
 
     /// What a stream service is to do.
-    pub(crate) fn apply_to(&self, out: &mut countersign::Outbox<'_>) {
+    pub(crate) fn apply_to(&self, out: &mut Outbox<'_>) {
         match self.close_request() {
             Some(Close::Finish) => out.finish(),
             Some(Close::Abort(why)) => out.abort(why),
@@ -353,17 +354,16 @@ impl<S> HandledService<S> {
         cx: &mut Context<'_>,
         call: impl FnOnce(&mut S, &mut Context<'_>) -> Result<(), ServiceError>,
     ) -> Result<(), ServiceError> {
-        if let Some(Close::Finish) = self.handle.close_request() {
+        if self.handle.is_pending()
+            && let Some(Close::Finish) = self.handle.close_request()
+        {
             // It may still wait for what is queued; the service sends no more.
             cx.finish();
         }
         match call(&mut self.service, cx) {
-            Ok(()) | Err(ServiceError::Send(SendError::Finished)) => self.after(cx),
-            error => error,
+            Ok(()) | Err(ServiceError::Send(SendError::Finished)) => {}
+            error => return error,
         }
-    }
-
-    fn after(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         if cx.take_finish() {
             self.handle.set_finishing();
         }
@@ -371,6 +371,7 @@ impl<S> HandledService<S> {
     }
 
     /// Sends what is queued, one message after the other has left the queue of the connection.
+    #[cold]
     fn drain(&self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         while cx.queued() == 0
             && let Some(message) = self.handle.pop()
