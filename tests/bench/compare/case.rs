@@ -41,6 +41,19 @@ const PLAIN: Case = Case {
     ],
 };
 
+/// The same with short messages, whole and in chunks.
+const U32: Case = Case {
+    servers: &[
+        ServerKind::Floor,
+        ServerKind::MIO,
+        ServerKind::CHUNKS,
+        ServerKind::STD,
+        ServerKind::SMOL,
+        ServerKind::Asyncio,
+    ],
+    ..PLAIN
+};
+
 /// The scheme `challenge`: a raw byte stream.
 const RAW: Case = Case {
     scheme: "challenge",
@@ -105,8 +118,8 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case { title: "raw: 64 bytes, 16 ahead", load_args: &["--pipeline", "16"], ..RAW },
     Case { title: "raw: 64 bytes, 64 ahead", load_args: &["--pipeline", "64"], ..RAW },
-    Case { title: "u32: 64 bytes, 16 ahead", load_args: &["--pipeline", "16"], ..PLAIN },
-    Case { title: "u32: 64 bytes, 64 ahead", load_args: &["--pipeline", "64"], ..PLAIN },
+    Case { title: "u32: 64 bytes, 16 ahead", load_args: &["--pipeline", "16"], ..U32 },
+    Case { title: "u32: 64 bytes, 64 ahead", load_args: &["--pipeline", "64"], ..U32 },
     Case {
         title: "raw: 64 KiB, 4 ahead",
         load_args: &["--size", "65536", "--pipeline", "4"],
@@ -129,6 +142,7 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[
             ServerKind::Floor,
             ServerKind::MIO,
+            ServerKind::CHUNKS,
             ServerKind::LONG,
             ServerKind::STD,
             ServerKind::SMOL,

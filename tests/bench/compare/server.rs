@@ -20,8 +20,8 @@ pub(crate) enum ServerKind {
         adapter: &'static str,
         /// The log level.
         log: &'static str,
-        /// Length of the buffers in bytes.
-        buffer: u32,
+        /// Further arguments.
+        args: &'static [&'static str],
     },
     /// The recipe of the Python Cookbook, for one client at a time.
     Recipe,
@@ -30,25 +30,27 @@ pub(crate) enum ServerKind {
 }
 
 impl ServerKind {
-    pub(crate) const MIO: Self = Self::quiet("mio", 16 << 10);
-    pub(crate) const STD: Self = Self::quiet("std", 16 << 10);
-    pub(crate) const SMOL: Self = Self::quiet("smol", 16 << 10);
+    pub(crate) const MIO: Self = Self::quiet("mio", &[]);
+    pub(crate) const STD: Self = Self::quiet("std", &[]);
+    pub(crate) const SMOL: Self = Self::quiet("smol", &[]);
     /// With the default log level: a line for each connection.
-    pub(crate) const LOGGING: Self = Self::Ours { adapter: "mio", log: "info", buffer: 16 << 10 };
+    pub(crate) const LOGGING: Self = Self::Ours { adapter: "mio", log: "info", args: &[] };
     /// With buffers as long as the floor's.
-    pub(crate) const LONG: Self = Self::quiet("mio", 64 << 10);
+    pub(crate) const LONG: Self = Self::quiet("mio", &["--buffer", "65536"]);
+    /// Answers chunks as they come.
+    pub(crate) const CHUNKS: Self = Self::quiet("mio", &["--stream"]);
 
-    const fn quiet(adapter: &'static str, buffer: u32) -> Self {
-        Self::Ours { adapter, log: "warn", buffer }
+    const fn quiet(adapter: &'static str, args: &'static [&'static str]) -> Self {
+        Self::Ours { adapter, log: "warn", args }
     }
 
     pub(crate) fn name(self) -> String {
         match self {
             Self::Floor => "floor".to_owned(),
             Self::Rustls => "bare rustls".to_owned(),
-            Self::LONG => "ours, mio, --buffer 65536".to_owned(),
             Self::LOGGING => "ours, mio, logging".to_owned(),
-            Self::Ours { adapter, .. } => format!("ours, {adapter}"),
+            Self::Ours { adapter, args: [], .. } => format!("ours, {adapter}"),
+            Self::Ours { adapter, args, .. } => format!("ours, {adapter}, {}", args.join(" ")),
             Self::Recipe => "the recipe, Python, for one client".to_owned(),
             Self::Asyncio => "asyncio".to_owned(),
             Self::Multiprocessing => "CPython's own".to_owned(),
@@ -96,11 +98,11 @@ impl RunningServer {
     pub(crate) fn start(harness: &Harness, case: &Case, kind: ServerKind) -> Self {
         harness.pin_to_server_cpu();
         let mut command = match kind {
-            ServerKind::Ours { adapter, log, buffer } => {
+            ServerKind::Ours { adapter, log, args } => {
                 let mut serve = Command::new(&harness.countersign);
                 serve.args(["serve", "--listen", "127.0.0.1:0", "--service", "echo"]);
                 serve.args(["--scheme", case.scheme, "--adapter", adapter, "--log", log]);
-                serve.args(["--buffer", &buffer.to_string()]);
+                serve.args(args);
                 // All load comes from one address, whose limits would otherwise apply.
                 serve.args(["--limit-local", "--max-connections", "11000"]);
                 serve.args(case.compatibility_args());
