@@ -65,8 +65,6 @@ pub struct Session<B: Storage> {
     control_frames: ControlFrames,
     keepalive: Keepalive,
     deadlines: Deadlines,
-    /// The stall timeout, in microseconds.
-    stall_micros: u64,
     /// Length of the bytes last returned by `poll_transmit` that `handle_transmitted` has not
     /// reported.
     offered_len: u32,
@@ -169,7 +167,7 @@ impl<B: Storage> Session<B> {
                 return Err(error);
             }
         };
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(config.stall_timeout);
         deadlines.set(Deadline::Peer, now.saturating_add(config.handshake_timeout));
         Ok(Self {
             state: State::Handshake { handshake, buffer },
@@ -180,7 +178,6 @@ impl<B: Storage> Session<B> {
             control_frames: ControlFrames::new(),
             keepalive: Keepalive::default(),
             deadlines,
-            stall_micros: u64::try_from(config.stall_timeout.as_micros()).unwrap_or(u64::MAX),
             offered_len: 0,
             due_len: 0,
             key_asked: false,
@@ -324,14 +321,14 @@ impl<B: Storage> Session<B> {
     /// Starts the stall timeout for all bytes that wait now. It expires unless all of them are
     /// transmitted: if any progress extended it, a peer that reads a byte at a time could hold the
     /// lease for days.
-    fn arm_send_timer(&mut self, now: Instant) {
+    fn start_send_stall(&mut self, now: Instant) {
         self.due_len = self.pending_len() as u32;
         if self.due_len == 0 {
             self.deadlines.clear(Deadline::Send);
         } else if !matches!(self.state, State::Failed { .. })
             || !self.deadlines.is_set(Deadline::Send)
         {
-            self.deadlines.set(Deadline::Send, now.saturating_add_micros(self.stall_micros));
+            self.deadlines.start_stall(Deadline::Send, now);
         }
     }
 
@@ -432,7 +429,7 @@ impl<B: Storage> Session<B> {
     #[cold]
     fn close(&mut self) -> Event {
         self.closed = true;
-        self.deadlines = Deadlines::default();
+        self.deadlines.clear_all();
         self.recv_buffer.release();
         self.send_buffer.release_if_idle(&mut self.send);
         Event::Closed
@@ -506,7 +503,7 @@ impl<B: Storage> Session<B> {
             && !self.deadlines.is_set(Deadline::Receive)
         {
             // Not set while this end has no buffer to read into: that time is not the peer's.
-            self.deadlines.set(Deadline::Receive, now.saturating_add_micros(self.stall_micros));
+            self.deadlines.start_stall(Deadline::Receive, now);
         }
         Ok(None)
     }

@@ -217,7 +217,7 @@ impl<B: Storage> Protocol for Session<B> {
             self.control_frames.encode_next(&mut self.send_buffer);
         }
         if !self.deadlines.is_set(Deadline::Send) {
-            self.arm_send_timer(now);
+            self.start_send_stall(now);
         }
         let pending = match &self.state {
             State::Handshake { buffer, .. } => buffer.pending(),
@@ -253,7 +253,7 @@ impl<B: Storage> Protocol for Session<B> {
         self.due_len = self.due_len.saturating_sub(n as u32);
         // All bytes of the last deadline are out: later ones get a deadline of their own.
         if self.due_len == 0 {
-            self.arm_send_timer(now);
+            self.start_send_stall(now);
         }
     }
 
