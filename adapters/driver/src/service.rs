@@ -33,7 +33,7 @@ pub trait Service {
     /// The handshake is over.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_open(&mut self, peer: &Peer<'_>, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         let _ = (peer, cx);
         Ok(())
@@ -43,13 +43,13 @@ pub trait Service {
     /// answer per message finds room, unless the memory that all connections share is exhausted.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_message(&mut self, message: &[u8], cx: &mut Context<'_>) -> Result<(), ServiceError>;
 
     /// All that was queued has been handed over: there is room again.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_writable(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         let _ = cx;
         Ok(())
@@ -58,7 +58,7 @@ pub trait Service {
     /// The waker of the connection was woken. Spurious calls are possible.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_wake(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         let _ = cx;
         Ok(())
@@ -67,7 +67,7 @@ pub trait Service {
     /// The peer sends no more messages. By default this end finishes too, after what it has queued.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_finished(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         cx.finish();
         Ok(())
@@ -76,7 +76,7 @@ pub trait Service {
     /// The deadline of [`poll_timeout`](Self::poll_timeout) has passed.
     ///
     /// # Errors
-    /// Whatever ends the connection.
+    /// Any error ends the connection.
     fn on_timeout(&mut self, cx: &mut Context<'_>) -> Result<(), ServiceError> {
         let _ = cx;
         Ok(())

@@ -131,9 +131,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// In a byte stream an empty one is nothing.
     ///
     /// # Errors
-    /// [`CallError::TimedOut`]: the message is still on its way, and leaves while other calls are waiting,
-    /// so do not send it again. [`CallError::Busy`]: an earlier message was still on its way, and this one
-    /// was not taken. [`CallError::Send`], [`CallError::Protocol`], [`CallError::Io`].
+    /// [`CallError::TimedOut`]: a part of the message is still queued, and is sent while other calls wait: do
+    /// not send it again. [`CallError::Busy`]: an earlier message was still queued, and nothing of this one
+    /// was. [`CallError::Send`], [`CallError::Protocol`], [`CallError::Io`].
     pub async fn send(&self, message: &[u8]) -> Result<(), CallError> {
         self.call(Sending::message(message)).await
     }
@@ -192,7 +192,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 }
 
 impl<T> Connection<T> {
-    /// The handle of a connection that a server has accepted: its address, who the peer is, and closing
+    /// The handle of a connection that a server has accepted: its address, its peer, and closing
     /// it from any thread.
     #[must_use]
     pub fn handle(&self) -> Option<ConnectionHandle> {

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use countersign_driver::Io;
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// A stream, and what it may not have sent yet: what the crate of a runtime, or a task of its own, drives a
-/// connection on.
+/// A stream, and what it may not have sent yet. The crate of a runtime, or a task of the program, drives a
+/// connection over it.
 #[derive(Debug)]
 pub struct Transport<T> {
     stream: T,

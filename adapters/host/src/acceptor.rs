@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 /// How long to pause when the system has no descriptor or memory left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts the connections of a server, from its listeners in turn, until the server is told to stop.
+/// Accepts the connections of a server, from its listeners in turn, until the server stops.
 ///
 /// The adapter calls [`poll`](Self::poll), and waits for the listeners when that says so. An `L` is a
 /// listener as the adapter waits for it.

@@ -46,7 +46,7 @@ impl Default for ConnectionOptions {
     }
 }
 
-/// A chunk of a message, in memory of its own.
+/// A chunk of a message, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedChunk {
     /// The bytes.

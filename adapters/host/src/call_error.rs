@@ -24,8 +24,8 @@ pub enum CallError {
     Send(SendError),
     /// [`ConnectionOptions::timeout`](crate::ConnectionOptions::timeout) passed. The connection is as it was.
     TimedOut,
-    /// [`ConnectionOptions::timeout`](crate::ConnectionOptions::timeout) passed while an earlier message was still on its way. This one was
-    /// not taken.
+    /// [`ConnectionOptions::timeout`](crate::ConnectionOptions::timeout) passed while an earlier message was
+    /// still queued. Nothing of this one was.
     Busy,
     /// The peer's message exceeds the limit. Nothing of it is lost: take it in chunks.
     MessageTooLong,

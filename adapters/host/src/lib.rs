@@ -22,7 +22,7 @@ mod connection_handle;
 mod connection_limit;
 mod connector;
 mod deadline_heap;
-mod keeper;
+mod keep_alive;
 mod key_list;
 mod listener;
 mod log;
@@ -63,7 +63,7 @@ pub use connection_handle::{ConnectionHandle, ConnectionWaker, HandleError, Hand
 pub use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use connector::Connector;
 pub use deadline_heap::DeadlineHeap;
-pub use keeper::{KeepAlive, keep_alive};
+pub use keep_alive::{KeepAlive, keep_alive};
 pub use key_list::KeyList;
 #[cfg(feature = "keyring")]
 pub use keyring::{Keyring, KeyringError};

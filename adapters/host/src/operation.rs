@@ -45,7 +45,7 @@ pub struct Sending<'m> {
 }
 
 impl<'m> Sending<'m> {
-    /// A message, borrowed or in memory of its own.
+    /// A message, borrowed or owned.
     pub fn message(message: impl Into<Cow<'m, [u8]>>) -> Self {
         Self { message: Some(message.into()), taken: false }
     }

@@ -28,7 +28,7 @@ pub struct Reconnection<C, H: ?Sized> {
     connection: Option<C>,
     /// When to connect next, after a failure.
     retry_at: Option<Instant>,
-    /// When the call gives up to connect.
+    /// When the call stops trying to connect.
     give_up: Option<Instant>,
     /// Why the last attempt of the call failed.
     failed: Option<CallError>,

@@ -35,7 +35,7 @@ pub struct ServerOptions {
     pub message_memory: MessageMemory,
     /// The clock that all deadlines are counted by.
     pub clock: Clock,
-    /// How long what is in progress may take once the server is told to stop.
+    /// How long what is in progress may take once the server stops.
     pub stop_timeout: Duration,
 }
 

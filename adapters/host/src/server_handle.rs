@@ -27,7 +27,7 @@ struct Shared {
 enum ServerWaker {
     /// By its loop, which polls all connections.
     Loop(Arc<WakeQueue>),
-    /// By what accepts; each connection has a thread or task of its own.
+    /// By the waker of the task that accepts. Each connection has its own thread or task.
     Tasks(Waker),
 }
 

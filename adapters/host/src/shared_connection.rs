@@ -16,7 +16,7 @@ use crate::call_error::CallError;
 use crate::clock::Clock;
 use crate::connection_handle::ConnectionHandle;
 use crate::connector::Connector;
-use crate::keeper::KeepAlive;
+use crate::keep_alive::KeepAlive;
 use crate::monitored_connection::Step;
 use crate::operation::Operation;
 use crate::peer_addr::PeerAddr;

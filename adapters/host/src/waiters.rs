@@ -9,7 +9,7 @@ use std::time;
 
 use countersign::Instant;
 
-use crate::keeper::{KeepAlive, keep_alive};
+use crate::keep_alive::{KeepAlive, keep_alive};
 
 /// The calls that wait on one connection.
 ///
@@ -85,7 +85,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call that begins now and gives up at `give_up`.
+    /// A call that begins now and times out at `give_up`.
     pub(crate) fn new(waiters: &Arc<Waiters>, give_up: Option<Instant>) -> Self {
         let number = waiters.calls.fetch_add(1, Ordering::Relaxed);
         Self { waiters: waiters.clone(), number, give_up }

@@ -83,7 +83,7 @@ impl Connection {
         call(&self.0, |it: &mut CallConnection, _| it.look_at_peer(&mut look))
     }
 
-    /// The handle of a connection that a server has accepted: its address, who the peer is, and closing
+    /// The handle of a connection that a server has accepted: its address, its peer, and closing
     /// it from any thread.
     #[must_use]
     pub fn handle(&self) -> Option<ConnectionHandle> {
@@ -94,9 +94,10 @@ impl Connection {
     /// message is nothing.
     ///
     /// # Errors
-    /// [`CallError::Io`], [`CallError::Protocol`], [`CallError::Send`]. After [`CallError::TimedOut`] the
-    /// message is on its way and must not be sent again: later calls, [`recv`](Self::recv) too, send the
-    /// rest. [`CallError::Busy`]: an earlier message was still on its way, and nothing was sent.
+    /// [`CallError::Io`], [`CallError::Protocol`], [`CallError::Send`]. After [`CallError::TimedOut`] a
+    /// part of the message is still queued: do not send it again, since later calls, also
+    /// [`recv`](Self::recv), send the rest. [`CallError::Busy`]: an earlier message was still queued, and
+    /// nothing of this one was.
     pub fn send(&self, message: &[u8]) -> Result<(), CallError> {
         call(&self.0, Sending::message(message))
     }

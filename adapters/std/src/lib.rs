@@ -2,7 +2,7 @@
 //!
 //! * [`Server`] runs a [`Service`] in a thread for each connection, or [accepts](Server::accept)
 //!   connections for the application to call.
-//! * [`Connection`] sends and receives; [`ReconnectingClient`] connects again by itself.
+//! * [`Connection`] sends and receives; [`ReconnectingClient`] reconnects.
 //! * [`Runner`] runs any service as a client.
 //!
 //! A server:

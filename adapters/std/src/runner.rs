@@ -12,7 +12,7 @@ use countersign_host::{
 
 use crate::wakeup::Wakeup;
 
-/// How long a connection may take to end in order once the runner is told to stop.
+/// How long a connection may take to end in order once the runner stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs services as clients, on one connection at a time, until it is stopped.
@@ -71,7 +71,7 @@ impl Runner {
         self.clock.now()
     }
 
-    /// Waits for `time`, or until it is told to stop.
+    /// Waits for `time`, or until the runner stops.
     pub fn sleep(&self, time: Duration) {
         let until = self.now().saturating_add(time);
         let interest = Interest { until: Some(until), ..Interest::default() };

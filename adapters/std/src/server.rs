@@ -113,10 +113,10 @@ impl Server {
         self.acceptor.local_addresses()
     }
 
-    /// The next connection; `None` when the server was told to stop. Waits.
+    /// Waits for the next connection. Returns `None` when the server stops.
     ///
     /// The handshake runs in the first call on the connection, which also reports that it failed: a
-    /// client that is silent holds up its own connection alone. A server that is told to stop
+    /// silent client delays only its own connection. A server that stops
     /// [finishes](Connection::finish) each connection when no message is in progress on it.
     pub fn accept(&mut self) -> Option<Connection> {
         loop {

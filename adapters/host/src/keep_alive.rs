@@ -1,4 +1,4 @@
-//! Keeps idle connections alive that are driven by calls.
+//! One thread that keeps idle connections alive which calls drive.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,14 +8,15 @@ use std::time::Instant;
 
 use tracing::error;
 
-/// A connection that has deadlines though no call is driving it: its heartbeats.
+/// A connection with deadlines, such as heartbeats, that must be met while no call drives it.
 pub trait KeepAlive: Send + Sync {
     /// Makes progress without waiting. Returns when to call it again; `None`: not any more.
     fn keep_alive(&self) -> Option<Instant>;
 }
 
-/// Calls [`KeepAlive::keep_alive`] of `connection` at `at`, and on, as long as it exists. One thread does
-/// so for all connections of the process. Where it cannot be started, the next call here tries again.
+/// Calls [`KeepAlive::keep_alive`] of `connection` at `at`, and again at each time that it returns, while the
+/// connection exists. One thread serves all connections of the process. If it cannot be started, the next
+/// call of this function tries again.
 pub fn keep_alive(connection: Weak<dyn KeepAlive>, at: Instant) {
     static KEEPER: Keeper = Keeper::new();
     let mut state = KEEPER.lock();
@@ -33,7 +34,7 @@ struct Keeper {
 }
 
 struct State {
-    /// By time, and a number that makes each entry one of its own.
+    /// By time, and a number that makes each key unique.
     due: BTreeMap<(Instant, u64), Weak<dyn KeepAlive>>,
     next: u64,
     /// The thread was started.
