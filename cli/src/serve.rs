@@ -1,9 +1,6 @@
 //! `countersign serve`.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -43,16 +40,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let mut sets: Vec<Vec<Listener>> = Vec::new();
     sets.resize_with(workers, Vec::new);
     let mut bound = Vec::new();
-    let mut unix_paths = UnixPaths::default();
     for address in &args.listen {
         let cannot =
             |error| Failed::new(Exit::Failure, format!("cannot listen on {address}: {error}"));
         let listeners = address.listen(sets.len()).map_err(cannot)?;
         if let Some(first) = listeners.first() {
             bound.push(first.address().map_err(cannot)?);
-        }
-        if let Address::Unix(path) = address {
-            unix_paths.add(path);
         }
         for (set, listener) in sets.iter_mut().zip(listeners) {
             set.push(listener);
@@ -66,9 +59,6 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
         }
         _ => None,
     };
-    if let Some(Address::Unix(path)) = &args.status {
-        unix_paths.add(path);
-    }
 
     // After binding, so that a server that cannot start leaves no new key file behind.
     let loaded = loaded_keys::load(&args.protocol, IfMissing::Generate)?;
@@ -99,7 +89,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failed> {
     let memory = MessageMemory::new(args.max_message, args.message_memory);
     options.message_memory = memory.clone();
     let shared = Shared { adapter: args.adapter, factory, keys, options };
-    match (args.service, status) {
+    match (args.service, &status) {
         (ServiceName::Device, Some(status)) => {
             let devices = Devices::new(status.registry().clone(), args.device_interval);
             shared.serve(sets, &bound, reload, Some(status), devices)
@@ -166,7 +156,7 @@ impl Shared {
         sets: Vec<Vec<Listener>>,
         bound: &[Address],
         reload: KeyReload,
-        status: Option<StatusServer>,
+        status: Option<&StatusServer>,
         services: F,
     ) -> Result<(), Failed> {
         let failure = |error: io::Error| Failed::new(Exit::Failure, error);
@@ -174,8 +164,9 @@ impl Shared {
         let servers: Vec<Runnable> = servers.collect::<io::Result<_>>().map_err(failure)?;
         let handles: Vec<ServerHandle> =
             servers.iter().map(|server| server.handle.clone()).collect();
-        let started = status.as_ref().map_or(Ok(None), StatusServer::start).map_err(failure)?;
-        handle_signals(handles.clone(), reload, status).map_err(failure)?;
+        let started = status.map_or(Ok(None), StatusServer::start).map_err(failure)?;
+        let registry = status.map(|status| status.registry().clone());
+        handle_signals(handles.clone(), reload, registry).map_err(failure)?;
         print_ready(bound, started.as_ref()).map_err(failure)?;
         let threads: Vec<_> = servers
             .into_iter()
@@ -288,18 +279,18 @@ fn shell_quoted(word: &str) -> String {
 fn handle_signals(
     handles: Vec<ServerHandle>,
     reload: KeyReload,
-    status: Option<StatusServer>,
+    devices: Option<Registry>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    if status.is_some() {
+    if devices.is_some() {
         signals.add_signal(SIGUSR1)?;
     }
     let on_terminal = io::stderr().is_terminal();
     thread::spawn(move || {
         let mut stopping = false;
         for signal in signals.forever() {
-            if let (SIGUSR1, Some(status)) = (signal, &status) {
-                status.log();
+            if let (SIGUSR1, Some(devices)) = (signal, &devices) {
+                log_devices(devices);
                 continue;
             }
             let hung_up = on_terminal && !io::stderr().is_terminal();
@@ -319,6 +310,14 @@ fn handle_signals(
     Ok(())
 }
 
+/// Logs each line of the table of devices, and the JSON.
+fn log_devices(devices: &Registry) {
+    for line in devices.table().lines() {
+        info!(target: "countersign", "devices {line}");
+    }
+    info!(target: "countersign", "devices {}", devices.json().trim_end());
+}
+
 /// Raises the limit of open files for the allowed connections. Logs a warning if the system permits
 /// fewer.
 fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usize) {
@@ -329,29 +328,5 @@ fn raise_file_limit(max_connections: usize, adapter: ServeAdapter, workers: usiz
         && files < wanted
     {
         warn!(target: "countersign", "--max-connections {max_connections} needs {wanted} open files and the system allows {files}: raise `ulimit -n`, or allow fewer connections");
-    }
-}
-
-/// Unix sockets to remove on drop, unless another process has replaced them: the device and inode of
-/// each are compared.
-#[derive(Default)]
-struct UnixPaths(Vec<(PathBuf, u64, u64)>);
-
-impl UnixPaths {
-    fn add(&mut self, path: &Path) {
-        if let Ok(file) = fs::symlink_metadata(path) {
-            self.0.push((path.into(), file.dev(), file.ino()));
-        }
-    }
-}
-
-impl Drop for UnixPaths {
-    fn drop(&mut self) {
-        for (path, dev, ino) in &self.0 {
-            if fs::symlink_metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (*dev, *ino))
-            {
-                let _ = fs::remove_file(path);
-            }
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! A local socket that prints which devices are registered, for `serve --status`.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_device::Registry;
 use countersign_host::{Address, Listener, Stream};
-use tracing::info;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::{Exit, Failed};
 
@@ -57,28 +57,11 @@ impl StatusServer {
     pub(crate) fn start(&self) -> io::Result<Option<Address>> {
         let Some(listener) = &self.listener else { return Ok(None) };
         for _ in 0..THREADS {
-            let listener = match listener {
-                Listener::Tcp(listener) => {
-                    listener.set_nonblocking(false)?;
-                    Listener::Tcp(listener.try_clone()?)
-                }
-                Listener::Unix(listener) => {
-                    listener.set_nonblocking(false)?;
-                    Listener::Unix(listener.try_clone()?)
-                }
-            };
+            let listener = listener.try_clone()?;
             let registry = self.registry.clone();
             thread::spawn(move || answer(&listener, &registry));
         }
         listener.address().map(Some)
-    }
-
-    /// Logs each line of the table, and the JSON.
-    pub(crate) fn log(&self) {
-        for line in self.registry.table().lines() {
-            info!(target: "countersign", "devices {line}");
-        }
-        info!(target: "countersign", "devices {}", self.registry.json().trim_end());
     }
 }
 
@@ -97,6 +80,11 @@ fn answer(listener: &Listener, registry: &Registry) {
         match listener.accept() {
             // A client that closed its connection early needs no answer.
             Ok((stream, _)) => drop(respond(&stream, registry)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut wait = [PollFd::new(listener, PollFlags::IN)];
+                // An error shows when accepting.
+                let _ = rustix::event::poll(&mut wait, None);
+            }
             Err(_) => thread::sleep(ACCEPT_PAUSE),
         }
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::listener::Listener;
 use crate::peer_addr::PeerAddr;
+use crate::socket_file::SocketFile;
 use crate::stream::Stream;
 
 /// Length of the queue of connections that were not accepted yet.
@@ -105,32 +106,25 @@ impl Address {
     }
 
     /// Opens `count` listeners, for as many event loops. TCP listeners share the port by `SO_REUSEPORT`;
-    /// Unix listeners are duplicates of one socket. A socket file without a listener is replaced.
+    /// Unix listeners are duplicates of one socket. A socket file without a listener is replaced; which
+    /// process owns the file is settled by a lock on the file `PATH.lock`, which stays.
     ///
     /// # Errors
     /// [`ErrorKind::AddrInUse`] if another socket listens there; other errors of the system.
     pub fn listen(&self, count: usize) -> io::Result<Vec<Listener>> {
         if let Self::Unix(path) = self {
-            let listener = listen_unix(path)?;
-            return (0..count.max(1)).map(|_| Ok(Listener::Unix(listener.try_clone()?))).collect();
+            let (socket, file) = SocketFile::listen(path, BACKLOG)?;
+            let file = Arc::new(file);
+            return (0..count.max(1))
+                .map(|_| Ok(Listener::with_file(socket.try_clone()?, file.clone())))
+                .collect();
         }
-        let addresses = self.resolve()?;
         let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
-        for mut address in addresses {
-            let first =
-                match probe_tcp(address, count).and_then(|()| listen_tcp(address, count > 1)) {
-                    Ok(listener) => listener,
-                    Err(error) => {
-                        last = error;
-                        continue;
-                    }
-                };
-            address = first.local_addr()?;
-            let mut listeners = vec![Listener::Tcp(first)];
-            for _ in 1..count {
-                listeners.push(Listener::Tcp(listen_tcp(address, true)?));
+        for address in self.resolve()? {
+            match listen_tcp(address, count) {
+                Ok(listeners) => return Ok(listeners),
+                Err(error) => last = error,
             }
-            return Ok(listeners);
         }
         Err(last)
     }
@@ -230,56 +224,38 @@ fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-/// Fails if another server listens on the port.
+/// Opens `count` listeners on one port.
 ///
-/// If it has set `SO_REUSEPORT`, ours would share the port and get a part of its clients. Binding a
-/// socket without that option detects it.
-fn probe_tcp(address: SocketAddr, count: usize) -> io::Result<()> {
-    if count > 1 && address.port() != 0 {
-        bind_tcp(address, false)?;
+/// The first binds and listens without `SO_REUSEPORT`, which fails if any other socket listens there. Only
+/// then the port is shared: with the option from the start, two servers of this program could share a port
+/// and each get a part of the clients.
+fn listen_tcp(mut address: SocketAddr, count: usize) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    let first = tcp_socket(address)?;
+    first.bind(&address.into())?;
+    first.listen(BACKLOG)?;
+    if count > 1 {
+        first.set_reuse_port(true)?;
     }
-    Ok(())
+    let first = TcpListener::from(first);
+    address = first.local_addr()?;
+    listeners.push(first.try_into()?);
+    for _ in 1..count {
+        let socket = tcp_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(TcpListener::from(socket).try_into()?);
+    }
+    Ok(listeners)
 }
 
-fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<Socket> {
+/// A socket to listen with.
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    if share {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn listen_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
-    let socket = bind_tcp(address, share)?;
     tune(&socket)?;
-    socket.set_nonblocking(true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
-    let bind = || -> io::Result<UnixListener> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    match bind() {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let stale = std::fs::symlink_metadata(path)?.file_type().is_socket()
-                && start_unix(path)
-                    .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !stale {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            bind()
-        }
-        other => other,
-    }
+    Ok(socket)
 }
 
 fn start_unix(path: &Path) -> io::Result<UnixStream> {
@@ -309,6 +285,9 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -329,12 +308,69 @@ mod tests {
         let address = Address::Unix(path.clone());
         let first = address.listen(2).unwrap();
         assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // The file of a process that was killed.
+        let copy = first[0].try_clone().unwrap();
         drop(first);
+        assert!(!path.exists(), "removed with the last listener");
+        drop((copy, UnixListener::bind(&path).unwrap()));
+        let other = UnixListener::bind(&path);
+        assert_eq!(other.unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(address.listen(1).unwrap());
-        std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "a file").unwrap();
         assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
         std::fs::remove_file(&path).unwrap();
+        // One that does not lock.
+        let _other = UnixListener::bind(&path).unwrap();
+        assert_eq!(address.listen(1).unwrap_err().kind(), ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(lock_of(&path)).unwrap();
+    }
+
+    fn lock_of(path: &Path) -> PathBuf {
+        PathBuf::from(format!("{}.lock", path.display()))
+    }
+
+    /// Lets several threads listen at once, again and again; exactly one may succeed each time.
+    fn contend(address: &Address, count: usize, prepare: impl Fn()) {
+        const THREADS: usize = 4;
+        let barrier = Barrier::new(THREADS);
+        for round in 0..200 {
+            prepare();
+            let results: Vec<_> = thread::scope(|scope| {
+                let listen = || {
+                    barrier.wait();
+                    address.listen(count)
+                };
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(listen)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let listening = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(listening, 1, "in round {round}: {results:?}");
+            for error in results.iter().filter_map(|result| result.as_ref().err()) {
+                assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            }
+            // Who connects reaches the one that listens.
+            let client = address.connect(Duration::from_secs(9)).unwrap();
+            let listeners = results.into_iter().flatten().flatten();
+            let accepted = listeners.filter(|listener| listener.accept().is_ok()).count();
+            assert_eq!(accepted, 1, "in round {round}");
+            drop(client);
+        }
+    }
+
+    #[test]
+    fn one_of_several_servers_listens_on_a_stale_socket_file() {
+        let path = std::env::temp_dir().join(format!("countersign-race-{}", std::process::id()));
+        contend(&Address::Unix(path.clone()), 2, || drop(UnixListener::bind(&path).unwrap()));
+        std::fs::remove_file(lock_of(&path)).unwrap();
+    }
+
+    #[test]
+    fn one_of_several_servers_with_workers_listens_on_a_port() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        contend(&Address::Tcp { host: "127.0.0.1".into(), port }, 2, || ());
     }
 
     #[test]
@@ -362,6 +398,7 @@ mod tests {
             last.join().unwrap().unwrap();
         });
         std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(lock_of(&path)).unwrap();
     }
 
     #[test]

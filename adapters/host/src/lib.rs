@@ -44,6 +44,7 @@ mod session_factory;
 mod shared_connection;
 mod shared_keys;
 mod shutdown_handle;
+mod socket_file;
 mod stoppable_connection;
 mod stream;
 mod waiters;

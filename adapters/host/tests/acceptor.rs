@@ -42,7 +42,7 @@ impl Drop for Sockets {
     fn drop(&mut self) {
         for address in &self.0 {
             let Address::Unix(path) = address else { continue };
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(format!("{}.lock", path.display()));
         }
     }
 }
@@ -128,5 +128,5 @@ fn stopped_server_closes_its_listeners() {
     assert!(matches!(acceptor.poll(ready), Incoming::Stopped));
     assert!(acceptor.local_addresses().unwrap().is_empty());
     let refused = sockets.0[0].connect(TIMEOUT).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
 }

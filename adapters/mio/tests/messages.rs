@@ -115,8 +115,8 @@ fn peer_that_sends_everything_before_it_reads_is_answered() {
             client.send(&message).unwrap();
             assert!(client.recv().unwrap().unwrap() == message, "{address} {scheme:?}");
         }
-        let _ = std::fs::remove_file(&path);
     }
+    std::fs::remove_file(format!("{}.lock", path.display())).unwrap();
 }
 
 #[test]

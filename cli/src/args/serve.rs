@@ -13,7 +13,7 @@ use super::{buffer_len, message_len};
 #[derive(clap::Args)]
 pub(crate) struct ServeArgs {
     /// The address to listen on: host:port, [v6]:port or unix:/path; port 0 selects a free port; may be
-    /// repeated
+    /// repeated. For unix:/path a lock on the file /path.lock, which stays, admits one server at a time
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9999")]
     pub(crate) listen: Vec<Address>,
 

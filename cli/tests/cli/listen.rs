@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::KEY;
 use crate::common::{Server, ServerAddr, TempDir, countersign};
 use crate::peer::{Peer, PeerScheme};
-use crate::process::{Output, run};
+use crate::process::{Output, Process, run};
 
 const SCHEME: PeerScheme = PeerScheme::Challenge(KEY);
 
@@ -90,6 +90,48 @@ fn stale_unix_socket_is_replaced() {
     assert!(path.exists());
     let server = Server::start(&dir, KEY, &args);
     serves(&server.at[0]);
+}
+
+/// Starts several servers at once and returns how many listen. The others must say why they do not.
+fn contenders(dir: &TempDir, args: &[&str]) -> usize {
+    let start = |_| {
+        let mut command = countersign(dir);
+        command.arg("serve").args(args).args(["--scheme", "challenge"]);
+        Process::start(command.env("COUNTERSIGN_KEY", KEY))
+    };
+    let servers: Vec<_> = (0..4).map(start).collect();
+    let mut listening = Vec::new();
+    for server in servers {
+        // A server that cannot listen ends without a line.
+        let ready = server.out.wait("a line or the end", |text, end| text.contains('\n') || end);
+        if ready.contains("LISTENING") {
+            listening.push(server);
+        } else {
+            server.wait().expect_code(1).expect_stderr("cannot listen on");
+        }
+    }
+    listening.len()
+}
+
+#[test]
+fn one_of_several_servers_listens_on_a_stale_unix_socket() {
+    let dir = TempDir::new();
+    for _ in 0..10 {
+        drop(UnixListener::bind(dir.path().join("s")).unwrap());
+        assert_eq!(contenders(&dir, &["--listen", "unix:s"]), 1);
+        fs::remove_file(dir.path().join("s")).unwrap();
+    }
+}
+
+#[test]
+fn one_of_several_servers_with_workers_listens_on_a_port() {
+    let dir = TempDir::new();
+    for _ in 0..10 {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        assert_eq!(contenders(&dir, &["--listen", &address, "--workers", "2"]), 1);
+    }
 }
 
 #[test]

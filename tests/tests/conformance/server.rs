@@ -152,7 +152,7 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(format!("{}.lock", self.path.display()));
         if let Some(thread) = self.thread.take() {
             self.handle.stop();
             // The connections of a failed test may be open, and the server would wait for them.

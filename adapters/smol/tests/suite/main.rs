@@ -269,7 +269,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.handle.stop();
         if let Address::Unix(path) = &self.address {
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(format!("{}.lock", path.display()));
         }
     }
 }

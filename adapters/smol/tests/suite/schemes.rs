@@ -70,7 +70,8 @@ fn with_mio(kind: Kind, address: &Address, talk: impl FnOnce(&Address)) {
     handle.stop();
     server_thread.join().unwrap().unwrap();
     if let Address::Unix(path) = at {
-        std::fs::remove_file(path).unwrap();
+        assert!(!path.exists(), "the server removes the file of its socket");
+        std::fs::remove_file(format!("{}.lock", path.display())).unwrap();
     }
 }
 
