@@ -52,6 +52,9 @@ pub enum Error {
     Truncated(Truncated),
     /// The peer exceeded a deadline.
     TimedOut(TimedOut),
+    /// The session held a buffer that others waited for, and its peer has more than its share of them:
+    /// [`Storage::is_revoked`](crate::Storage::is_revoked).
+    Overload,
     /// This end ended the session: [`Protocol::abort`](crate::Protocol::abort).
     Aborted(CloseReason),
     /// The transport failed. Reported by a driver, which has the I/O error, never by a protocol.
@@ -292,6 +295,7 @@ impl Error {
             Self::TimedOut(TimedOut::Receive) => "receive-timeout",
             Self::TimedOut(TimedOut::Send) => "send-timeout",
             Self::TimedOut(TimedOut::Peer) => "peer-silent",
+            Self::Overload => "overload",
             Self::Aborted(CloseReason::Shutdown) => "aborted-shutdown",
             Self::Aborted(CloseReason::Protocol) => "aborted-protocol",
             Self::Aborted(CloseReason::Timeout) => "aborted-timeout",
@@ -410,6 +414,9 @@ impl fmt::Display for Error {
             }
             Self::TimedOut(TimedOut::Send) => {
                 "the peer stopped reading, or reads too slowly: check that it reads its answers"
+            }
+            Self::Overload => {
+                "the peer kept a buffer in use that others waited for: use fewer connections, or send and read faster"
             }
             Self::Aborted(CloseReason::Shutdown) => "ended by this end: shutting down",
             Self::Aborted(CloseReason::Protocol) => {

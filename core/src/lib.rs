@@ -177,6 +177,7 @@ mod event;
 mod framing;
 mod handshake;
 mod key_request;
+mod lease_term;
 mod name;
 mod outbox;
 mod peer;

@@ -5,7 +5,9 @@ use core::ops::Range;
 use crate::error::Error;
 use crate::event::Remaining;
 use crate::framing::{Control, Decoder, Limits, Parsed, SealingParams};
+use crate::lease_term::LeaseTerm;
 use crate::storage::{Storage, UsedRange};
+use crate::time::Instant;
 
 /// How many bytes are parked without a lease: enough for a header, or a control frame of suite 00.
 const MAX_PARKED: usize = 16;
@@ -17,7 +19,11 @@ const MAX_PARKED: usize = 16;
 pub(crate) struct RecvBuffer<B> {
     storage: B,
     decoder: Decoder,
-    limits: Limits,
+    /// See [`Limits`].
+    max_frame: u64,
+    /// See [`Limits`]. `u32` keeps sessions small; a buffer is no longer.
+    max_chunk: u32,
+    term: LeaseTerm,
     /// The bytes in the leased buffer.
     buffered: UsedRange,
     front: Front,
@@ -55,7 +61,9 @@ impl<B: Storage> RecvBuffer<B> {
         Self {
             storage,
             decoder,
-            limits,
+            max_frame: limits.max_frame,
+            max_chunk: limits.max_chunk.min(u32::MAX as usize) as u32,
+            term: LeaseTerm::NONE,
             buffered: UsedRange::default(),
             front: Front::Need(1),
             space_len: 0,
@@ -70,7 +78,7 @@ impl<B: Storage> RecvBuffer<B> {
     /// Starts to receive sealed frames, after the handshake; `max_chunk` is the new limit.
     pub(crate) fn open(&mut self, sealing: &SealingParams, max_chunk: usize) {
         self.decoder.open(sealing);
-        self.limits.max_chunk = max_chunk;
+        self.max_chunk = max_chunk.min(u32::MAX as usize) as u32;
     }
 
     /// The current chunk, empty if there is none.
@@ -97,15 +105,28 @@ impl<B: Storage> RecvBuffer<B> {
 
     /// Length of the longest chunk to deliver, in bytes.
     pub(crate) fn max_chunk(&self) -> usize {
-        self.limits.max_chunk
+        self.max_chunk as usize
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_chunk: self.max_chunk(), max_frame: self.max_frame }
     }
 
     pub(crate) fn wants_read(&self) -> bool {
-        !self.eof && (!self.has_chunk() || self.buffered.end() < UsedRange::capacity(&self.storage))
+        !self.eof && (!self.has_chunk() || self.reads_ahead())
+    }
+
+    /// Whether bytes are received while there is a chunk.
+    fn reads_ahead(&self) -> bool {
+        !self.term.is_over() && self.buffered.end() < UsedRange::capacity(&self.storage)
     }
 
     pub(crate) fn awaiting_buffer(&self) -> bool {
         self.awaiting_buffer
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.storage.is_revoked()
     }
 
     pub(crate) fn handle_eof(&mut self) {
@@ -152,18 +173,21 @@ impl<B: Storage> RecvBuffer<B> {
             }
             // Of a long chunk read exactly the rest: bytes of the next chunk would have to be moved
             // to the front of the buffer before that chunk fits.
-            if need > capacity / 2 {
+            if need > capacity / 2 || self.term.is_over() {
                 end = self.buffered.start() + need;
             }
         }
         self.buffered.end()..end.clamp(self.buffered.end(), capacity)
     }
 
-    /// `n` bytes were written to the last space.
-    pub(crate) fn commit(&mut self, n: usize) {
+    /// `n` bytes were written to the last space. The lease is used freely until `term_end`.
+    pub(crate) fn commit(&mut self, n: usize, term_end: impl FnOnce() -> Instant) {
         let n = n.min(core::mem::take(&mut self.space_len) as usize);
         self.buffered.extend(n);
         self.unparsed |= n > 0;
+        if n > 0 {
+            self.term.begin(term_end);
+        }
         // Unparsed bytes may be a complete chunk, which stays in the buffer.
         if !self.unparsed {
             self.park_or_release();
@@ -173,11 +197,12 @@ impl<B: Storage> RecvBuffer<B> {
     /// Parses up to the next chunk or control frame, unless there is a current chunk.
     pub(crate) fn parse_next(&mut self) -> Result<Received, Error> {
         if !self.has_chunk() && self.parked_len == 0 {
+            let limits = self.limits();
             let bytes = match self.buffered {
                 buffered if buffered.is_empty() => &[],
                 buffered => &self.storage.bytes()[buffered.range()],
             };
-            match self.decoder.parse(bytes, self.limits)? {
+            match self.decoder.parse(bytes, limits)? {
                 Parsed::Chunk { header, len, trailer, first, remaining } => {
                     self.buffered.advance(header);
                     self.front = Front::Chunk { len: len as u32, trailer: trailer as u8 };
@@ -225,7 +250,13 @@ impl<B: Storage> RecvBuffer<B> {
         }
         self.buffered.clear();
         self.space_len = 0;
+        self.term = LeaseTerm::NONE;
         self.storage.release();
+    }
+
+    /// Notes that a frame is incomplete at `now`.
+    pub(crate) fn check_term(&mut self, now: Instant) {
+        self.term.check(now, &self.storage);
     }
 
     /// Drops all received bytes and releases the lease.
@@ -236,6 +267,7 @@ impl<B: Storage> RecvBuffer<B> {
         self.unparsed = false;
         self.buffered.clear();
         self.space_len = 0;
+        self.term = LeaseTerm::NONE;
         self.storage.release();
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct SendBuffer {
     wanted_len: u32,
     /// Whether the last `Full` was caused by a missing lease.
     awaiting_buffer: bool,
+    /// Whether the queued bytes have to leave before more are queued, so that the lease is returned.
+    draining: bool,
     /// The application has ended the session, for this reason.
     aborted: Option<CloseReason>,
 }
@@ -45,6 +47,7 @@ impl SendBuffer {
             capacity,
             wanted_len: 0,
             awaiting_buffer: false,
+            draining: false,
             aborted: None,
         }
     }
@@ -147,6 +150,11 @@ impl SendBuffer {
         if self.is_drained() { &[] } else { &storage.bytes()[self.queued.range()] }
     }
 
+    /// Queues nothing more until all queued bytes have left.
+    pub(crate) fn drain(&mut self) {
+        self.draining = !self.is_drained();
+    }
+
     /// The first `n` of the [`pending`](Self::pending) bytes were transmitted.
     pub(crate) fn handle_transmitted(&mut self, n: usize, storage: &mut dyn Storage) {
         self.queued.advance(n);
@@ -157,6 +165,7 @@ impl SendBuffer {
     pub(crate) fn release_if_idle(&mut self, storage: &mut dyn Storage) {
         if self.is_drained() && !self.awaiting_buffer {
             self.queued.clear();
+            self.draining = false;
             storage.release();
         }
     }
@@ -172,7 +181,7 @@ impl SendBuffer {
             self.awaiting_buffer = !storage.lease();
         }
         let room = self.capacity as usize - self.queued.len();
-        let ready = !self.awaiting_buffer && room >= self.wanted_len as usize;
+        let ready = !self.awaiting_buffer && !self.draining && room >= self.wanted_len as usize;
         if ready {
             self.wanted_len = 0;
         }
@@ -208,7 +217,7 @@ impl SendBuffer {
         if self.is_drained() {
             self.awaiting_buffer = !storage.lease();
         }
-        if self.awaiting_buffer || capacity - self.queued.len() < needed {
+        if self.awaiting_buffer || self.draining || capacity - self.queued.len() < needed {
             // One `Writable` answers every `Full` before it, so it waits for the longest of them.
             self.wanted_len = self.wanted_len.max(needed as u32);
             return Err(SendError::Full);

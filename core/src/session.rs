@@ -16,6 +16,7 @@ use crate::framing::{self, Control, Decoder, Encoder, Limits};
 use crate::handshake::{
     FailureAlert, Handshake, HandshakeBuffer, HandshakeOutput, Input, PeerInfo,
 };
+use crate::lease_term::LeaseTerm;
 use crate::recv_buffer::{Received, RecvBuffer};
 use crate::role::Role;
 use crate::send_buffer::SendBuffer;
@@ -62,6 +63,7 @@ pub struct Session<B: Storage> {
     recv_buffer: RecvBuffer<B>,
     send_buffer: SendBuffer,
     send: B,
+    send_term: LeaseTerm,
     control_frames: ControlFrames,
     keepalive: Keepalive,
     deadlines: Deadlines,
@@ -175,6 +177,7 @@ impl<B: Storage> Session<B> {
             recv_buffer: RecvBuffer::new(receive, Decoder::new(config.framing), limits),
             send_buffer: SendBuffer::new(encoder, &send),
             send,
+            send_term: LeaseTerm::NONE,
             control_frames: ControlFrames::new(),
             keepalive: Keepalive::default(),
             deadlines,
@@ -268,6 +271,17 @@ impl<B: Storage> Session<B> {
             State::Failed { .. } => {}
         }
         self.end();
+    }
+
+    /// Gives back what was revoked, and ends the session if it has not ended.
+    #[cold]
+    fn return_leases(&mut self, now: Instant) {
+        let discards = self.send.is_revoked();
+        self.fail(Error::Overload, now);
+        if discards {
+            // With the CLOSE: behind a part of a frame it could not be parsed.
+            self.discard();
+        }
     }
 
     /// Ends the session with `error` and returns `error`.
@@ -486,6 +500,7 @@ impl<B: Storage> Session<B> {
         if self.recv_buffer.has_chunk() {
             return Ok(None);
         }
+        self.recv_buffer.check_term(now);
         if self.recv_buffer.eof() {
             if !self.recv_buffer.at_boundary() {
                 return Err(self.fail_with(Error::Truncated(Truncated::Message), now));
@@ -514,7 +529,9 @@ fn close_reason(error: Error) -> Option<CloseReason> {
     match error {
         Error::Aborted(why) => Some(why),
         Error::Frame(_) | Error::FrameTooLong { .. } => Some(CloseReason::Protocol),
-        Error::TimedOut(TimedOut::Receive | TimedOut::Peer) => Some(CloseReason::Timeout),
+        Error::TimedOut(TimedOut::Receive | TimedOut::Peer) | Error::Overload => {
+            Some(CloseReason::Timeout)
+        }
         // Queued bytes are dropped, or the peer does not read any more.
         _ => None,
     }

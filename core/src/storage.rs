@@ -65,6 +65,18 @@ pub trait Storage {
 
     /// Releases the lease, or stops waiting for one. No effect if there is neither.
     fn release(&mut self);
+
+    /// Whether others wait for a lease. A session that holds one then takes nothing more into the buffer
+    /// than completes what it has, and so returns the lease as soon as it can.
+    fn contended(&self) -> bool {
+        false
+    }
+
+    /// Whether the owner of the buffers wants this lease back at once, because its holder has more than
+    /// its share while others wait. The session then ends with [`Error::Overload`](crate::Error::Overload).
+    fn is_revoked(&self) -> bool {
+        false
+    }
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Storage for T {

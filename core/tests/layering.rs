@@ -10,7 +10,7 @@ use std::path::Path;
 /// two modules of one layer may not use each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "event", "name", "process_id", "role", "storage", "time"],
-    &["crypto"],
+    &["crypto", "lease_term"],
     &["config", "key_request", "peer"],
     &["framing"],
     &["handshake", "recv_buffer", "send_buffer"],

@@ -42,9 +42,14 @@ impl Deadlines {
         self.at[deadline as usize] = at;
     }
 
+    /// The stall timeout from `now`.
+    pub(crate) fn stall_end(&self, now: Instant) -> Instant {
+        now.saturating_add_micros(self.stall_timeout)
+    }
+
     /// Sets a stall deadline: the peer has the stall timeout from `now`.
     pub(crate) fn start_stall(&mut self, deadline: Deadline, now: Instant) {
-        self.set(deadline, now.saturating_add_micros(self.stall_timeout));
+        self.set(deadline, self.stall_end(now));
     }
 
     pub(crate) fn clear(&mut self, deadline: Deadline) {

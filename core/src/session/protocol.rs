@@ -7,6 +7,7 @@ use crate::error::{CloseReason, Error, KeyError, KeyRejection, TimedOut};
 use crate::event::Event;
 use crate::handshake::Input;
 use crate::key_request::KeyRequest;
+use crate::lease_term::LeaseTerm;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::protocol::Protocol;
@@ -142,7 +143,7 @@ impl<B: Storage> Protocol for Session<B> {
         match &mut self.state {
             State::Handshake { buffer, .. } => buffer.commit(n),
             State::Open(_) => {
-                self.recv_buffer.commit(n);
+                self.recv_buffer.commit(n, || self.deadlines.stall_end(now));
                 // Only a deadline that back-pressure cleared is set again: bytes alone are no sign that
                 // the peer is alive, a complete frame is.
                 let listens = !self.closed && !self.recv_buffer.has_chunk();
@@ -199,6 +200,9 @@ impl<B: Storage> Protocol for Session<B> {
         {
             return Ok(Some(event));
         }
+        if self.recv_buffer.is_revoked() || self.send.is_revoked() {
+            self.return_leases(now);
+        }
         match self.state {
             State::Handshake { .. } => Ok(None),
             State::Open(_) => self.poll_open(now),
@@ -208,6 +212,10 @@ impl<B: Storage> Protocol for Session<B> {
 
     fn poll_transmit(&mut self, now: Instant) -> &[u8] {
         if !matches!(self.state, State::Handshake { .. }) {
+            // Nobody polls the events of a session that has failed.
+            if matches!(self.state, State::Failed { .. }) && self.send.is_revoked() {
+                self.discard();
+            }
             if self.is_drained() {
                 // An idle session holds no lease.
                 self.send_buffer.release_if_idle(&mut self.send);
@@ -223,7 +231,14 @@ impl<B: Storage> Protocol for Session<B> {
             State::Handshake { buffer, .. } => buffer.pending(),
             // A control frame that was begun goes first: frames must not interleave.
             _ => match self.control_frames.pending() {
-                [] => self.send_buffer.pending(&mut self.send),
+                [] => {
+                    self.send_term.begin(|| self.deadlines.stall_end(now));
+                    self.send_term.check(now, &self.send);
+                    if self.send_term.is_over() {
+                        self.send_buffer.drain();
+                    }
+                    self.send_buffer.pending(&mut self.send)
+                }
                 pending => pending,
             },
         };
@@ -245,7 +260,12 @@ impl<B: Storage> Protocol for Session<B> {
                     self.drop_keepalives_after_fin();
                 }
             }
-            _ => self.send_buffer.handle_transmitted(n, &mut self.send),
+            _ => {
+                self.send_buffer.handle_transmitted(n, &mut self.send);
+                if self.send_buffer.is_drained() {
+                    self.send_term = LeaseTerm::NONE;
+                }
+            }
         }
         if let State::Open(_) = self.state {
             self.deadlines.set_or_clear(Deadline::Ping, self.keepalive.ping_at(now));

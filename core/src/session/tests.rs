@@ -34,12 +34,15 @@ use std::vec::Vec;
 
 const SECRET: &[u8] = b"key shared by both sides";
 
-/// State of a buffer pool: regions leased, whether it is exhausted, whether a lease is awaited.
+/// State of a buffer pool: regions leased, whether it is exhausted, whether a lease is awaited, whether others
+/// wait for one, and whether all leases are revoked.
 #[derive(Debug, Default)]
 struct Pool {
     leased: Cell<usize>,
     exhausted: Cell<bool>,
     awaited: Cell<bool>,
+    contended: Cell<bool>,
+    revoked: Cell<bool>,
 }
 
 /// Storage whose bytes exist only while leased and start with arbitrary content.
@@ -77,6 +80,14 @@ impl Storage for Region {
         if !core::mem::take(&mut self.bytes).is_empty() {
             self.pool.leased.set(self.pool.leased.get() - 1);
         }
+    }
+
+    fn contended(&self) -> bool {
+        self.pool.contended.get()
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.pool.revoked.get() && !self.bytes.is_empty()
     }
 }
 

@@ -236,3 +236,199 @@ fn getters_take_no_lease() {
     assert!(endpoint.session.peer().is_some() && endpoint.session.key_request().is_none());
     assert_eq!(endpoint.pools.held(), NONE);
 }
+
+/// The time for which a lease is used freely at most, in microseconds.
+const TERM: u64 = 31_100_000;
+
+/// A frame of 24 bytes.
+fn short() -> Vec<u8> {
+    frame(&[7; 20])
+}
+
+/// Receives `begin` and the first 17 bytes of a frame; returns how many chunks that were.
+fn receive_overlapping(endpoint: &mut Endpoint, begin: &[u8]) -> usize {
+    let mut bytes = [begin, &short()[..17]].concat();
+    let mut chunks = 0;
+    while !bytes.is_empty() {
+        let n = endpoint.offer(&bytes);
+        assert!(n > 0);
+        bytes.drain(..n);
+        chunks += endpoint.drain_chunks().len();
+    }
+    chunks
+}
+
+#[test]
+fn lease_is_returned_after_its_term_by_a_peer_that_overlaps_frames() {
+    let mut endpoint = Endpoint::new(&framed(Framing::U32), Role::Server, 256, 64);
+    assert_eq!(endpoint.events(), [Event::Established]);
+    assert_eq!(receive_overlapping(&mut endpoint, &[]), 0);
+    // The rest of one frame, with the first bytes of the next: the buffer is never empty.
+    let rest = &short()[17..];
+    for second in [10, 20, 29] {
+        endpoint.advance_to(second * 1_000_000);
+        assert_eq!(receive_overlapping(&mut endpoint, rest), 1);
+        assert_eq!(endpoint.pools.held(), (0, 1, 0));
+    }
+    endpoint.advance_to(TERM);
+    assert_eq!(receive_overlapping(&mut endpoint, rest), 1);
+    // From now on only the rest of the frame is read.
+    assert_eq!(endpoint.session.recv_space().len(), rest.len());
+    endpoint.advance_to(TERM + 10_000_000);
+    assert_eq!(endpoint.offer(&[rest, &short()].concat()), rest.len());
+    assert_eq!(endpoint.drain_chunks().len(), 1);
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
+    // The next lease has a term of its own.
+    receive_overlapping(&mut endpoint, &short());
+    assert_eq!(endpoint.session.recv_space().len(), 256 - 24 - 17);
+}
+
+#[test]
+fn receive_lease_is_returned_early_while_others_wait() {
+    for framing in [Framing::U32, Framing::Multiprocessing] {
+        let mut endpoint = Endpoint::established(&framed(framing));
+        receive_overlapping(&mut endpoint, &short());
+        endpoint.pools.receive.contended.set(true);
+        let mut stream = [&short()[17..], &short(), &short()].concat();
+        let mut chunks = 0;
+        let mut returned = 0;
+        while !stream.is_empty() {
+            let n = endpoint.offer(&stream);
+            stream.drain(..n);
+            chunks += endpoint.drain_chunks().len();
+            returned += usize::from(endpoint.pools.held().1 == 0);
+        }
+        // The first read after others wait may still be of any length; each frame then ends a lease.
+        assert_eq!(chunks, 3);
+        assert!(returned >= 1, "{framing:?}");
+        assert_eq!(endpoint.pools.held(), (0, 0, 0));
+    }
+}
+
+#[test]
+fn nothing_is_read_ahead_of_a_chunk_once_the_term_is_over() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.feed(b"first");
+    assert_eq!(endpoint.events().len(), 1);
+    assert!(endpoint.session.wants_read());
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    receive_overlapping(&mut endpoint, &[]);
+    endpoint.advance_to(1);
+    endpoint.pools.receive.contended.set(true);
+    assert_eq!(endpoint.events(), []);
+    endpoint.feed(&short()[17..]);
+    assert_eq!(endpoint.events(), [whole_message()]);
+    assert!(!endpoint.session.wants_read());
+    assert_eq!(endpoint.session.recv_space(), []);
+    endpoint.consume();
+    assert_eq!(endpoint.events(), []);
+    assert!(endpoint.session.wants_read());
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
+}
+
+#[test]
+fn sealed_frames_return_the_lease_too() {
+    let (mut client, mut server) = pair::established(&pair::client(), &pair::server());
+    client.send(b"two").unwrap();
+    let bytes = client.transmit_all();
+    server.feed(&bytes[..bytes.len() - 1]);
+    server.pools.receive.contended.set(true);
+    assert_eq!(server.events(), []);
+    assert_eq!(server.session.recv_space().len(), 1);
+    server.feed(&bytes[bytes.len() - 1..]);
+    assert_eq!(server.drain_chunks().len(), 1);
+    assert_eq!(server.pools.held(), (0, 0, 0));
+}
+
+#[test]
+fn send_lease_is_returned_after_its_term_by_a_peer_that_reads_slowly() {
+    let mut endpoint = Endpoint::established(&framed(Framing::Raw));
+    endpoint.send(&[1; 64]).unwrap();
+    // The peer reads 10 bytes every second, and as many are queued again.
+    for second in 0..30 {
+        endpoint.advance_to(second * 1_000_000);
+        assert_eq!(endpoint.transmit(10).len(), 10);
+        endpoint.send(&[2; 10]).unwrap();
+    }
+    endpoint.advance_to(TERM);
+    assert_eq!(endpoint.transmit(10).len(), 10);
+    assert_eq!(endpoint.send(&[3; 10]), Err(SendError::Full));
+    assert_eq!(endpoint.events(), [], "until the buffer is empty");
+    assert_eq!(endpoint.transmit(53).len(), 53);
+    assert_eq!(endpoint.send(&[3; 1]), Err(SendError::Full));
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.transmit_all().len(), 1);
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
+    assert_eq!(endpoint.events(), [Event::Writable]);
+    endpoint.send(&[3; 10]).unwrap();
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    endpoint.send(&[3; 1]).unwrap();
+}
+
+#[test]
+fn send_lease_is_returned_early_while_others_wait() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.send(b"first").unwrap();
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    endpoint.send(b"second").unwrap();
+    endpoint.pools.send.contended.set(true);
+    assert_eq!(endpoint.transmit(1).len(), 1);
+    assert_eq!(endpoint.send(b"third"), Err(SendError::Full));
+    assert_eq!(endpoint.transmit_all(), [frame(b"first"), frame(b"second")].concat()[2..]);
+    assert_eq!(endpoint.pools.held(), (0, 0, 0));
+    assert_eq!(endpoint.events(), [Event::Writable]);
+    endpoint.send(b"third").unwrap();
+    assert_eq!(endpoint.transmit_all(), frame(b"third"));
+}
+
+#[test]
+fn revoked_receive_lease_ends_the_session_with_a_close() {
+    let (mut client, mut server) = pair::established(&pair::client(), &pair::server());
+    server.send(b"queued").unwrap();
+    client.send(b"a message of more than 16 bytes").unwrap();
+    let bytes = client.transmit_all();
+    server.feed(&bytes[..bytes.len() - 1]);
+    assert_eq!(server.events(), []);
+    server.pools.receive.revoked.set(true);
+    assert_eq!(server.error(), Error::Overload);
+    assert_eq!(server.pools.held(), (0, 0, 1));
+    client.feed(&server.transmit_all());
+    assert_eq!(client.events(), [whole_message()]);
+    client.consume();
+    assert_eq!(client.error(), Error::PeerClosed(CloseReason::Timeout));
+    assert_eq!(server.pools.held(), NONE);
+    assert!(server.session.is_done());
+}
+
+#[test]
+fn revoked_send_lease_is_returned_with_the_queued_bytes() {
+    for failed in [false, true] {
+        let (_, mut server) = pair::established(&pair::client(), &pair::server());
+        server.send(b"queued").unwrap();
+        assert_eq!(server.transmit(3).len(), 3);
+        let mut error = Error::Overload;
+        if failed {
+            error = Error::Aborted(CloseReason::Application);
+            server.session.abort(CloseReason::Application, server.now);
+        }
+        server.pools.send.revoked.set(true);
+        if !failed {
+            assert_eq!(server.error(), error);
+        }
+        assert_eq!(server.transmit_all(), b"", "nothing may follow a part of a frame");
+        assert_eq!(server.pools.held(), NONE);
+        assert_eq!(server.error(), error);
+        assert!(server.session.is_done());
+    }
+}
+
+#[test]
+fn session_without_a_lease_is_not_revoked() {
+    let mut endpoint = Endpoint::established(&framed(Framing::U32));
+    endpoint.feed(&frame(b"ab")[..5]);
+    assert_eq!(endpoint.events(), []);
+    assert_eq!(endpoint.pools.held(), NONE, "the bytes are parked");
+    endpoint.pools.receive.revoked.set(true);
+    endpoint.pools.send.revoked.set(true);
+    assert_eq!(endpoint.events(), []);
+}
