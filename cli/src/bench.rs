@@ -230,7 +230,7 @@ impl Bench {
                     _: &Stream,
                     _: &mut Instant|
          -> Result<(BoxedProtocol, Load), StartFailure> {
-            let protocol = factory.client(waker, now).map_err(StartFailure::Start)?;
+            let protocol = factory.client(&waker.into(), now).map_err(StartFailure::Start)?;
             if !talking {
                 wakers.push(waker.clone());
             }

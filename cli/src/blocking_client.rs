@@ -171,8 +171,9 @@ impl LoopClient {
         let mut connections = connections.map_err(CallError::Io)?;
         let mut waker = Waker::noop().clone();
         let inserted = connections.insert(stream, (), |connection_waker, _, ()| {
-            let protocol =
-                factory.client(connection_waker, clock.now()).map_err(InsertError::Start)?;
+            let protocol = factory
+                .client(&connection_waker.into(), clock.now())
+                .map_err(InsertError::Start)?;
             waker = connection_waker.clone();
             let queue = SendQueue::new(message_memory.buffer());
             Ok::<_, InsertError>((protocol, LoopService { shared: shared.clone(), queue }))

@@ -22,6 +22,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(1);
 /// How many bytes of the peer it discards meanwhile.
 const DISCARD: u32 = 256 << 10;
+/// How often a session that waits for a buffer asks for it.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A protocol and the state of its connection.
 ///
@@ -406,6 +408,10 @@ impl<P: DerefMut<Target: Protocol>, E> Driver<P, E> {
             }
             self.pass.begun = false;
             interest.until = self.poll_timeout();
+            if self.protocol.awaiting_buffer() {
+                // Asking again tells the owner of the buffers for how long the session has waited.
+                interest = interest.until_at_most(Some(now.saturating_add(ASK_AGAIN)));
+            }
             return Some(Progress::Wait(interest));
         }
         self.pass.moved = false;

@@ -424,7 +424,7 @@ impl Served {
             let established = connection.driver().is_established();
             let end = ConnectionEnd { established, result, service: None };
             self.report(ConnectionEvent::Ended(end), now);
-            self.handle.set_closed();
+            self.handle.set_over();
         }
     }
 

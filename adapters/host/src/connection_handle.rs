@@ -9,8 +9,10 @@ use std::task::{Wake, Waker};
 use countersign::{CloseReason, Error, Instant, Outbox, Peer, SendError};
 use countersign_driver::{Context, QueueError, Service, ServiceError};
 
-use crate::peer_addr::PeerAddr;
+use crate::lease_holder::{Holder, LeaseHolder};
+use crate::peer_addr::{PackedAddr, PeerAddr};
 use crate::peer_identity::{PackedIdentity, PeerIdentity};
+use crate::principal::AtomicPrincipal;
 use crate::server_handle::ServerHandle;
 
 /// A connection of a server, from any thread. Clones are the same connection.
@@ -22,26 +24,27 @@ pub struct ConnectionHandle(Arc<Shared>);
 /// Kept small: every idle connection has one.
 struct Shared {
     id: u64,
-    addr: PeerAddr,
+    addr: PackedAddr,
     server: ServerHandle,
     /// Messages are queued, or the connection is to be closed. Written under the lock, read without it: a
     /// service looks at this twice for each message.
     pending: AtomicBool,
+    principal: AtomicPrincipal,
     state: Mutex<State>,
 }
 
 /// What wakes a connection of a server.
 #[derive(Clone, Debug)]
 pub enum ConnectionWaker {
-    /// The waker of its thread or task.
-    Task(Waker),
+    /// The waker of its thread or task. In a box, since most connections are those of a loop.
+    Task(Box<Waker>),
     /// Its key in the [`WakeQueue`](crate::WakeQueue) of its server.
     Queued(usize),
 }
 
 impl From<&Waker> for ConnectionWaker {
     fn from(waker: &Waker) -> Self {
-        Self::Task(waker.clone())
+        Self::Task(Box::new(waker.clone()))
     }
 }
 
@@ -119,7 +122,8 @@ impl ConnectionHandle {
         waker: ConnectionWaker,
     ) -> Self {
         let state = Mutex::new(State { waker: Some(waker), ..State::default() });
-        Self(Arc::new(Shared { id, addr, server, pending: AtomicBool::new(false), state }))
+        let (pending, principal) = (AtomicBool::new(false), AtomicPrincipal::default());
+        Self(Arc::new(Shared { id, addr: addr.into(), server, pending, principal, state }))
     }
 
     /// The server that it is a connection of.
@@ -136,7 +140,7 @@ impl ConnectionHandle {
     /// Where it comes from.
     #[must_use]
     pub fn addr(&self) -> PeerAddr {
-        self.0.addr
+        self.0.addr.unpack()
     }
 
     /// Who the peer is; `None` before the handshake is over.
@@ -241,13 +245,26 @@ impl ConnectionHandle {
         state.is_open() && state.peer.as_ref().is_some_and(|peer| peer.name() == Some(name))
     }
 
+    /// The service has been told of the end. The connection may go on closing, and is still woken.
     pub(crate) fn set_closed(&self) {
         let mut state = self.state();
         state.closed = true;
-        let dropped = (state.queue.take(), state.waker.take());
-        // Without the lock: dropping a waker may run code of the application's executor.
+        let dropped = state.queue.take();
         drop(state);
         drop(dropped);
+    }
+
+    /// The connection is over.
+    pub(crate) fn set_over(&self) {
+        self.set_closed();
+        let waker = self.state().waker.take();
+        // Without the lock: dropping a waker may run code of the application's executor.
+        drop(waker);
+    }
+
+    /// The holder of the connection's leases. It is the handle itself: an allocation less for each.
+    pub(crate) fn lease_holder(&self) -> LeaseHolder {
+        LeaseHolder::of(self.0.clone())
     }
 
     fn pop(&self) -> Option<Arc<[u8]>> {
@@ -322,12 +339,22 @@ impl Wake for Shared {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        Holder::wake(&**self);
+    }
+}
+
+impl Holder for Shared {
+    fn wake(&self) {
         let waker = self.state().waker.clone();
         match waker {
             Some(ConnectionWaker::Task(waker)) => waker.wake(),
             Some(ConnectionWaker::Queued(key)) => self.server.wake_connection(key),
             None => {}
         }
+    }
+
+    fn principal(&self) -> &AtomicPrincipal {
+        &self.principal
     }
 }
 

@@ -73,7 +73,7 @@ impl Connector {
     /// # Errors
     /// [`CallError::Start`].
     pub fn begin(&self, waker: &Waker, now: Instant) -> Result<CallConnection, CallError> {
-        let protocol = self.factory.client(waker, now).map_err(CallError::Start)?;
+        let protocol = self.factory.client(&waker.into(), now).map_err(CallError::Start)?;
         Ok(CallConnection::new(protocol, &self.options.message_memory))
     }
 }

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn packed_identity_is_unpacked_unchanged() {
-        let buffers = crate::pool::Pools::default().buffers(std::task::Waker::noop());
+        let buffers =
+            crate::pool::Pools::default().buffers(&crate::lease_holder::LeaseHolder::default());
         let config = Config::new(Scheme::None);
         let nonce = Nonce::from_bytes([7; Nonce::LEN]);
         let mut session = Session::client(&config, nonce, buffers, Instant::EPOCH).unwrap();

@@ -17,6 +17,7 @@ use crate::message_memory::MessageMemory;
 use crate::monitored_connection::ConnectionEvent;
 use crate::peer_addr::PeerAddr;
 use crate::peer_limits::{HandshakePermit, PeerLimitOptions, PeerLimits};
+use crate::principal::Principal;
 use crate::server_handle::{Registration, ServerHandle};
 use crate::service_factory::ServiceFactory;
 use crate::session_factory::{BoxedProtocol, ProtocolFactory, StartError};
@@ -147,10 +148,12 @@ impl ServerContext {
     ) -> Option<(BoxedProtocol, T)> {
         let registration = self.handle.register(addr, waker.into());
         let handle = registration.handle().clone();
+        let holder = handle.lease_holder();
+        holder.set_principal(Principal::of_address(&addr));
         guard.registration = Some(registration);
         // After a panic nothing that it may have left half done is used: a protocol and a service.
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            let protocol = self.factory.server(&handle.waker(), self.now())?;
+            let protocol = self.factory.server(&holder, self.now())?;
             Ok((protocol, create(handle)))
         }));
         let reason = match begun {
@@ -177,6 +180,8 @@ impl ServerContext {
         match event {
             ConnectionEvent::Established(peer) => {
                 *handshake = HandshakePermit::default();
+                let holder = registration.handle().lease_holder();
+                holder.set_principal(Principal::of_peer(&peer, &addr));
                 log_established(&addr, name, &peer);
             }
             ConnectionEvent::Ended(end) => {

@@ -143,7 +143,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let connection = self.handle();
         connection.server().lock().remove(&self.0);
-        connection.set_closed();
+        connection.set_over();
     }
 }
 

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::process;
-use std::task::Waker;
 
 use countersign::{
     Config, ConfigError, Instant, Mutual, NameError, Nonce, Protocol, Role, Scheme, Session,
 };
 use getrandom::SysRng;
 
+use crate::lease_holder::LeaseHolder;
 use crate::pool::{PoolOptions, Pools};
 use crate::process_id::process_id;
 use crate::reflection_guard::{OutstandingChallenges, ReflectionGuard};
@@ -19,19 +19,19 @@ pub type BoxedProtocol = Box<dyn Protocol + Send>;
 
 /// Makes the protocol of each connection: a session, perhaps inside TLS.
 pub trait ProtocolFactory: Send + Sync {
-    /// The client side of a connection. `waker` is woken when a buffer that the protocol waits for is
-    /// available.
+    /// The client side of a connection. `holder` leases its buffers, and is woken when one that it waits
+    /// for is available.
     ///
     /// # Errors
     /// Every [`StartError`].
-    fn client(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
+    fn client(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError>;
 
-    /// The server side of a connection; `waker` as in [`client`](Self::client).
+    /// The server side of a connection; `holder` as in [`client`](Self::client).
     ///
     /// # Errors
     /// Every [`StartError`]. On [`ConfigError::Busy`] the server is overloaded: send
     /// [`busy`](Self::busy) and close.
-    fn server(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError>;
+    fn server(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError>;
 
     /// The bytes to send to a client before it is rejected for overload: an alert, where the scheme has one.
     fn busy(&self) -> &[u8] {
@@ -168,14 +168,19 @@ impl SessionFactory {
         Ok(Cow::Owned(self.config.clone().with_process_id(process_id)))
     }
 
-    fn begin(&self, role: Role, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+    fn begin(
+        &self,
+        role: Role,
+        holder: &LeaseHolder,
+        now: Instant,
+    ) -> Result<BoxedProtocol, StartError> {
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
         };
         let config = self.config()?;
         let nonce = Nonce::generate(&mut SysRng).map_err(StartError::Random)?;
-        let buffers = self.pools.buffers(waker);
+        let buffers = self.pools.buffers(holder);
         let session = make(&config, nonce, buffers, now).map_err(StartError::Config)?;
         Ok(match config.scheme() {
             Scheme::Multiprocessing(_) => {
@@ -187,12 +192,12 @@ impl SessionFactory {
 }
 
 impl ProtocolFactory for SessionFactory {
-    fn client(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        self.begin(Role::Client, waker, now)
+    fn client(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError> {
+        self.begin(Role::Client, holder, now)
     }
 
-    fn server(&self, waker: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
-        self.begin(Role::Server, waker, now)
+    fn server(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError> {
+        self.begin(Role::Server, holder, now)
     }
 
     fn busy(&self) -> &[u8] {

@@ -13,8 +13,8 @@ use countersign::{
 };
 use countersign_driver::NoKeys;
 use countersign_host::{
-    CallConnection, CallError, ConnectionHandle, MessageMemory, PeerAddr, PoolOptions, Pools,
-    ProtocolFactory, Sending, ServerContext, ServerHandle, ServerOptions, SessionFactory,
+    CallConnection, CallError, ConnectionHandle, LeaseHolder, MessageMemory, PeerAddr, PoolOptions,
+    Pools, ProtocolFactory, Sending, ServerContext, ServerHandle, ServerOptions, SessionFactory,
     SharedKeys, Step, Stream,
 };
 
@@ -69,7 +69,8 @@ impl Pair {
         let guard = context.admit(&streams.0, PeerAddr::Unix, now).unwrap();
         let server =
             CallConnection::accepted(context.clone(), &streams.0, PeerAddr::Unix, guard, waker);
-        let protocol = factory("client", 2, Pools::default()).client(Waker::noop(), now).unwrap();
+        let protocol =
+            factory("client", 2, Pools::default()).client(&Waker::noop().into(), now).unwrap();
         let client = CallConnection::new(protocol, &MessageMemory::default());
         let mut pair = Self { context, keys, server: server.unwrap(), client, streams, now };
         pair.poll();
@@ -144,7 +145,7 @@ fn stopped_server_sends_what_waits_for_a_buffer() {
     options.sending = 1;
     let pools = Pools::new(&options);
     let mut pair = Pair::with(pools.clone(), Waker::noop());
-    let mut other = pools.send.storage(Waker::noop());
+    let mut other = pools.send.storage(&LeaseHolder::default());
     assert!(other.lease());
     let mut sending = Sending::message(&b"last"[..]);
     assert!(pair.server.send(&mut sending).is_none());

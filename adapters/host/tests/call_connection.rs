@@ -74,8 +74,8 @@ impl Pair {
             }
         };
         let waker = Waker::noop();
-        let client = half(a, factory("client", 1).client(waker, NOW).unwrap(), client);
-        let server = half(b, factory("server", 2).server(waker, NOW).unwrap(), server);
+        let client = half(a, factory("client", 1).client(&waker.into(), NOW).unwrap(), client);
+        let server = half(b, factory("server", 2).server(&waker.into(), NOW).unwrap(), server);
         let mut pair = Self { client, server };
         assert!(pair.client.connection.established().is_none());
         pair.poll();
@@ -267,9 +267,9 @@ fn exhausted_memory_is_reported_and_loses_nothing() {
         buffer.reserve(buffer.max_len()).unwrap();
         buffer
     });
-    let protocol = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    let protocol = factory("server", 2).server(&Waker::noop().into(), NOW).unwrap();
     pair.server.connection = CallConnection::new(protocol, &memory);
-    let protocol = factory("client", 1).client(Waker::noop(), NOW).unwrap();
+    let protocol = factory("client", 1).client(&Waker::noop().into(), NOW).unwrap();
     pair.client.connection = CallConnection::new(protocol, &MessageMemory::default());
     pair.poll();
     pair.client.send(&bytes(MAX));
@@ -287,9 +287,9 @@ fn exhausted_memory_fails_a_long_message_and_delays_a_short_one() {
     const MAX: usize = 20_000;
     let mut pair = Pair::new(MAX);
     let memory = MessageMemory::new(MAX, 0);
-    let protocol = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    let protocol = factory("server", 2).server(&Waker::noop().into(), NOW).unwrap();
     pair.server.connection = CallConnection::new(protocol, &memory);
-    let protocol = factory("client", 1).client(Waker::noop(), NOW).unwrap();
+    let protocol = factory("client", 1).client(&Waker::noop().into(), NOW).unwrap();
     pair.client.connection = CallConnection::new(protocol, &MessageMemory::default());
     pair.poll();
     let others = [memory.buffer(), memory.buffer()].map(|mut buffer| {
@@ -440,7 +440,7 @@ fn connector_begins_connections_with_its_keys() {
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
     (pair.client.stream, pair.server.stream) = (Stream::Unix(a), Stream::Unix(b));
-    let protocol = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    let protocol = factory("server", 2).server(&Waker::noop().into(), NOW).unwrap();
     pair.server.connection = CallConnection::new(protocol, &MessageMemory::default());
     pair.client.connection = connector.begin(Waker::noop(), NOW).unwrap();
     let keys = connector.keys();

@@ -51,8 +51,8 @@ fn factory(name: &str, process: u8) -> SessionFactory {
 /// A client and a server, with the handshake done.
 fn established() -> (Connection, Connection) {
     let key = Key::mutual(SECRET.as_bytes()).unwrap();
-    let client = factory("client", 1).client(Waker::noop(), NOW).unwrap();
-    let server = factory("server", 2).server(Waker::noop(), NOW).unwrap();
+    let client = factory("client", 1).client(&Waker::noop().into(), NOW).unwrap();
+    let server = factory("server", 2).server(&Waker::noop().into(), NOW).unwrap();
     let mut client = ServiceConnection::new(client, Echo);
     let mut server = ServiceConnection::new(server, Echo);
     let (up, down) = (Bytes::default(), Bytes::default());

@@ -21,11 +21,11 @@ fn process(outstanding: &OutstandingChallenges) -> SessionFactory {
 }
 
 fn client(process: &SessionFactory) -> BoxedProtocol {
-    process.client(Waker::noop(), NOW).unwrap()
+    process.client(&Waker::noop().into(), NOW).unwrap()
 }
 
 fn server(process: &SessionFactory) -> BoxedProtocol {
-    process.server(Waker::noop(), NOW).unwrap()
+    process.server(&Waker::noop().into(), NOW).unwrap()
 }
 
 /// Passes `bytes` to `protocol`; returns what it sends, or its error.

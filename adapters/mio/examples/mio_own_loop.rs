@@ -64,7 +64,7 @@ pub(crate) fn visit(
     for number in 0..3 {
         let until = clock.now().saturating_add(Duration::from_secs(10));
         connections.connect(address, until, number, |waker, _, _| {
-            let protocol = sessions.client(waker, clock.now()).map_err(io::Error::other)?;
+            let protocol = sessions.client(&waker.into(), clock.now()).map_err(io::Error::other)?;
             let visitor = Visitor { number, report: report.clone() };
             Ok::<_, io::Error>((protocol, memory.service(visitor)))
         })?;

@@ -468,7 +468,7 @@ mod tests {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let make = |waker: &Waker, _: &Stream, (): &mut ()| -> io::Result<_> {
-                Ok((sessions.server(waker, Instant::EPOCH).unwrap(), DueTomorrow))
+                Ok((sessions.server(&waker.into(), Instant::EPOCH).unwrap(), DueTomorrow))
             };
             connections.insert(Stream::Unix(ours), (), make).unwrap();
             connections.run(&None::<Key>, Instant::EPOCH, |_, ()| ());

@@ -25,7 +25,7 @@ use crate::socket::Socket;
 ///
 /// let socket = Socket::connect(&"127.0.0.1:9999".parse()?, std::time::Duration::from_secs(10)).await?;
 /// let task = ConnectionTask::from(socket);
-/// let protocol = factory.client(&task.waker(), task.now())?;
+/// let protocol = factory.client(&task.waker().into(), task.now())?;
 /// let service = MessageMemory::default().service(Upper); // whole messages
 /// let (_service, result) = task.drive(protocol, service, &key).await;
 /// result?;

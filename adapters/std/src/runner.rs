@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use countersign::Instant;
@@ -90,7 +91,7 @@ impl Runner {
         keys: &dyn Keys,
         service: S,
     ) -> (S, Result<(), CallError>) {
-        let protocol = match factory.client(&self.wakeup.clone().into(), self.now()) {
+        let protocol = match factory.client(&Waker::from(self.wakeup.clone()).into(), self.now()) {
             Ok(protocol) => protocol,
             Err(error) => return (service, Err(CallError::Start(error))),
         };

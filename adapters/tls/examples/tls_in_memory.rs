@@ -93,8 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let servers = TlsFactory::server(sessions("server", 1)?, &server_credentials)?;
     let clients =
         TlsFactory::client(sessions("client", 2)?, &client_credentials, "server.example")?;
-    let mut server = servers.server(Waker::noop(), Instant::EPOCH)?;
-    let mut client = clients.client(Waker::noop(), Instant::EPOCH)?;
+    let mut server = servers.server(&Waker::noop().into(), Instant::EPOCH)?;
+    let mut client = clients.client(&Waker::noop().into(), Instant::EPOCH)?;
 
     let key = Key::mutual(b"a key that both endpoints hold")?;
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());

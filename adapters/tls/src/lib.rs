@@ -27,8 +27,8 @@
 //!
 //! // Adapters do the rest. Here two protocols are connected in memory.
 //! let now = Instant::EPOCH;
-//! let mut client = clients.client(Waker::noop(), now)?;
-//! let mut server = servers.server(Waker::noop(), now)?;
+//! let mut client = clients.client(&Waker::noop().into(), now)?;
+//! let mut server = servers.server(&Waker::noop().into(), now)?;
 //! fn transfer(from: &mut dyn Protocol, to: &mut dyn Protocol, now: Instant) {
 //!     let bytes = from.poll_transmit(now);
 //!     let space = to.recv_space();

@@ -1,10 +1,9 @@
 //! [`TlsFactory`].
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use countersign::Instant;
-use countersign_host::{BoxedProtocol, ProtocolFactory, SessionFactory, StartError};
+use countersign_host::{BoxedProtocol, LeaseHolder, ProtocolFactory, SessionFactory, StartError};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
@@ -20,9 +19,8 @@ use crate::tls::Tls;
 /// returns [`StartError::Channel`].
 ///
 /// ```
-/// use std::task::Waker;
 /// use countersign::{Config, Instant, Protocol, Scheme};
-/// use countersign_host::{PoolOptions, Pools, ProtocolFactory, SessionFactory};
+/// use countersign_host::{LeaseHolder, PoolOptions, Pools, ProtocolFactory, SessionFactory};
 /// use countersign_tls::{Credentials, TlsFactory};
 ///
 /// # let key = rcgen::KeyPair::generate()?;
@@ -34,7 +32,7 @@ use crate::tls::Tls;
 /// assert_eq!(factory.name(), "tls+none");
 ///
 /// // An adapter does this for each accepted connection:
-/// let protocol = factory.server(Waker::noop(), Instant::EPOCH)?;
+/// let protocol = factory.server(&LeaseHolder::default(), Instant::EPOCH)?;
 /// assert!(protocol.wants_read());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -107,20 +105,20 @@ impl TlsFactory {
 }
 
 impl ProtocolFactory for TlsFactory {
-    fn client(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+    fn client(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError> {
         match &self.role {
             TlsRole::Client(config, name) => {
-                let session = self.sessions.client(wake, now)?;
+                let session = self.sessions.client(holder, now)?;
                 Ok(Box::new(Tls::client(config.clone(), name.clone(), session)?))
             }
             TlsRole::Server(_) => Err(StartError::Channel),
         }
     }
 
-    fn server(&self, wake: &Waker, now: Instant) -> Result<BoxedProtocol, StartError> {
+    fn server(&self, holder: &LeaseHolder, now: Instant) -> Result<BoxedProtocol, StartError> {
         match &self.role {
             TlsRole::Server(config) => {
-                let session = self.sessions.server(wake, now)?;
+                let session = self.sessions.server(holder, now)?;
                 Ok(Box::new(Tls::server(config.clone(), session)?))
             }
             TlsRole::Client(..) => Err(StartError::Channel),

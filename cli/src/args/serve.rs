@@ -59,7 +59,8 @@ pub(crate) struct ServeArgs {
     pub(crate) message_memory: usize,
 
     /// Buffers in each direction: connections that can receive, and that can send, a message at the same
-    /// time; others wait for a buffer
+    /// time; others wait. While some wait, a key that holds more than an equal share, or without keys an
+    /// address, loses the connection that has held one for longest
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_buffers: u32,
 

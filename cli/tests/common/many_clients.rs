@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::task::Waker;
 
 use countersign::{
     Candidates, Config, Digest, Event, Instant, Key, Multiprocessing, Mutual, Name, ProcessId,
     Scheme,
 };
-use countersign_host::{BoxedProtocol, PoolOptions, Pools, ProtocolFactory, SessionFactory};
+use countersign_host::{
+    BoxedProtocol, LeaseHolder, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+};
 
 use crate::common::{PATIENCE, ServerAddr};
 
@@ -61,7 +62,7 @@ impl ManyClients {
     fn connect_one(&self) -> Client {
         let stream = TcpStream::connect(self.at).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let protocol = self.protocol.client(Waker::noop(), NOW).unwrap();
+        let protocol = self.protocol.client(&LeaseHolder::default(), NOW).unwrap();
         Client { stream, protocol, received: Vec::new() }
     }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 use std::time::Duration;
 
 use countersign::{Config, Instant, Nonce, ProcessId, Role, Session};
 use countersign_driver::Interest;
 use countersign_host::{
-    BoxedProtocol, MessageMemory, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
-    SessionFactory,
+    BoxedProtocol, LeaseHolder, MessageMemory, OutstandingChallenges, PoolOptions, Pools,
+    ProtocolFactory, SessionFactory,
 };
 
 use super::clients::{ClientService, HostileClient};
@@ -192,8 +191,8 @@ impl Simulation {
     }
 
     fn protocol(&mut self, role: Role, pools: &Pools, wake_flag: &Arc<WakeFlag>) -> BoxedProtocol {
-        let (config, nonce, wake) =
-            (self.config(role), self.nonce(), Waker::from(wake_flag.clone()));
+        let (config, nonce) = (self.config(role), self.nonce());
+        let holder = LeaseHolder::new(wake_flag.clone().into());
         if let SessionSpec::Multiprocessing(..) = self.setup.spec {
             // The sessions of adapters, which share their outstanding challenges. They draw their
             // own nonces, which affect only the bytes on the wire.
@@ -203,13 +202,13 @@ impl Simulation {
                 Role::Client => ProtocolFactory::client,
                 Role::Server => ProtocolFactory::server,
             };
-            return self.wrap(role, make(&sessions, &wake, self.now).unwrap());
+            return self.wrap(role, make(&sessions, &holder, self.now).unwrap());
         }
         let make = match role {
             Role::Client => Session::client,
             Role::Server => Session::server,
         };
-        let protocol = make(&config, nonce, pools.buffers(&wake), self.now).unwrap();
+        let protocol = make(&config, nonce, pools.buffers(&holder), self.now).unwrap();
         self.wrap(role, Box::new(protocol))
     }
 

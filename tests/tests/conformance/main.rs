@@ -21,6 +21,7 @@ mod protocol_spec;
 mod replies;
 mod server;
 mod services;
+mod sharing;
 mod socket_peer;
 mod stopping;
 mod wakes_and_panics;

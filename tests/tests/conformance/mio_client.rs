@@ -111,7 +111,7 @@ fn run(
         (),
         |wake, _, ()| {
             let _ = waker_sender.send(wake.clone());
-            Ok((client_setup.factory.client(wake, now).map_err(io::Error::other)?, service))
+            Ok((client_setup.factory.client(&wake.into(), now).map_err(io::Error::other)?, service))
         },
     );
     if made.is_err() {

@@ -8,11 +8,11 @@
 //! is run once with real sessions, in a world that is replayed from its start.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::task::Waker;
 
 use countersign::{Digest, Framing, Instant, Role};
 use countersign_host::{
-    BoxedProtocol, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory, SessionFactory,
+    BoxedProtocol, LeaseHolder, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
+    SessionFactory,
 };
 use countersign_tests::{HonestPeer, Policy, SECRET, SessionSpec, drain, frame, receive};
 
@@ -87,8 +87,8 @@ impl Run {
             let sessions = SessionFactory::new(config, pools.clone());
             let sessions = sessions.with_outstanding(processes[process].clone());
             match role {
-                Role::Client => sessions.client(Waker::noop(), NOW),
-                Role::Server => sessions.server(Waker::noop(), NOW),
+                Role::Client => sessions.client(&LeaseHolder::default(), NOW),
+                Role::Server => sessions.server(&LeaseHolder::default(), NOW),
             }
             .unwrap()
         };

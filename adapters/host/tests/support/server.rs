@@ -67,7 +67,7 @@ impl<F: ServiceFactory> Server<F> {
         let (context, services) = (self.context.clone(), &self.services);
         let server =
             ServedConnection::begin(context, services, &ours, PeerAddr::Unix, guard, &waker);
-        let protocol = factory(name, 2).client(Waker::noop(), self.context.now()).unwrap();
+        let protocol = factory(name, 2).client(&Waker::noop().into(), self.context.now()).unwrap();
         let client = CallConnection::new(protocol, &MessageMemory::default());
         let now = self.context.now();
         Pair { server: server.unwrap(), client, ours, theirs, woken, now }

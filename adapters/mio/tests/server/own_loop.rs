@@ -126,7 +126,7 @@ impl Loop {
                     _: &mut Rc<()>|
          -> Result<(BoxedProtocol, Reporting), Box<dyn Error>> {
             waker = Some(wake.clone());
-            let protocol = sessions(&pools).server(wake, now).map_err(Box::new)?;
+            let protocol = sessions(&pools).server(&wake.into(), now).map_err(Box::new)?;
             Ok((protocol, Reporting { calls: sender, timeouts }))
         };
         self.connections.insert(Stream::Unix(ours), held.clone(), make).unwrap();
@@ -143,7 +143,7 @@ impl Loop {
         let (sender, calls) = channel();
         let now = self.clock.now();
         let make = |wake: &Waker, _: &Stream, _: &mut Rc<()>| {
-            let protocol = sessions(&PoolOptions::default()).client(wake, now);
+            let protocol = sessions(&PoolOptions::default()).client(&wake.into(), now);
             Ok((
                 protocol.map_err(io::Error::other)?,
                 Reporting { calls: sender, timeouts: Vec::new() },
@@ -442,7 +442,7 @@ fn failed_insert_leaves_nothing_behind() {
                 _: &Stream,
                 _: &mut Rc<()>|
      -> Result<(BoxedProtocol, Reporting), Box<dyn Error>> {
-        let protocol = sessions(&pools).server(wake, Moment::EPOCH).map_err(Box::new)?;
+        let protocol = sessions(&pools).server(&wake.into(), Moment::EPOCH).map_err(Box::new)?;
         Ok((protocol, Reporting { calls: channel().0, timeouts: Vec::new() }))
     };
     let refused = event_loop.connections.insert(Stream::Unix(ours), held.clone(), make);

@@ -24,7 +24,8 @@ fn send_is_done_in_its_first_poll() {
         let (ours, theirs) = pipe(PipeMode::Plain, 1 << 20);
         let server_side = async {
             let task = ConnectionTask::new(theirs);
-            let protocol = kind.sessions(Role::Server).server(&task.waker(), task.now()).unwrap();
+            let protocol =
+                kind.sessions(Role::Server).server(&task.waker().into(), task.now()).unwrap();
             task.drive(protocol, Echo, &kind.key(SECRET)).await.1.unwrap();
         };
         let client_side = async {

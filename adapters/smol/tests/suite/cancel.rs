@@ -103,7 +103,7 @@ fn with_client<F: Future>(kind: Kind, talk: impl FnOnce(Connection<Pipe>, Record
     let server_side = async {
         let task = ConnectionTask::new(theirs);
         let protocol = kind.sessions_in(Role::Server, &small_buffers());
-        let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+        let protocol = protocol.server(&task.waker().into(), task.now()).unwrap();
         task.drive(protocol, recorder.clone(), &kind.key(SECRET)).await.1.unwrap();
     };
     let client_side = async {
@@ -262,7 +262,7 @@ fn cancelled_connect_ends_the_servers_connection() {
             let server_side = async {
                 let task = ConnectionTask::new(theirs);
                 let protocol = kind.sessions_in(Role::Server, &small_buffers());
-                let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+                let protocol = protocol.server(&task.waker().into(), task.now()).unwrap();
                 let _ = task.drive(protocol, recorder.clone(), &kind.key(SECRET)).await;
             };
             let client_side = async {
@@ -286,7 +286,7 @@ fn dropped_task_calls_on_closed_once() {
             let server_side = async {
                 let task = ConnectionTask::new(theirs);
                 let protocol = kind.sessions_in(Role::Server, &small_buffers());
-                let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+                let protocol = protocol.server(&task.waker().into(), task.now()).unwrap();
                 cancel_after(polls, task.drive(protocol, recorder.clone(), &kind.key(SECRET)))
                     .await
                     .is_some()
@@ -336,7 +336,7 @@ fn receiver_is_woken_after_a_later_poller_was_dropped() {
     let server_side = async {
         let task = ConnectionTask::new(theirs);
         let protocol = Kind::None.sessions(Role::Server);
-        let protocol = protocol.server(&task.waker(), task.now()).unwrap();
+        let protocol = protocol.server(&task.waker().into(), task.now()).unwrap();
         started.recv().await.unwrap();
         task.drive(protocol, Echo, &NO_KEY).await.1.unwrap();
     };

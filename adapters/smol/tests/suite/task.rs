@@ -47,7 +47,7 @@ fn task_drives_a_service_as_client() {
             let (service, result) = run(async {
                 let socket = Socket::connect(&server.address, PATIENCE).await.unwrap();
                 let task = ConnectionTask::from(socket);
-                let protocol = kind.sessions(Role::Client).client(&task.waker(), task.now());
+                let protocol = kind.sessions(Role::Client).client(&task.waker().into(), task.now());
                 task.drive(protocol.unwrap(), OneRequest::default(), &kind.key(SECRET)).await
             });
             result.unwrap();
@@ -64,7 +64,7 @@ fn task_drives_a_stream_of_another_crate() {
             let at = listener.local_addr().unwrap();
             let server_side = async {
                 let task = ConnectionTask::new(listener.accept().await.unwrap().0);
-                let protocol = kind.sessions(Role::Server).server(&task.waker(), task.now());
+                let protocol = kind.sessions(Role::Server).server(&task.waker().into(), task.now());
                 task.drive(protocol.unwrap(), Echo, &kind.key(SECRET)).await.1
             };
             let client_side = async {
@@ -123,7 +123,8 @@ fn wakes_timeouts_and_stop_follow_the_driving_task() {
     let server = Running::start(services, options());
     let socket = run(Socket::connect(&server.address, PATIENCE)).unwrap();
     let task = ConnectionTask::from(socket);
-    let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
+    let protocol =
+        Kind::None.sessions(Role::Client).client(&task.waker().into(), task.now()).unwrap();
     let (out, calls) = channel();
     let (waker, shutdown) = (task.waker(), task.shutdown_handle());
     let service = CallRecorder { out, due: None };
@@ -150,7 +151,8 @@ fn wakes_timeouts_and_stop_follow_the_driving_task() {
 fn stopped_task_ends_without_the_peers_fin() {
     let (ours, _theirs) = pipe::pipe(pipe::PipeMode::Plain, 100);
     let task = ConnectionTask::new(ours);
-    let protocol = Kind::None.sessions(Role::Server).server(&task.waker(), task.now()).unwrap();
+    let protocol =
+        Kind::None.sessions(Role::Server).server(&task.waker().into(), task.now()).unwrap();
     // A stop before `drive` takes effect as well.
     task.shutdown_handle().stop();
     let (_, result) = run(task.drive(protocol, Echo, &NO_KEY));
@@ -192,7 +194,8 @@ fn write_of_zero_bytes_is_an_error() {
     }
 
     let task = ConnectionTask::new(Full);
-    let protocol = Kind::None.sessions(Role::Client).client(&task.waker(), task.now()).unwrap();
+    let protocol =
+        Kind::None.sessions(Role::Client).client(&task.waker().into(), task.now()).unwrap();
     let (_, result) = run(task.drive(protocol, OneRequest::default(), &NO_KEY));
     let zero = io::ErrorKind::WriteZero;
     assert!(matches!(&result, Err(Failure::Io(error)) if error.kind() == zero), "{result:?}");

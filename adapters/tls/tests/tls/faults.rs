@@ -197,8 +197,8 @@ fn exhausted_tls12_keys_are_an_error() {
     let client = TlsFactory::with_client_config(Inner::None.sessions(Role::Client), client, name);
     let server = TlsFactory::with_server_config(Inner::None.sessions(Role::Server), server);
     let mut link = Link::new(
-        client.client(Waker::noop(), Instant::EPOCH).unwrap(),
-        server.server(Waker::noop(), Instant::EPOCH).unwrap(),
+        client.client(&Waker::noop().into(), Instant::EPOCH).unwrap(),
+        server.server(&Waker::noop().into(), Instant::EPOCH).unwrap(),
     );
     link.server.answers = false;
     link.run();
@@ -218,7 +218,8 @@ fn exhausted_tls12_keys_are_an_error() {
 #[test]
 fn config_without_extended_master_secret_is_refused() {
     let pki = Pki::new();
-    let inner = || Inner::Mutual.sessions(Role::Server).server(Waker::noop(), Instant::EPOCH);
+    let inner =
+        || Inner::Mutual.sessions(Role::Server).server(&Waker::noop().into(), Instant::EPOCH);
     let server = Arc::new(pki.server_config(Version::Tls12));
     let result = Tls::server(server, inner().unwrap());
     assert!(matches!(result, Err(StartError::Channel)));

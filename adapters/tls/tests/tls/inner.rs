@@ -62,11 +62,11 @@ impl Inner {
 
     pub(crate) fn client(self, credentials: &Credentials, name: &str) -> BoxedProtocol {
         let factory = TlsFactory::client(self.sessions(Role::Client), credentials, name).unwrap();
-        factory.client(Waker::noop(), Instant::EPOCH).unwrap()
+        factory.client(&Waker::noop().into(), Instant::EPOCH).unwrap()
     }
 
     pub(crate) fn server(self, credentials: &Credentials) -> BoxedProtocol {
         let factory = TlsFactory::server(self.sessions(Role::Server), credentials).unwrap();
-        factory.server(Waker::noop(), Instant::EPOCH).unwrap()
+        factory.server(&Waker::noop().into(), Instant::EPOCH).unwrap()
     }
 }

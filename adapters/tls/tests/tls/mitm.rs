@@ -77,8 +77,8 @@ fn unbound_schemes_can_be_relayed() {
 fn plain_endpoint(role: Role) -> Endpoint {
     let sessions = Inner::Mutual.sessions(role);
     let protocol = match role {
-        Role::Client => sessions.client(Waker::noop(), Instant::EPOCH),
-        Role::Server => sessions.server(Waker::noop(), Instant::EPOCH),
+        Role::Client => sessions.client(&Waker::noop().into(), Instant::EPOCH),
+        Role::Server => sessions.server(&Waker::noop().into(), Instant::EPOCH),
     };
     Endpoint::new(protocol.unwrap())
 }

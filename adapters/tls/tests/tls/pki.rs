@@ -174,13 +174,13 @@ impl Pki {
         let config = self.client_config(version);
         let sessions = inner.sessions(Role::Client);
         let factory = TlsFactory::with_client_config(sessions, config, name);
-        factory.client(Waker::noop(), Instant::EPOCH).unwrap()
+        factory.client(&Waker::noop().into(), Instant::EPOCH).unwrap()
     }
 
     pub(crate) fn server(&self, inner: Inner, version: Version) -> BoxedProtocol {
         let sessions = inner.sessions(Role::Server);
         let factory = TlsFactory::with_server_config(sessions, self.server_config(version));
-        factory.server(Waker::noop(), Instant::EPOCH).unwrap()
+        factory.server(&Waker::noop().into(), Instant::EPOCH).unwrap()
     }
 
     pub(crate) fn link(&self, inner: Inner, version: Version) -> Link {

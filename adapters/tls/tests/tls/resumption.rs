@@ -49,7 +49,8 @@ fn assert_no_resumption(version: Version, tickets: bool) {
         if let Some(mut early) = early {
             early.write_all(b"\0\0\0\x05early").unwrap();
         }
-        let server = Endpoint::answering(factory.server(Waker::noop(), Instant::EPOCH).unwrap());
+        let server =
+            Endpoint::answering(factory.server(&Waker::noop().into(), Instant::EPOCH).unwrap());
         let mut peer = RustlsPeer::connect(client, server);
         let hello = peer.records(b"hello");
         peer.server.receive_all(&hello);
@@ -100,7 +101,7 @@ fn client_hello_offers_no_resumption_or_early_data() {
         let sessions = Inner::None.sessions(Role::Client);
         let factory = TlsFactory::with_client_config(sessions, config, name);
         for _ in 0..2 {
-            let protocol = factory.client(Waker::noop(), Instant::EPOCH).unwrap();
+            let protocol = factory.client(&Waker::noop().into(), Instant::EPOCH).unwrap();
             let found = extensions(&Endpoint::new(protocol).transmit());
             for unwanted in [alpn, ticket, pre_shared, early] {
                 assert!(!found.contains(&unwanted), "{version:?}: {unwanted} in {found:?}");

@@ -113,7 +113,8 @@ impl Fleet {
         let (protocol, responses) = (self.protocol.clone(), self.responses.clone());
         let until = now.saturating_add(CONNECT_TIMEOUT);
         let connected = self.connections.connect(&self.server, until, index, |wake, _, _| {
-            let protocol: BoxedProtocol = protocol.client(wake, now).map_err(io::Error::other)?;
+            let protocol: BoxedProtocol =
+                protocol.client(&wake.into(), now).map_err(io::Error::other)?;
             let imei = format!("{index:015}").parse().unwrap();
             let client =
                 DeviceClient::new(APP_ID.parse().unwrap(), imei, now).with_interval(INTERVAL);

@@ -77,7 +77,7 @@ pub(crate) struct TlsClient {
 
 impl TlsClient {
     pub(crate) fn connect(at: &ServerAddr, clients: &dyn ProtocolFactory) -> Self {
-        Self::on(Peer::connect(at), clients.client(Waker::noop(), NOW).unwrap())
+        Self::on(Peer::connect(at), clients.client(&Waker::noop().into(), NOW).unwrap())
     }
 
     pub(crate) fn on(peer: Peer, protocol: BoxedProtocol) -> Self {

@@ -4,13 +4,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::task::Waker;
 
 use countersign::{Digest, Error, Instant, KeyRejection, Outbox, Peer, Role};
 use countersign_driver::{Chunk, Flow, Io, Progress, ServiceConnection, StreamService};
 use countersign_host::{
-    BoxedProtocol, KeyList, OutstandingChallenges, PoolOptions, Pools, ProtocolFactory,
-    SessionFactory,
+    BoxedProtocol, KeyList, LeaseHolder, OutstandingChallenges, PoolOptions, Pools,
+    ProtocolFactory, SessionFactory,
 };
 use countersign_tests::Policy;
 
@@ -42,12 +41,16 @@ impl Process {
 
     /// Returns a client that has connected to the attacker.
     fn client(&self) -> AttackedConnection {
-        AttackedConnection::new(self.sessions(Role::Client).client(Waker::noop(), NOW).unwrap())
+        AttackedConnection::new(
+            self.sessions(Role::Client).client(&LeaseHolder::default(), NOW).unwrap(),
+        )
     }
 
     /// Returns a server to which the attacker has connected.
     fn server(&self) -> AttackedConnection {
-        AttackedConnection::new(self.sessions(Role::Server).server(Waker::noop(), NOW).unwrap())
+        AttackedConnection::new(
+            self.sessions(Role::Server).server(&LeaseHolder::default(), NOW).unwrap(),
+        )
     }
 
     fn outstanding(&self) -> String {
@@ -265,15 +268,16 @@ fn factories_of_a_process_share_challenges_by_default() {
         let pools = Pools::new(&PoolOptions::default());
         SessionFactory::new(config(policy, role), pools)
     };
-    let server = sessions(Role::Server).server(Waker::noop(), NOW).unwrap();
-    let client = sessions(Role::Client).client(Waker::noop(), NOW).unwrap();
+    let server = sessions(Role::Server).server(&LeaseHolder::default(), NOW).unwrap();
+    let client = sessions(Role::Client).client(&LeaseHolder::default(), NOW).unwrap();
     let challenge = AttackedConnection::new(server).greeting();
     // The server is gone, and with it its outstanding challenge.
     assert_ne!(AttackedConnection::new(client).exchange(&challenge), b"");
 
-    let mut server =
-        AttackedConnection::new(sessions(Role::Server).server(Waker::noop(), NOW).unwrap());
-    let client = sessions(Role::Client).client(Waker::noop(), NOW).unwrap();
+    let mut server = AttackedConnection::new(
+        sessions(Role::Server).server(&LeaseHolder::default(), NOW).unwrap(),
+    );
+    let client = sessions(Role::Client).client(&LeaseHolder::default(), NOW).unwrap();
     assert_reflected(AttackedConnection::new(client), challenge_message(&server.greeting()));
 }
 
