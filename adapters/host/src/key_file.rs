@@ -4,7 +4,7 @@
 //! owner only.
 
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 /// A secret, wiped on drop.
 pub type Secret = Zeroizing<Vec<u8>>;
 
+/// Symbolic links that are followed from one path.
+const MAX_LINKS: usize = 40;
 /// Random bytes in a new secret.
 const NEW_LEN: usize = 32;
 
@@ -33,6 +35,8 @@ pub enum SecretError {
     Exposed(PathBuf, u32),
     /// The file belongs to another user than this process or root, who knows the secret.
     Foreign(PathBuf),
+    /// The path is, or leads to, a symbolic link of another user, who can point it at any file of ours.
+    ForeignLink(PathBuf),
     /// The file is empty.
     Empty(PathBuf),
     /// The file exceeds this many bytes.
@@ -60,6 +64,11 @@ impl fmt::Display for SecretError {
             Self::Foreign(path) => write!(
                 f,
                 "key file {0}: it belongs to another user, who knows the secret: run `chown $USER {0}` if you trust it",
+                path.display()
+            ),
+            Self::ForeignLink(path) => write!(
+                f,
+                "key file {}: a symbolic link of another user, who can replace the secret: give the path of the file",
                 path.display()
             ),
             Self::Empty(path) => write!(
@@ -96,26 +105,20 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
 }
 
 /// Reads a file of at most `max` bytes that only its owner can access, such as a keyring or a private key
-/// in PEM. Ownership and mode are checked on the open file.
+/// in PEM. Ownership and mode are checked on the open file. Symbolic links are followed if they belong to
+/// this user or to root.
 ///
 /// # Errors
 /// Every [`SecretError`].
 pub fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     let io = |error| SecretError::Io(path.into(), error);
-    let is_file = |metadata: &Metadata| match metadata.is_file() {
-        true => Ok(()),
-        false => Err(SecretError::NotAFile(path.into())),
-    };
-    // Checked before opening too: opening a device may have side effects.
-    is_file(&fs::metadata(path).map_err(io)?)?;
-    // Opening a pipe would block until its other end is opened.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    // Checked on the open file: the path may have been replaced meanwhile.
+    let file = open(path)?;
     let metadata = file.metadata().map_err(io)?;
-    is_file(&metadata)?;
+    if !metadata.is_file() {
+        return Err(SecretError::NotAFile(path.into()));
+    }
     let mode = metadata.mode() & 0o7777;
-    if ![0, geteuid().as_raw()].contains(&metadata.uid()) {
+    if !is_trusted(metadata.uid()) {
         return Err(SecretError::Foreign(path.into()));
     }
     if mode & 0o077 != 0 {
@@ -125,6 +128,62 @@ pub fn read_file(path: &Path, max: usize) -> Result<Secret, SecretError> {
     let mut secret = Secret::new(Vec::with_capacity(max + 1));
     file.take(max as u64 + 1).read_to_end(&mut secret).map_err(io)?;
     if secret.len() > max { Err(SecretError::TooLong(path.into(), max)) } else { Ok(secret) }
+}
+
+/// Whether a file of this user can be relied on.
+fn is_trusted(user: u32) -> bool {
+    [0, geteuid().as_raw()].contains(&user)
+}
+
+/// Opens `path` for reading, if it is a file. What it is must be checked again on the open file: the path
+/// may be replaced meanwhile.
+fn open(path: &Path) -> Result<File, SecretError> {
+    let io = |error: io::Error| SecretError::Io(path.into(), error);
+    let mut target = PathBuf::from(path);
+    for _ in 0..MAX_LINKS {
+        let (metadata, link) = examine(&target).map_err(io)?;
+        if let Some(link) = link {
+            if !is_trusted(metadata.uid()) {
+                return Err(SecretError::ForeignLink(target));
+            }
+            // A link counts from its own directory.
+            target.set_file_name(link);
+            continue;
+        }
+        // Opening a device may have side effects.
+        if !metadata.is_file() {
+            return Err(SecretError::NotAFile(path.into()));
+        }
+        // Opening a pipe would block until its other end is opened.
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+        return OpenOptions::new().read(true).custom_flags(flags).open(&target).map_err(io);
+    }
+    Err(io(rustix::io::Errno::LOOP.into()))
+}
+
+/// What `path` is, and where it leads if it is a symbolic link: both of one and the same link.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn examine(path: &Path) -> io::Result<(Metadata, Option<PathBuf>)> {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    // Without access to the contents, and so without side effects.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let metadata = file.metadata()?;
+    let link = match metadata.is_symlink() {
+        true => Some(rustix::fs::readlinkat(&file, "", Vec::new())?),
+        false => None,
+    };
+    Ok((metadata, link.map(|link| OsString::from_vec(link.into_bytes()).into())))
+}
+
+/// What `path` is, and where it leads if it is a symbolic link. The link could be replaced in between.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn examine(path: &Path) -> io::Result<(Metadata, Option<PathBuf>)> {
+    let metadata = fs::symlink_metadata(path)?;
+    let link = if metadata.is_symlink() { Some(fs::read_link(path)?) } else { None };
+    Ok((metadata, link))
 }
 
 /// Generates a secret of 256 random bits, as 64 hexadecimal digits.
@@ -168,7 +227,7 @@ pub fn write_new(path: &Path, secret: &Secret) -> Result<(), SecretError> {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
     use super::*;
 
@@ -217,6 +276,47 @@ mod tests {
         if std::os::unix::fs::chown(&path, Some(geteuid().as_raw() + 1), None).is_ok() {
             assert!(matches!(read(&path), Err(SecretError::Foreign(_))));
         }
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn own_symbolic_links_are_followed_and_those_of_others_refused() {
+        let path = file("linked", b"nick", 0o600);
+        let (first, second) = (temporary("link-1"), temporary("link-2"));
+        symlink(path.file_name().unwrap(), &first).unwrap();
+        symlink(&first, &second).unwrap();
+        assert_eq!(read(&second).unwrap().as_slice(), b"nick");
+        // Only root can change the owner of a link.
+        if lchown(&first, Some(geteuid().as_raw() + 1), None).is_ok() {
+            for from in [&first, &second] {
+                let error = read(from).unwrap_err();
+                assert!(
+                    matches!(&error, SecretError::ForeignLink(link) if *link == first),
+                    "{error}"
+                );
+            }
+        }
+        fs::remove_file(&first).unwrap();
+        symlink(&second, &first).unwrap();
+        assert!(matches!(read(&first), Err(SecretError::Io(..))), "the links form a circle");
+        fs::remove_file(&first).unwrap();
+        symlink("/dev/zero", &first).unwrap();
+        assert!(matches!(read(&second), Err(SecretError::NotAFile(_))));
+        for path in [path, first, second] {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn pipes_and_sockets_are_refused_at_once() {
+        let path = temporary("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert!(matches!(read(&path), Err(SecretError::NotAFile(_))));
+        fs::remove_file(&path).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(matches!(read(&path), Err(SecretError::NotAFile(_))));
+        drop(listener);
         fs::remove_file(path).unwrap();
     }
 
